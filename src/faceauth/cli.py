@@ -1,0 +1,243 @@
+"""The command line: parsing, progress, printing. Data goes to stdout, notices to stderr.
+
+What a command needs is imported inside it, so that `--help` is quick. It computes nothing itself.
+"""
+
+import os
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from faceauth.errors import FaceAuthError, UsageError
+
+if TYPE_CHECKING:
+    from faceauth.detector import Detector
+    from faceauth.output import FileOutput, LinesOutput, TableOutput
+    from faceauth.verdict import Verdict
+
+app = typer.Typer(
+    name="faceauth",
+    help="Is this face photograph real, and if not, what made it?",
+    epilog="Exit codes: 0 done, 1 error, 2 usage, 3 some inputs could not be read, 4 --fail-on was met.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+model_app = typer.Typer(help="Look into model files.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(model_app, name="model")
+
+UNREADABLE, FAIL_ON = 3, 4
+_debug = False
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from faceauth import __version__
+
+        typer.echo(f"faceauth {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Is this face photograph real, and if not, what made it?"""
+    global _debug
+    _debug = debug
+
+
+def run(command: typer.Typer) -> None:
+    """Run a typer app; an error of ours becomes one line on stderr and its exit code."""
+    try:
+        command()
+    except FaceAuthError as error:
+        if _debug:
+            traceback.print_exc()
+        _notice(f"error: {error.message}")
+        if error.hint:
+            _notice(f"hint: {error.hint}")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; say nothing of it
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _notice("interrupted")
+        sys.exit(130)
+
+
+@app.command()
+def detect(
+    images: Annotated[
+        list[str], typer.Argument(help="Files, folders, quoted globs, @list.txt, or - for standard input.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write rows to FILE: .jsonl .csv .xlsx .parquet .html")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="A faceauth model file instead of the embedded one.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Call a face fake from this score on, 0 to 1.", min=0, max=1)
+    ] = None,
+    fail_on: Annotated[
+        str | None, typer.Option(help="Exit with 4 if any face is labelled so: fake, uncertain, or fake,uncertain.")
+    ] = None,
+    faces: Annotated[Path | None, typer.Option(help="Find faces with this YuNet ONNX file instead of dlib.")] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes; 0 takes one a core for 64 images or more.", min=0, max=256)
+    ] = 0,
+    max_pixels: Annotated[
+        int, typer.Option(help="Refuse larger images undecoded.", min=1, max=178_956_970)
+    ] = 100_000_000,
+    max_bytes: Annotated[int, typer.Option(help="Refuse larger files unread.", min=1)] = 200_000_000,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a .jsonl output that was broken off.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+) -> None:
+    """Say of every face whether it is real, fake or uncertain.
+
+    A table on a terminal, JSON Lines in a pipe, a file with -o. Nothing leaves this machine.
+
+    \b
+    Examples:
+      faceauth detect photo.jpg
+      faceauth detect holiday/ "press/**/*.png" -o verdicts.xlsx
+      faceauth detect archive/ -o verdicts.jsonl --resume
+      faceauth detect @list.txt --fail-on fake
+      curl -s https://example.org/face.jpg | faceauth detect -
+      faceauth detect folder/ | jq -r 'select(.label == "fake") | .path'
+    """
+    from faceauth.detector import Detector
+    from faceauth.images import Limits, expand
+
+    wanted = _labels(fail_on)
+    if resume and output is None:
+        raise UsageError("--resume needs an output to go on with", "add -o FILE.jsonl")
+    with _sink(output, resume=resume, overwrite=overwrite) as sink:
+        detector = Detector(model, threshold=threshold, faces=faces, limits=Limits(max_pixels, max_bytes))
+        references = expand(images)
+        done = getattr(sink, "done", set())
+        left = [r for r in references if (r, detector.model.sha256) not in done]
+        if len(left) < len(references):
+            _notice(f"{len(references) - len(left)} of {len(references)} images are in {output} already")
+        count = workers or (os.cpu_count() or 1 if len(left) >= 64 else 1)
+        tally: Counter[str] = Counter()
+        for verdict in _progress(detector.stream(left, count), len(left)):
+            sink.write(verdict)
+            _count(tally, verdict)
+    _summary(tally, detector, output)
+    if any(tally[label] for label in wanted):
+        raise typer.Exit(FAIL_ON)
+    if tally["unreadable"]:
+        raise typer.Exit(UNREADABLE)
+
+
+@model_app.command("info")
+def model_info(
+    model: Annotated[Path | None, typer.Argument(help="A model file; the embedded one if left out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metadata as JSON.")] = False,
+) -> None:
+    """Print what a model file says of itself.
+
+    \b
+    Examples:
+      faceauth model info
+      faceauth model info my-detector.onnx --json
+    """
+    from faceauth.model_file import ModelFile
+
+    opened = ModelFile(model)
+    card = opened.card
+    if as_json:
+        typer.echo(card.to_json())
+        return
+    spec, limits = card.preprocess, card.thresholds
+    fakes = [s for s, label in zip(card.sources, card.labels, strict=True) if label == "fake"]
+    reals = [s for s, label in zip(card.sources, card.labels, strict=True) if label == "real"]
+    lines = {
+        "name": f"{card.name} {card.version}",
+        "file": f"{opened.path} ({opened.size / 1e6:.1f} MB, {card.parameters:,} parameters)",
+        "sha256": opened.sha256,
+        "input": f"face x {spec.crop:g}, {spec.size} x {spec.size}, {spec.interpolation}",
+        "real from": ", ".join(reals),
+        "fake from": ", ".join(fakes),
+        "trained on": f"{card.trained_on} (manifest {card.data_sha256[:16]}, commit {card.commit[:12]}, seed {card.seed})",
+        "calibration": f"sigmoid({card.calibration.scale:.3f} x logit {card.calibration.shift:+.3f}), "
+        f"fitted on {card.calibration.fitted_on}",
+        "fake from score": f"{limits.fake:.3f}: false alarms {limits.false_alarm_rate(limits.fake):.1%} of {limits.measured_on}",
+        "real to score": f"{limits.real:.3f}; between the two: uncertain",
+        "licence": card.licence,
+    }
+    for name, value in lines.items():
+        typer.echo(f"{name:16} {value}")
+    for name, value in card.notes.items():
+        typer.echo(f"{name:16} {value}")
+
+
+def _labels(text: str | None) -> list[str]:
+    wanted = [t.strip() for t in text.split(",")] if text else []
+    for label in wanted:
+        if label not in {"fake", "uncertain", "real"}:
+            raise UsageError(f"--fail-on {label!r} is no label", "fake, uncertain, or both with a comma")
+    return wanted
+
+
+def _sink(output: Path | None, *, resume: bool, overwrite: bool) -> "FileOutput | TableOutput | LinesOutput":
+    from faceauth.output import FileOutput, LinesOutput, TableOutput
+
+    if output is not None:
+        return FileOutput(output, resume=resume, overwrite=overwrite)
+    return TableOutput(sys.stdout) if sys.stdout.isatty() else LinesOutput(sys.stdout)
+
+
+def _progress(verdicts: "Iterable[Verdict]", total: int) -> "Iterator[Verdict]":
+    if total < 2 or not sys.stderr.isatty():
+        yield from verdicts
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True),
+               TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total, rate="")
+        for verdict in verdicts:
+            speed = bar.tasks[0].speed
+            bar.update(task, advance=1, rate=f"{speed:.0f} images/s" if speed else "")
+            yield verdict
+
+
+def _count(tally: "Counter[str]", verdict: "Verdict") -> None:
+    tally["images"] += 1
+    tally["unreadable"] += verdict.error is not None
+    for face in verdict.faces:
+        tally["whole" if face.index is None else "faces"] += 1
+        tally[face.label] += 1
+
+
+def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None) -> None:
+    _notice(
+        f"{tally['images']} images, {tally['faces']} faces"
+        + (f" and {tally['whole']} images without one, judged whole" if tally["whole"] else "")
+        + f": {tally['real']} real, {tally['fake']} fake, {tally['uncertain']} uncertain"
+        + (f"; {tally['unreadable']} unreadable" if tally["unreadable"] else "")
+        + (f"; written to {output}" if output else "")
+    )
+    _notice(
+        f"{detector.model.card.name}: fake from {detector.fake_from:.2f} on, where {detector.false_alarm_rate:.0%} of "
+        "real faces of unseen origin are called fake. A score is evidence, not proof."
+    )
+
+
+def _notice(text: str) -> None:
+    from faceauth.output import printable
+
+    print(printable(text), file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Sources of images, their splits, and how they are handed to a network."""

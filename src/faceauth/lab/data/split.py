@@ -1,0 +1,70 @@
+"""Who is trained on, who decides, who judges: train, test and dev, and the sources held out together.
+
+A split is a function of the seed and of what ties images, not of their order: groups and near-duplicates
+(same 64-bit dHash) stay on one side. It knows nothing of pixels or networks.
+"""
+
+import hashlib
+from collections.abc import Collection, Sequence
+
+from faceauth.errors import DataError
+from faceauth.lab.data.sources import Record
+
+SPLITS = ("train", "test", "dev")
+
+
+def split(
+    records: Sequence[Record], dhashes: Sequence[int], seed: int = 0, fractions: Sequence[float] = (0.65, 0.15, 0.2)
+) -> list[str]:
+    """The split of every record, in order.
+
+    Args:
+        dhashes: 64-bit difference hash of each image.
+        fractions: shares of train, test and dev; they sum to 1. Counts follow them as a draw does.
+    """
+    leaders = _components(records, dhashes)
+    return [_draw(f"{seed}:{records[leader].sha256}", fractions) for leader in leaders]
+
+
+def _draw(key: str, fractions: Sequence[float]) -> str:
+    position = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) / 16**12
+    for name, share in zip(SPLITS, fractions, strict=True):
+        position -= share
+        if position < 0:
+            return name
+    return SPLITS[-1]
+
+
+def _components(records: Sequence[Record], dhashes: Sequence[int]) -> list[int]:
+    """For each record the index that leads its component, the one with the smallest SHA-256."""
+    parent = list(range(len(records)))
+
+    def find(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    seen: dict[tuple[str, str | int], int] = {}
+    for i, record in enumerate(records):
+        ties: list[tuple[str, str | int]] = [("dhash", dhashes[i]), ("sha256", record.sha256)]
+        if record.group:
+            ties.append(("group", record.group))
+        for tie in ties:
+            a, b = find(seen.setdefault(tie, i)), find(i)
+            if a != b:
+                low, high = sorted((a, b), key=lambda k: (records[k].sha256, k))
+                parent[high] = low
+    return [find(i) for i in range(len(records))]
+
+
+def check_folds(folds: Sequence[Collection[str]], sources: Collection[str]) -> None:
+    """Every source is held out exactly once, each fold holds out both classes' names we know. Raises DataError."""
+    held = [source for fold in folds for source in fold]
+    unknown, missing = sorted(set(held) - set(sources)), sorted(set(sources) - set(held))
+    if unknown or missing or len(held) != len(set(held)):
+        twice = sorted({s for s in held if held.count(s) > 1})
+        raise DataError(
+            f"the folds do not hold out every source once: unknown {unknown}, missing {missing}, twice {twice}",
+            "mend data.folds in the config",
+        )

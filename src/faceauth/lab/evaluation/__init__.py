@@ -1,0 +1,1 @@
+"""How a detector is judged: one protocol for every number."""

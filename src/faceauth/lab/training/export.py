@@ -1,0 +1,156 @@
+"""A finished run to a model file: ONNX, metadata, calibration, and proof that it says what torch says."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from faceauth.errors import DataError, UsageError
+from faceauth.lab.training.config import TrainConfig
+from faceauth.lab.training.zoo import build
+from faceauth.model_file import METADATA_KEY, OUTPUTS, Calibration, ModelCard, ModelFile, Thresholds
+
+PARITY = 2e-4  # largest difference allowed between torch and ONNX Runtime, relative to the largest output
+LICENCE = (
+    "Weights: research use, as the licences of the training images ask (see the model card). Code: Apache-2.0."
+)
+
+
+def load_run(run: Path) -> tuple[nn.Module, TrainConfig, dict[str, Any]]:
+    """The trained network of a finished run, its config, and what run.json says. Raises UsageError."""
+    try:
+        facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        weights = load_file(run / "model.safetensors")
+    except FileNotFoundError as error:
+        raise UsageError(f"{str(run)!r} is no finished run", "train it, or --resume it, first") from error
+    config = TrainConfig.model_validate(facts["config"])
+    network = build(config.network, len(facts["sources"]), config.width, config.dropout)
+    network.load_state_dict(weights)
+    return network.eval(), config, facts
+
+
+def export(run: Path, output: Path) -> float:
+    """Write the run as a model file whose scores are not calibrated yet; `calibrate` is the next step.
+
+    Returns:
+        The largest difference from torch over 64 inputs, relative to the largest output.
+
+    Raises:
+        UsageError: the run is not finished.
+        DataError: ONNX Runtime and torch disagree; nothing is written.
+    """
+    network, config, facts = load_run(run)
+    example = torch.zeros(2, 3, config.size, config.size)
+    program = torch.onnx.export(
+        network, (example,), dynamo=True, input_names=["pixels"], output_names=list(OUTPUTS),
+        dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4096)},), optimize=True, verbose=False,
+    )  # fmt: skip
+    assert program is not None
+    card = ModelCard(
+        name=config.name if not facts["held_out"] else run.name, version=config.version,
+        sources=tuple(facts["sources"]), labels=tuple(facts["labels"]), preprocess=config.preprocess,
+        calibration=Calibration(), thresholds=Thresholds(1.0, 0.0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated"),
+        licence=LICENCE, trained_on="the train split of the corpus", data_sha256=facts["corpus_sha256"],
+        commit=facts["commit"], seed=config.seed, parameters=facts["parameters"],
+        notes={"held out": ", ".join(facts["held_out"])} if facts["held_out"] else {},
+    )  # fmt: skip
+    part = output.with_name(output.name + ".part")
+    _save(program.model_proto, card, part)
+    error = parity(network, ModelFile(part))
+    if error > PARITY:
+        part.unlink()
+        raise DataError(f"ONNX Runtime differs from torch by {error:.1e}, more than {PARITY:.0e}", "nothing was written")
+    os.replace(part, output)
+    return error
+
+
+def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
+    """Largest absolute difference of any output over `count` random inputs, relative to the largest output."""
+    size = model.card.preprocess.size
+    pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+    inputs = model.card.preprocess.normalize(pixels)
+    with torch.no_grad():
+        expected = [t.numpy() for t in network(torch.from_numpy(inputs))]
+    given = model.run(inputs)
+    pairs = zip(expected, (getattr(given, name) for name in OUTPUTS), strict=True)
+    return max(float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in pairs)
+
+
+def _save(proto: Any, card: ModelCard, path: Path) -> None:
+    del proto.metadata_props[:]
+    proto.doc_string = ""
+    for node in proto.graph.node:  # the exporter writes this machine's paths into every node
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
+        del value.metadata_props[:]
+        value.doc_string = ""
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, card.to_json()
+    onnx.checker.check_model(proto)
+    onnx.save(proto, path)
+
+
+def rewrite(path: Path, card: ModelCard) -> None:
+    """Replace the metadata of a model file; the network stays as it is."""
+    proto = onnx.load(path)
+    part = path.with_name(path.name + ".part")
+    _save(proto, card, part)
+    os.replace(part, path)
+
+
+def fit_calibration(logits: npt.NDArray[Any], fake: npt.NDArray[np.bool_], fitted_on: str) -> Calibration:
+    """Platt scaling by logistic regression, both classes weighing the same. Platt, 1999."""
+    from sklearn.linear_model import LogisticRegression
+
+    if fake.all() or not fake.any():
+        raise DataError("calibration needs real and fake images")
+    model = LogisticRegression(C=1e6, class_weight="balanced").fit(logits.reshape(-1, 1), fake)
+    scale, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
+    if scale <= 0:
+        raise DataError("the logits do not rise with P(fake): this model cannot be calibrated", "train it for longer")
+    return Calibration(scale, shift, fitted_on)
+
+
+def fit_thresholds(
+    scores: npt.NDArray[Any], fake: npt.NDArray[np.bool_], weights: npt.NDArray[Any], false_alarms: float, misses: float,
+    measured_on: str,
+) -> Thresholds:  # fmt: skip
+    """Thresholds that keep two promises on the given scores.
+
+    Args:
+        scores: (n,) calibrated P(fake); weights: (n,) above zero, to count sources rather than images.
+        false_alarms: at most this share of real faces lies at or above `fake`.
+        misses: at most this share of fake faces lies at or below `real`.
+    """
+    real_scores, real_weights = scores[~fake], weights[~fake]
+    grid = np.unique(np.concatenate([[0.0], np.round(np.linspace(0, 1, 201), 3), [1.0]]))
+    shares = np.array([real_weights[real_scores >= t].sum() for t in grid]) / real_weights.sum()
+    low_enough = grid[shares <= false_alarms]
+    fake_from = float(low_enough[0]) if len(low_enough) else 1.0
+    missed = np.array([weights[fake][scores[fake] <= t].sum() for t in grid]) / weights[fake].sum()
+    real_to = float(grid[missed <= misses][-1]) if (missed <= misses).any() else 0.0
+    curve = tuple((float(t), round(float(s), 5)) for t, s in zip(grid, shares, strict=True))
+    return Thresholds(fake_from, min(real_to, fake_from), curve, measured_on)
+
+
+def calibrated(
+    card: ModelCard, logits: npt.NDArray[Any], fake: npt.NDArray[np.bool_], sources: Sequence[str], described: str,
+    false_alarms: float = 0.05, misses: float = 0.05,
+) -> ModelCard:  # fmt: skip
+    """The card with calibration and thresholds fitted on logits (n,), every source weighing the same."""
+    names, counts = np.unique(np.asarray(sources), return_counts=True)
+    per_source = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    weights = np.array([1 / per_source[s] for s in sources])
+    calibration = fit_calibration(logits, fake, described)
+    thresholds = fit_thresholds(calibration(logits), fake, weights, false_alarms, misses, described)
+    return replace(card, calibration=calibration, thresholds=thresholds)

@@ -1,0 +1,79 @@
+"""From an upright RGB image and a face box to the network's input: the only implementation of it.
+
+Training, evaluation and inference all come through here, so that both classes, and both halves of the
+project, see the same pixels. It knows nothing about files, face finders or networks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from faceauth.errors import ModelError
+
+Region = tuple[float, float, float, float]  # left, top, right, bottom in pixels, fractions allowed
+
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessSpec:
+    """How a face becomes a network input. Written into every model file and read back from it.
+
+    Attributes:
+        size: side of the square input in pixels.
+        crop: side of the square cut around a face, in face-box sides, before it is clamped to the image.
+        interpolation: a key of `FILTERS`; the resize is anti-aliased.
+        mean, std: per channel, subtracted and divided after scaling pixels to [0, 1].
+    """
+
+    size: int = 128
+    crop: float = 1.3
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 1024 or not 0.1 <= self.crop <= 10:
+            raise ModelError(f"impossible preprocessing: size {self.size}, crop {self.crop}")
+        if self.interpolation not in FILTERS:
+            raise ModelError(f"unknown interpolation {self.interpolation!r}", f"one of {', '.join(FILTERS)}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ModelError("mean and std need three values each, std above zero")
+
+    def region(self, face: Sequence[float] | None, width: int, height: int) -> Region:
+        """The square to cut: around the face, shifted and shrunk to lie inside the image.
+
+        Nothing is ever padded, because padding tells tight crops from loose ones. Without a face it is the
+        central square of the whole image.
+        """
+        if face is None:
+            return square((width / 2, height / 2), min(width, height), width, height)
+        left, top, right, bottom = face
+        side = self.crop * max(right - left, bottom - top)
+        return square(((left + right) / 2, (top + bottom) / 2), side, width, height)
+
+    def resize(self, image: Image.Image, region: Region) -> npt.NDArray[np.uint8]:
+        """Cut and resize: an RGB image to (size, size, 3) uint8."""
+        resized = image.resize((self.size, self.size), FILTERS[self.interpolation], box=region)
+        return np.asarray(resized)
+
+    def normalize(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """(n, size, size, 3) uint8 to the network's (n, 3, size, size) float32, contiguous."""
+        mean, std = (np.asarray(v, np.float32) * 255 for v in (self.mean, self.std))
+        return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+def square(center: tuple[float, float], side: float, width: int, height: int) -> Region:
+    """A square of at most `side` about `center`, shrunk to fit the image, then shifted to lie inside it."""
+    side = min(side, width, height)
+    left = min(max(center[0] - side / 2, 0), width - side)
+    top = min(max(center[1] - side / 2, 0), height - side)
+    return left, top, left + side, top + side

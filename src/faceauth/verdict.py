@@ -1,0 +1,66 @@
+"""What faceauth says about an image. Frozen records; nothing here computes or knows where they come from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Label = Literal["real", "fake", "uncertain"]
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright image; right/bottom exclusive
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """The judgement of one face, or of the whole image where no face was found.
+
+    Attributes:
+        index: 0 for the largest face, counting down in size; None when the whole image was judged.
+        box: where the face is; None when the whole image was judged.
+        label: `fake` at or above `threshold`, `real` at or below the model's lower threshold, else `uncertain`.
+        score: calibrated P(fake) in [0, 1]; None where the face was too small to judge.
+        source: the training source that the face most resembles, real or fake; None where it was not judged.
+        threshold: the score from which on a face is called fake.
+        false_alarm_rate: share of real faces, of sources the model had not seen, at or above `threshold`.
+        error: why there is no score, in words.
+    """
+
+    index: int | None
+    box: Box | None
+    label: Label
+    score: float | None
+    source: str | None
+    threshold: float
+    false_alarm_rate: float | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found out about one image: its faces, or the error that kept it from being read.
+
+    Attributes:
+        path: as given; `-` for standard input, None for pixels handed over in memory.
+        faces: largest first; empty only where `error` is set.
+        model, model_sha256: name and hash of the model file that judged.
+        image_sha256: of the file's bytes; None for pixels handed over in memory or unreadable files.
+        width, height: pixels after the EXIF turn; None where the image could not be read.
+        ms: wall time for this image in milliseconds: read, decode, find faces, judge.
+        error: why the image could not be read, in words.
+    """
+
+    path: str | None
+    faces: tuple[Face, ...]
+    model: str
+    model_sha256: str
+    image_sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    ms: float | None = None
+    error: str | None = None
+
+    @property
+    def label(self) -> Label | None:
+        """The gravest label among the faces: fake, then uncertain, then real; None where nothing was read."""
+        labels = {face.label for face in self.faces}
+        for label in ("fake", "uncertain", "real"):
+            if label in labels:
+                return label
+        return None
