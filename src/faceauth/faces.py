@@ -18,6 +18,7 @@ from faceauth.verdict import Box
 # Longest side, dlib up-sampling steps; a face of 80 * longest / (side * 2**steps) pixels is the smallest found.
 PASSES = ((192, 0), (384, 0), (800, 1))
 FILLS_FRAME = 0.3  # a face at least this wide, as a share of the shorter side, ends the search
+FURTHER_FACE = 0.5  # confidence that a face needs beside the most confident one: folds of cloth reach 0.2
 
 
 class FaceFinder(Protocol):
@@ -52,8 +53,14 @@ class DlibFinder:
         k = min(1.0, side / max(image.size))
         size = max(1, round(image.width * k)), max(1, round(image.height * k))
         small = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
-        found = self._detect(np.asarray(small), steps)
-        return largest_first([(f.left() / k, f.top() / k, f.right() / k, f.bottom() / k) for f in found], image.size)
+        found, confidences, _ = self._detect.run(np.asarray(small), steps, 0.0)
+        best = max(confidences, default=0.0)
+        boxes = [
+            (f.left() / k, f.top() / k, f.right() / k, f.bottom() / k)
+            for f, confidence in zip(found, confidences, strict=True)
+            if confidence >= min(best, FURTHER_FACE)
+        ]
+        return largest_first(boxes, image.size)
 
 
 class YuNetFinder:

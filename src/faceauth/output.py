@@ -63,7 +63,7 @@ class JsonLinesWriter:
         self._stream.flush()
 
     def close(self) -> None:
-        self._stream.flush()
+        """Nothing to do: every line is flushed, and the stream is its owner's."""
 
 
 class _CsvWriter:
@@ -238,10 +238,11 @@ class FileOutput:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with _plainly(self.path):
-            self._writer.close()
             if self._part is None:
                 self._stream.close()
-            elif kind is None:
+                return
+            self._writer.close()
+            if kind is None:
                 os.replace(self._part, self.path)
 
 

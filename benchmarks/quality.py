@@ -1,0 +1,170 @@
+"""Print how good a detector is: `python benchmarks/quality.py`. The table of docs/protocol.md, as Markdown.
+
+Three columns (seen, unseen, all together), each on the same images as they are and saved again, with the two
+shortcut baselines beside the model. Needs the corpus and the fold models: see docs/train.md for the commands.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from faceauth.errors import FaceAuthError
+from faceauth.lab.data.sources import Record
+from faceauth.lab.evaluation import metrics
+from faceauth.lab.evaluation.baselines import audit
+from faceauth.lab.evaluation.protocol import VARIANTS, Column, Judged, judge, with_calibration
+from faceauth.model_file import embedded_path
+
+HERE = Path(__file__).resolve().parent
+LEDGER = HERE / "dev_ledger.jsonl"
+
+
+def main() -> None:
+    """Parse, judge, print."""
+    args = _arguments()
+    try:
+        folds = args.fold or sorted((HERE / "folds").glob("*.onnx"))
+        judged = judge(args.model, folds, args.corpus, args.cache, args.part, workers=args.workers)
+        if args.part == "dev":
+            _log_opening(args.model, judged)
+        baselines = audit(args.corpus, args.cache, args.part, judged.folds, workers=args.workers)
+    except FaceAuthError as error:
+        sys.exit(f"error: {error}")
+    print("\n".join(_report(args, judged, baselines)))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=embedded_path(), help="model file to judge")
+    parser.add_argument("--fold", type=Path, action="append", help="a fold's model file; benchmarks/folds/*.onnx")
+    parser.add_argument("--corpus", type=Path, default=HERE.parent.parent / "shared" / "data")
+    parser.add_argument("--cache", type=Path, default=Path("cache"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--open-dev", dest="part", action="store_const", const="dev", default="test",
+        help="judge on the sealed dev images instead of test; the opening is written to benchmarks/dev_ledger.jsonl",
+    )  # fmt: skip
+    return parser.parse_args()
+
+
+def _log_opening(model: Path, judged: Judged) -> None:
+    row = {
+        "opened": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": f"{judged.card.name} {judged.card.version}",
+        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "corpus_sha256": judged.card.data_sha256,
+        "commit": _commit(),
+    }
+    with open(LEDGER, "a", encoding="utf-8") as ledger:
+        ledger.write(json.dumps(row) + "\n")
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=HERE, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _generated(record: Record) -> bool:
+    """Whole faces made by a generator, against every real source that is not a swap's own."""
+    return record.family != "swap" and record.source != "dfdc-real"
+
+
+def _swapped(record: Record) -> bool:
+    """Face swaps, against the real photographs and films that they were made from."""
+    return record.family == "swap" or record.source in {"dfdc-real", "ffhq-256"}
+
+
+def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple[Column, Column]]) -> Iterator[str]:
+    card = judged.card
+    digest = hashlib.sha256(args.model.read_bytes()).hexdigest()
+    yield (
+        f"{card.name} {card.version}, model {digest[:16]}, corpus {card.data_sha256[:16]}, "
+        f"part {args.part}, split seed 0, commit {_commit()[:12]}"
+    )
+    yield f"command: `python benchmarks/quality.py{' --open-dev' if args.part == 'dev' else ''}`"
+    yield f"fake from {card.thresholds.fake:.3f}, real to {card.thresholds.real:.3f}; 95 % intervals by bootstrap over groups"
+    columns = {"seen": judged.seen}
+    if len(judged.unseen.records):
+        columns |= {
+            "**unseen**": judged.unseen,
+            "unseen, generated": judged.unseen.where(_generated),
+            "unseen, swaps": judged.unseen.where(_swapped),
+            "all together": judged.seen + judged.unseen,
+        }
+    yield from _main_table(card.thresholds.fake, card.thresholds.real, judged, columns)
+    yield from _audit_table(columns, baselines)
+    yield from _fold_table(judged)
+    yield from _source_table(judged)
+
+
+def _main_table(fake_from: float, real_to: float, judged: Judged, columns: dict[str, Column]) -> Iterator[str]:
+    yield "\n| column | images | n | AUROC | balanced accuracy | TPR at 1 % FPR | EER | ECE | Brier | real called fake | fake caught | uncertain real / fake |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    for name, column in columns.items():
+        fake, groups = column.fake, column.groups
+        for variant in VARIANTS:
+            scores = with_calibration(judged.card, column, variant)
+            area = metrics.interval(metrics.auroc, scores, fake, groups)
+            balanced = metrics.interval(lambda s, f: metrics.balanced_accuracy(s, f, fake_from), scores, fake, groups)
+            unsure = (scores > real_to) & (scores < fake_from)
+            yield (
+                f"| {name} | {variant} | {len(fake)} | {area} | {balanced} | {metrics.tpr_at_fpr(scores, fake):.3f} | "
+                f"{metrics.eer(scores, fake):.3f} | {metrics.calibration_error(scores, fake):.3f} | {metrics.brier(scores, fake):.3f} | "
+                f"{(scores[~fake] >= fake_from).mean():.1%} | {(scores[fake] >= fake_from).mean():.1%} | "
+                f"{unsure[~fake].mean():.1%} / {unsure[fake].mean():.1%} |"
+            )
+
+
+def _audit_table(columns: dict[str, Column], baselines: dict[str, tuple[Column, Column]]) -> Iterator[str]:
+    yield "\nThe shortcut audit, AUROC of classifiers that see no face:\n"
+    yield f"| baseline | column | {' | '.join(VARIANTS)} |\n|---|---|{'---|' * len(VARIANTS)}"
+    for name, (seen, unseen) in baselines.items():
+        parts = {"seen": seen}
+        if len(columns) > 1:
+            parts |= {
+                "unseen": unseen,
+                "unseen, generated": unseen.where(_generated),
+                "unseen, swaps": unseen.where(_swapped),
+            }
+        for part, column in parts.items():
+            areas = [metrics.auroc(column.logits[:, i], column.fake) for i in range(len(VARIANTS))]
+            yield f"| {name} | {part} | {' | '.join(f'{a:.3f}' for a in areas)} |"
+
+
+def _fold_table(judged: Judged) -> Iterator[str]:
+    if not judged.folds:
+        return
+    yield f"\nFold by fold, AUROC on the sources held out:\n\n| held out | n | {' | '.join(VARIANTS)} |\n|---|---|{'---|' * len(VARIANTS)}"
+    areas = []
+    for number, held in enumerate(judged.folds, start=1):
+        rows = judged.unseen.fold == number
+        areas.append([metrics.auroc(judged.unseen.logits[rows, i], judged.unseen.fake[rows]) for i in range(len(VARIANTS))])
+        yield f"| {', '.join(held)} | {rows.sum()} | {' | '.join(f'{a:.3f}' for a in areas[-1])} |"
+    yield f"| **mean of the folds** | | {' | '.join(f'{a:.3f}' for a in np.mean(areas, axis=0))} |"
+
+
+def _source_table(judged: Judged) -> Iterator[str]:
+    yield "\nSource by source, share called fake (wanted: low for real, high for fake):\n"
+    yield "| source | label | n | seen clean | seen web | seen hard | unseen clean | unseen web | unseen hard |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for source, label in [*zip(judged.card.sources, judged.card.labels, strict=True), ("photoshop", "edited")]:
+        cells = []
+        for column in (judged.edited if label == "edited" else judged.seen, judged.unseen):
+            rows = column.where(lambda r, s=source: r.source == s)  # type: ignore[misc]
+            for variant in VARIANTS[:3]:
+                flagged = with_calibration(judged.card, rows, variant) >= judged.card.thresholds.fake
+                cells.append(f"{flagged.mean():.0%}" if len(flagged) else "")
+            count = len(rows.records) or locals().get("count", 0)
+        yield f"| {source} | {label} | {count} | {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

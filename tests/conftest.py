@@ -1,0 +1,94 @@
+"""What the tests share: pictures made in code, and a model file whose score is known beforehand."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from faceauth.detector import Detector
+from faceauth.model_file import METADATA_KEY, Calibration, ModelCard, Thresholds
+from faceauth.preprocess import PreprocessSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "samples"
+PORTRAIT = SAMPLES / "grace-hopper.jpg"
+
+
+def picture(color=(200, 30, 30), size=(96, 96)):
+    """A picture of one colour."""
+    return Image.new("RGB", size, color)
+
+
+def encoded(image, format="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def make_card(**changes):
+    curve = tuple((t / 10, 1 - t / 10) for t in range(11))
+    values = dict(
+        name="brightness", version="1", sources=("camera", "bulb"), labels=("real", "fake"),
+        preprocess=PreprocessSpec(size=32), calibration=Calibration(), thresholds=Thresholds(0.9, 0.1, curve, "test"),
+        licence="none", trained_on="nothing", data_sha256="0" * 64,
+    )  # fmt: skip
+    return ModelCard(**(values | changes))
+
+
+def write_model(path, card):
+    """A network in two nodes: logit = 4 * mean of the normalised pixels, so bright is fake and dark is real."""
+    size = card.preprocess.size
+    mean = helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0)
+    nodes = [
+        mean,
+        helper.make_node("Mul", ["mean", "four"], ["logit"]),
+        helper.make_node("Unsqueeze", ["logit", "one"], ["column"]),
+        helper.make_node("Neg", ["column"], ["negative"]),
+        helper.make_node("Concat", ["negative", "column"], ["source_logits"], axis=1),
+        helper.make_node("Identity", ["source_logits"], ["embedding"]),
+    ]
+    outputs = [helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["n"])] + [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("source_logits", "embedding")
+    ]
+    graph = helper.make_graph(
+        nodes, "brightness",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, size, size])], outputs,
+        [
+            helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3]),
+            helper.make_tensor("four", TensorProto.FLOAT, [], [4.0]),
+            helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+        ],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, card.to_json()
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "brightness.onnx", make_card())
+
+
+@pytest.fixture
+def detector(model_path):
+    return Detector(model_path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """bright.png, dark.jpg and below/grey.webp: fake, real and uncertain to the brightness model; no faces."""
+    (tmp_path / "below").mkdir()
+    picture((255, 255, 255)).save(tmp_path / "bright.png")
+    picture((0, 0, 0)).save(tmp_path / "dark.jpg")
+    picture((128, 128, 128)).save(tmp_path / "below" / "grey.webp", lossless=True)
+    return tmp_path
+
+
+def noise(size=(64, 64), seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8))

@@ -1,0 +1,99 @@
+"""The direction of imports, held: errors < verdict, preprocess < images, ... < detector < cli; wings above."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parent.parent / "src" / "faceauth"
+HALL = {
+    "errors": 0, "verdict": 1, "preprocess": 1, "images": 2, "model_file": 2, "faces": 2, "output": 2, "detector": 3, "cli": 4,
+}  # fmt: skip
+LAB = {"data": 0, "training": 1, "evaluation": 2, "cli": 3}
+WINGS_ONLY = {"torch", "transformers", "sklearn", "pandas", "matplotlib", "fastapi", "ray", "onnx", "pydantic", "safetensors"}
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def imports(path, top_level_only=False):
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == "faceauth" else None
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.stem in HALL and p.parent == SOURCE], ids=lambda p: p.stem)
+def test_the_hall_imports_downwards_and_knows_no_wing(path):
+    for name in imports(path):
+        target = room(name)
+        assert target not in {"lab", "server", "scale"}, f"{path.stem} imports the wing {name}"
+        if target in HALL and target != path.stem:
+            assert HALL[target] < HALL[path.stem], f"{path.stem} imports {target}"
+
+
+def test_every_room_of_the_hall_is_in_the_drawing():
+    assert {p.stem for p in SOURCE.glob("*.py")} - {"__init__", "__main__"} == set(HALL)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.parent.name == "lab"], ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_the_laboratory_imports_downwards(path):
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[:2] == ["faceauth", "lab"] and len(parts) > 2:
+            assert LAB[parts[2]] <= LAB[path.parent.name], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "lab" not in p.parts], ids=lambda p: p.stem)
+def test_the_hall_imports_nothing_heavy(path):
+    assert not {name.split(".")[0] for name in imports(path) if name} & WINGS_ONLY
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: "-".join(p.relative_to(SOURCE).parts))
+def test_no_tricks(path):
+    text = path.read_text()
+    assert "sys.path" not in text
+    assert text.count("\n") <= 500
+    assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
+
+
+def test_the_front_door_loads_no_third_party_module():
+    code = "import sys; before = set(sys.modules); import faceauth; print(*(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    foreign = {m.split(".")[0] for m in loaded} - {"faceauth"} - set(sys.stdlib_module_names)
+    assert foreign == set()
+
+
+def test_help_loads_no_network_code():
+    code = (
+        "import sys; sys.argv = ['faceauth', '--help']\nfrom faceauth.__main__ import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('LOADED', *{'numpy', 'PIL', 'onnxruntime', 'dlib', 'torch'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1].split() == ["LOADED"]
+
+
+def test_detection_uses_no_network(model_path, tmp_path):
+    """Every socket is refused, and a verdict still comes."""
+    from conftest import picture
+
+    picture().save(tmp_path / "a.png")
+    code = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise RuntimeError('network')\n"
+        "socket.socket = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "import faceauth\n"
+        f"print(faceauth.load({str(model_path)!r}).detect({str(tmp_path / 'a.png')!r})[0].label)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split()[-1] in {"real", "fake", "uncertain"}

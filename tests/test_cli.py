@@ -1,0 +1,112 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import PORTRAIT, encoded, noise, picture
+
+
+def faceauth(*arguments, stdin=b"", cwd=None):
+    """Run the real command; stdout and stderr are pipes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "faceauth", *map(str, arguments)], input=stdin, capture_output=True, cwd=cwd, timeout=120
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_a_pipe_gets_json_lines_and_notices_go_to_stderr(folder, model_path):
+    code, out, err = faceauth("detect", folder, "--model", model_path)
+    assert code == 0
+    assert [json.loads(line)["label"] for line in out.splitlines()] == ["fake", "real", "uncertain"]
+    assert "1 real, 1 fake, 1 uncertain" in err
+
+
+@pytest.mark.parametrize(("wanted", "code"), [("fake", 4), ("uncertain,fake", 4), ("uncertain", 4), (None, 0)])
+def test_fail_on(folder, model_path, wanted, code):
+    extra = ["--fail-on", wanted] if wanted else []
+    assert faceauth("detect", folder, "--model", model_path, *extra)[0] == code
+
+
+def test_fail_on_is_not_met_by_real_faces(folder, model_path):
+    assert faceauth("detect", folder / "dark.jpg", "--model", model_path, "--fail-on", "fake,uncertain")[0] == 0
+
+
+def test_unreadable_inputs_are_rows_and_exit_code_3(folder, model_path):
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0nothing")
+    code, out, err = faceauth("detect", folder, folder / "missing.png", "--model", model_path)
+    found = [json.loads(line) for line in out.splitlines()]
+    assert code == 3
+    assert [bool(r["error"]) for r in found] == [False, True, False, False, True]
+    assert "2 unreadable" in err
+    assert "Traceback" not in err
+
+
+def test_fail_on_outweighs_unreadable(folder, model_path):
+    (folder / "broken.jpg").write_bytes(b"")
+    assert faceauth("detect", folder, "--model", model_path, "--fail-on", "fake")[0] == 4
+
+
+@pytest.mark.parametrize("arguments", [
+    ["detect", "no-such-folder/*.jpg"], ["detect", "x.jpg", "--threshold", "2"], ["detect", "x.jpg", "-o", "out.txt"],
+    ["detect", "x.jpg", "--fail-on", "fkae"], ["detect", "x.jpg", "--resume"], ["detect"], ["dtect"],
+    ["lab", "train", "missing.toml"],
+])  # fmt: skip
+def test_usage_errors_are_code_2_without_a_traceback(arguments, tmp_path):
+    code, out, err = faceauth(*arguments, cwd=tmp_path)
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.strip()
+
+
+def test_a_model_that_is_none_is_code_1(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"x")
+    code, _, err = faceauth("detect", PORTRAIT, "--model", tmp_path / "m.onnx")
+    assert code == 1
+    assert err.startswith("error: ")
+    assert "Traceback" in faceauth("--debug", "detect", PORTRAIT, "--model", tmp_path / "m.onnx")[2]
+
+
+def test_stdin_takes_bytes_or_paths(folder, model_path):
+    code, out, _ = faceauth("detect", "-", "--model", model_path, stdin=encoded(picture((255, 255, 255))))
+    assert (code, json.loads(out)["path"], json.loads(out)["label"]) == (0, "-", "fake")
+    code, out, _ = faceauth("detect", "-", "--model", model_path, stdin=os.fsencode(f"{folder}/dark.jpg\n"))
+    assert json.loads(out)["label"] == "real"
+
+
+def test_resume_does_only_what_is_left(folder, model_path):
+    target = folder / "o.jsonl"
+    arguments = ["detect", folder, "--model", model_path, "-o", target]
+    assert faceauth(*arguments)[0] == 0
+    assert faceauth(*arguments)[0] == 2
+    picture((3, 3, 3)).save(folder / "new.png")
+    code, _, err = faceauth(*arguments, "--resume")
+    assert code == 0
+    assert "2 of 4 images are in" in err
+    names = [os.path.basename(json.loads(line)["path"]) for line in target.read_text().splitlines()]
+    assert sorted(names) == ["bright.png", "dark.jpg", "grey.webp", "new.png"]
+
+
+def test_a_hostile_name_cannot_write_to_the_terminal(folder, model_path):
+    name = "\x1b[31mred\n.png"
+    noise().save(folder / name)
+    _, out, err = faceauth("detect", folder, "--model", model_path)
+    assert "\x1b" not in out + err
+
+
+def test_model_info_says_what_the_file_says(model_path):
+    code, out, _ = faceauth("model", "info", model_path)
+    assert code == 0
+    assert "brightness 1" in out
+    assert "bulb" in out
+    data = json.loads(faceauth("model", "info", model_path, "--json")[1])
+    assert data["sources"] == ["camera", "bulb"]
+
+
+def test_help_has_examples_for_every_command():
+    for command in (["detect"], ["model", "info"], ["lab", "train"], ["lab", "export"], ["lab", "calibrate"], ["lab", "synthesize"]):
+        code, out, _ = faceauth(*command, "--help")
+        assert code == 0
+        assert "Example" in out
+        assert f"faceauth {' '.join(command)}" in out

@@ -1,0 +1,238 @@
+import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from conftest import encoded, noise, picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from faceauth.errors import ImageError, UsageError
+from faceauth.images import Limits, decode, expand, load, references
+
+
+def names(found):
+    return [os.path.basename(f) for f in found]
+
+
+def test_folder_is_walked_in_order_and_by_suffix(folder):
+    (folder / "notes.txt").write_text("no image")
+    assert names(expand([str(folder)])) == ["bright.png", "dark.jpg", "grey.webp"]
+
+
+def test_glob_finds_below(folder):
+    assert names(expand([f"{folder}/**/*.webp"])) == ["grey.webp"]
+
+
+def test_list_file_with_lines_or_nuls(folder):
+    paths = [str(folder / "bright.png"), str(folder / "with\nnewline.png")]
+    (folder / "lines").write_text(paths[0] + "\r\n\n")
+    (folder / "nuls").write_bytes("\0".join(paths).encode())
+    assert expand([f"@{folder}/lines"]) == paths[:1]
+    assert expand([f"@{folder}/nuls"]) == paths
+
+
+def test_stdin_is_an_image_or_a_list():
+    data = encoded(picture())
+    assert expand(["-"], io.BytesIO(data)) == [data]
+    assert expand(["-"], io.BytesIO(b"a.jpg\nb.jpg\n")) == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("argument", ["no/*.jpg", "@no-such-list", "-"])
+def test_what_names_nothing_is_a_usage_error(argument):
+    with pytest.raises(UsageError):
+        expand([argument], io.BytesIO(b""))
+
+
+def test_empty_folder_says_what_it_looked_for(tmp_path):
+    with pytest.raises(UsageError, match=r"no images.*\.jpg"):
+        expand([str(tmp_path)])
+
+
+def test_no_path_starts_like_a_formula(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    picture().save("=cmd.png")
+    assert expand(["=cmd.png"]) == [f".{os.sep}=cmd.png"]
+    assert load(expand(["=cmd.png"])[0]).image.size == (96, 96)
+
+
+@pytest.mark.parametrize(("format", "options"), [
+    ("JPEG", {"quality": 95}), ("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {}), ("BMP", {}), ("GIF", {}),
+])  # fmt: skip
+def test_every_format_gives_the_same_pixels(format, options):
+    pixels = np.asarray(decode(encoded(picture((10, 200, 90)), format, **options)), int)
+    assert pixels.shape == (96, 96, 3)
+    assert np.abs(pixels - (10, 200, 90)).max() <= 3
+
+
+def test_exif_orientation_is_obeyed():
+    image = Image.new("RGB", (40, 20), "black")
+    image.paste("white", (0, 0, 40, 5))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise: what was the top is now the right
+    turned = np.asarray(decode(encoded(image, "PNG", exif=exif)))
+    assert turned.shape == (40, 20, 3)
+    assert turned[20, 18].tolist() == [255] * 3
+    assert turned[20, 2].tolist() == [0] * 3
+
+
+def test_alpha_lies_over_white():
+    image = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    assert np.asarray(decode(encoded(image)))[4, 4].tolist() == [255, 255, 255]
+    palette = Image.new("P", (8, 8), 0)
+    assert np.asarray(decode(encoded(palette, transparency=0)))[4, 4].tolist() == [255, 255, 255]
+
+
+def test_sixteen_bit_and_grey_and_float():
+    deep = Image.fromarray(np.full((8, 8), 32896, np.uint16))
+    assert np.asarray(decode(encoded(deep)))[0, 0].tolist() == [128] * 3
+    assert np.asarray(decode(encoded(Image.new("L", (8, 8), 77))))[0, 0].tolist() == [77] * 3
+    float_ = Image.fromarray(np.full((8, 8), 0.5, np.float32))
+    assert np.asarray(decode(encoded(float_, "TIFF")))[0, 0].tolist() == [128] * 3
+    assert np.asarray(decode(encoded(Image.new("CMYK", (8, 8), (0, 0, 0, 255)), "JPEG")))[0, 0].max() < 10
+
+
+def test_icc_profile_is_converted(tmp_path):
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    data = encoded(picture((120, 60, 30)), icc_profile=b"not a profile")
+    assert np.asarray(decode(data))[0, 0].tolist() == [120, 60, 30]  # unusable: shown as it is
+    assert np.asarray(decode(encoded(picture((120, 60, 30)), icc_profile=lab.tobytes()))).shape == (96, 96, 3)
+
+
+def test_wide_gamut_profile_moves_colours():
+    data = encoded(picture((120, 60, 30)), icc_profile=_gamma_one_profile())
+    moved = np.asarray(decode(data))[0, 0]
+    assert moved.tolist() > [150, 100, 80]  # linear light is darker to the eye: sRGB needs larger numbers
+
+
+def _gamma_one_profile():
+    """A minimal RGB matrix profile with sRGB primaries and gamma 1."""
+    def s15(x):
+        return struct.pack(">i", round(x * 65536))
+
+    def xyz(*v):
+        return b"XYZ \0\0\0\0" + b"".join(map(s15, v))
+
+    text = b"desc\0\0\0\0" + struct.pack(">I", 7) + b"linear\0" + b"\0" * 79
+    blocks = {
+        b"desc": text, b"cprt": b"text\0\0\0\0none\0\0\0\0", b"wtpt": xyz(0.9642, 1, 0.8249),
+        b"rXYZ": xyz(0.4361, 0.2225, 0.0139), b"gXYZ": xyz(0.3851, 0.7169, 0.0971), b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
+        b"rTRC": b"curv" + bytes(8), b"gTRC": b"curv" + bytes(8), b"bTRC": b"curv" + bytes(8),
+    }  # fmt: skip
+    offset, table, body = 132 + 12 * len(blocks), b"", b""
+    for tag, data in blocks.items():
+        data += b"\0" * (-len(data) % 4)
+        table += tag + struct.pack(">II", offset + len(body), len(data))
+        body += data
+    size = offset + len(body)
+    header = struct.pack(">I4sI4s4s4s", size, b"\0" * 4, 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    header += struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + b"\0" * 28
+    header += s15(0.9642) + s15(1) + s15(0.8249)
+    return header.ljust(128, b"\0") + struct.pack(">I", len(blocks)) + table + body
+
+
+def test_animation_gives_its_first_frame():
+    frames = [picture((255, 0, 0)), picture((0, 0, 255))]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert np.asarray(decode(data))[0, 0].tolist() == [255, 0, 0]
+
+
+def _bomb():
+    """A PNG of 60,000 x 60,000 in a few bytes."""
+    def chunk(tag, body):
+        return struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))
+
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("data", "says"), [
+    (b"", "empty"),
+    (b"<html>not found</html>", "known format"),
+    (encoded(noise(), "JPEG")[:900], "truncated"),
+    (encoded(noise())[:900], "truncated"),
+    (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "truncated|known format"),
+    (_bomb(), "limit"),
+    (b"%PDF-1.4 nothing", "known format"),
+    (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC|truncated|known format"),
+])  # fmt: skip
+def test_bad_bytes_give_one_clear_error(data, says):
+    with pytest.raises(ImageError, match=says):
+        decode(data)
+
+
+def test_limits_are_kept(tmp_path):
+    path = tmp_path / "large.png"
+    noise((100, 100)).save(path)
+    with pytest.raises(ImageError, match="100 x 100"):
+        load(path, Limits(max_pixels=9_999))
+    with pytest.raises(ImageError, match="bytes"):
+        load(path, Limits(max_bytes=1000))
+    assert load(path, Limits(max_pixels=10_000)).image.size == (100, 100)
+
+
+@pytest.mark.parametrize("path", ["missing.jpg", ".", "nul\0byte.jpg"])
+def test_paths_that_are_no_files(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImageError):
+        load(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match="regular file"):
+        load(tmp_path / "pipe.jpg")
+
+
+def test_a_name_does_not_decide_the_format(tmp_path):
+    (tmp_path / "really-a-png.jpg").write_bytes(encoded(picture()))
+    assert load(tmp_path / "really-a-png.jpg").image.size == (96, 96)
+
+
+def test_sha256_is_that_of_the_file(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(picture()))
+    import hashlib
+
+    assert load(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert load(picture()).sha256 is None
+
+
+def test_arrays_are_checked():
+    assert load(np.zeros((5, 6, 3), np.uint8)).image.size == (6, 5)
+    assert load(np.zeros((5, 6), np.uint8)).image.mode == "RGB"
+    for bad in (np.zeros((5, 6, 3)), np.zeros((5, 6, 4), np.uint8), np.zeros((0, 6), np.uint8)):
+        with pytest.raises(ImageError, match="RGB order"):
+            load(bad)
+
+
+def test_references_flatten_what_is_given(folder):
+    array = np.zeros((4, 4, 3), np.uint8)
+    assert len(list(references([folder, array, encoded(picture())]))) == 5
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]), st.integers(0, 400))
+def test_damage_never_escapes_as_another_error(junk, format, where):
+    data = bytearray(encoded(noise((24, 24)), format))
+    data[where : where + len(junk)] = junk
+    try:
+        image = decode(bytes(data))
+    except ImageError as error:
+        assert error.message and "\n" not in error.message
+    else:
+        assert image.mode == "RGB"
+
+
+def test_decoding_loads_no_plugin_outside_the_list():
+    code = (
+        "import io; from PIL import Image; f=io.BytesIO(); Image.new('L',(4,4)).save(f,'PPM');"
+        "from faceauth.images import decode\ntry: decode(f.getvalue())\nexcept Exception as e: print(type(e).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "ImageError"
