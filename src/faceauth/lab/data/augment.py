@@ -25,15 +25,15 @@ class AugmentConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    crop: tuple[float, float] = (0.9, 1.6)  # range of the crop in face boxes
+    crop: tuple[float, float] = (0.9, 1.5)  # range of the crop in face boxes
     shift: float = 0.08  # of the crop's side
-    smallest: int = Field(64, ge=16)  # the intermediate size is drawn log-uniformly from here to twice the input
-    blur: float = 0.35
-    sharpen: float = 0.15
-    noise: float = 0.3
+    smallest: int = Field(112, ge=16)  # the intermediate size is drawn log-uniformly from here to twice the input
+    blur: float = 0.15
+    sharpen: float = 0.08
+    noise: float = 0.12
     jpeg: float = 0.75
     webp: float = 0.12
-    twice: float = 0.25  # share that is saved a second time
+    twice: float = 0.1  # share that is saved a second time
     quality: tuple[int, int] = (30, 95)
     colour: float = 0.6
     grey: float = 0.06
@@ -77,7 +77,7 @@ def _rescale(crop: Image.Image, face: Sequence[float], size: int, config: Augmen
 def _sharpness(image: Image.Image, config: AugmentConfig, rng: Rng) -> Image.Image:
     draw = rng.random()
     if draw < config.blur:
-        return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 1.2) * image.width / 128))
+        return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 1.0) * image.width / 128))
     if draw < config.blur + config.sharpen:
         return image.filter(ImageFilter.UnsharpMask(rng.uniform(0.5, 2), int(rng.uniform(20, 120)), 0))
     return image
@@ -86,7 +86,7 @@ def _sharpness(image: Image.Image, config: AugmentConfig, rng: Rng) -> Image.Ima
 def _noise(image: Image.Image, rng: Rng) -> Image.Image:
     pixels = np.asarray(image, np.float32)
     shape = pixels.shape if rng.random() < 0.5 else (*pixels.shape[:2], 1)
-    noisy = pixels + rng.standard_normal(shape, np.float32) * np.float32(rng.uniform(1, 7))
+    noisy = pixels + rng.standard_normal(shape, np.float32) * np.float32(rng.uniform(1, 4))
     return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
 
 
