@@ -90,7 +90,7 @@ def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple
         f"part {args.part}, split seed 0, commit {_commit()[:12]}"
     )
     yield f"command: `python benchmarks/quality.py{' --open-dev' if args.part == 'dev' else ''}`"
-    yield f"fake from {card.thresholds.fake:.3f}, real to {card.thresholds.real:.3f}; 95 % intervals by bootstrap over groups"
+    yield f"fake from {card.thresholds.fake:.3f}, real to {card.thresholds.real:.3f}; 95 % intervals: bootstrap over groups"
     columns = {"seen": judged.seen}
     if len(judged.unseen.records):
         columns |= {
@@ -106,8 +106,8 @@ def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple
 
 
 def _main_table(fake_from: float, real_to: float, judged: Judged, columns: dict[str, Column]) -> Iterator[str]:
-    yield "\n| column | images | n | AUROC | balanced accuracy | TPR at 1 % FPR | EER | ECE | Brier | real called fake | fake caught | uncertain real / fake |"
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    heads = ["column", "images", "n", "AUROC", "balanced accuracy", "TPR at 1 % FPR", "EER", "ECE", "Brier"]
+    yield f"\n| {' | '.join([*heads, 'real called fake', 'fake caught', 'uncertain real / fake'])} |\n{'|---' * 12}|"
     for name, column in columns.items():
         fake, groups = column.fake, column.groups
         for variant in VARIANTS:
@@ -117,7 +117,8 @@ def _main_table(fake_from: float, real_to: float, judged: Judged, columns: dict[
             unsure = (scores > real_to) & (scores < fake_from)
             yield (
                 f"| {name} | {variant} | {len(fake)} | {area} | {balanced} | {metrics.tpr_at_fpr(scores, fake):.3f} | "
-                f"{metrics.eer(scores, fake):.3f} | {metrics.calibration_error(scores, fake):.3f} | {metrics.brier(scores, fake):.3f} | "
+                f"{metrics.eer(scores, fake):.3f} | {metrics.calibration_error(scores, fake):.3f} | "
+                f"{metrics.brier(scores, fake):.3f} | "
                 f"{(scores[~fake] >= fake_from).mean():.1%} | {(scores[fake] >= fake_from).mean():.1%} | "
                 f"{unsure[~fake].mean():.1%} / {unsure[fake].mean():.1%} |"
             )
@@ -142,11 +143,14 @@ def _audit_table(columns: dict[str, Column], baselines: dict[str, tuple[Column, 
 def _fold_table(judged: Judged) -> Iterator[str]:
     if not judged.folds:
         return
-    yield f"\nFold by fold, AUROC on the sources held out:\n\n| held out | n | {' | '.join(VARIANTS)} |\n|---|---|{'---|' * len(VARIANTS)}"
+    yield "\nFold by fold, AUROC on the sources held out:\n"
+    yield f"| held out | n | {' | '.join(VARIANTS)} |\n|---|---|{'---|' * len(VARIANTS)}"
     areas = []
     for number, held in enumerate(judged.folds, start=1):
         rows = judged.unseen.fold == number
-        areas.append([metrics.auroc(judged.unseen.logits[rows, i], judged.unseen.fake[rows]) for i in range(len(VARIANTS))])
+        areas.append(
+            [metrics.auroc(judged.unseen.logits[rows, i], judged.unseen.fake[rows]) for i in range(len(VARIANTS))]
+        )
         yield f"| {', '.join(held)} | {rows.sum()} | {' | '.join(f'{a:.3f}' for a in areas[-1])} |"
     yield f"| **mean of the folds** | | {' | '.join(f'{a:.3f}' for a in np.mean(areas, axis=0))} |"
 
@@ -155,7 +159,10 @@ def _source_table(judged: Judged) -> Iterator[str]:
     yield "\nSource by source, share called fake (wanted: low for real, high for fake):\n"
     yield "| source | label | n | seen clean | seen web | seen hard | unseen clean | unseen web | unseen hard |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for source, label in [*zip(judged.card.sources, judged.card.labels, strict=True), ("photoshop", "edited")]:
+    for source, label in [
+        *zip(judged.card.sources, judged.card.labels, strict=True),
+        ("photoshop", "edited"),
+    ]:
         cells = []
         for column in (judged.edited if label == "edited" else judged.seen, judged.unseen):
             rows = column.where(lambda r, s=source: r.source == s)  # type: ignore[misc]

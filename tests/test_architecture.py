@@ -12,7 +12,18 @@ HALL = {
     "errors": 0, "verdict": 1, "preprocess": 1, "images": 2, "model_file": 2, "faces": 2, "output": 2, "detector": 3, "cli": 4,
 }  # fmt: skip
 LAB = {"data": 0, "training": 1, "evaluation": 2, "cli": 3}
-WINGS_ONLY = {"torch", "transformers", "sklearn", "pandas", "matplotlib", "fastapi", "ray", "onnx", "pydantic", "safetensors"}
+WINGS_ONLY = {
+    "torch",
+    "transformers",
+    "sklearn",
+    "pandas",
+    "matplotlib",
+    "fastapi",
+    "ray",
+    "onnx",
+    "pydantic",
+    "safetensors",
+}
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -45,7 +56,9 @@ def test_every_room_of_the_hall_is_in_the_drawing():
     assert {p.stem for p in SOURCE.glob("*.py")} - {"__init__", "__main__"} == set(HALL)
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.parent.name == "lab"], ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if p.parent.parent.name == "lab"], ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
 def test_the_laboratory_imports_downwards(path):
     for name in imports(path):
         parts = name.split(".")

@@ -4,13 +4,18 @@ import subprocess
 import sys
 
 import pytest
+
 from conftest import PORTRAIT, encoded, noise, picture
 
 
 def faceauth(*arguments, stdin=b"", cwd=None):
     """Run the real command; stdout and stderr are pipes."""
     done = subprocess.run(
-        [sys.executable, "-m", "faceauth", *map(str, arguments)], input=stdin, capture_output=True, cwd=cwd, timeout=120
+        [sys.executable, "-m", "faceauth", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        timeout=120,
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
@@ -105,7 +110,14 @@ def test_model_info_says_what_the_file_says(model_path):
 
 
 def test_help_has_examples_for_every_command():
-    for command in (["detect"], ["model", "info"], ["lab", "train"], ["lab", "export"], ["lab", "calibrate"], ["lab", "synthesize"]):
+    for command in (
+        ["detect"],
+        ["model", "info"],
+        ["lab", "train"],
+        ["lab", "export"],
+        ["lab", "calibrate"],
+        ["lab", "synthesize"],
+    ):
         code, out, _ = faceauth(*command, "--help")
         assert code == 0
         assert "Example" in out

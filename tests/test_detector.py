@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from conftest import PORTRAIT, encoded, make_card, noise, picture, write_model
 from PIL import Image
 
 import faceauth
+from conftest import PORTRAIT, encoded, make_card, noise, picture, write_model
 from faceauth.detector import SMALLEST_FACE, Detector
 from faceauth.errors import ImageError, UsageError
 from faceauth.images import Limits

@@ -1,10 +1,10 @@
 import numpy as np
 import onnx
 import pytest
-from conftest import PORTRAIT, SAMPLES, noise, picture
 from onnx import TensorProto, helper
 from PIL import Image
 
+from conftest import PORTRAIT, SAMPLES, noise, picture
 from faceauth.errors import ModelError
 from faceauth.faces import DlibFinder, YuNetFinder, finder, largest_first
 
@@ -42,7 +42,10 @@ def test_no_face_is_an_empty_list(find, image):
 
 
 def test_boxes_are_clamped_and_empty_ones_dropped():
-    assert largest_first([(-5, -5, 10, 10), (90, 0, 300, 50), (200, 0, 210, 9)], (100, 100)) == [(90, 0, 100, 50), (0, 0, 10, 10)]
+    assert largest_first([(-5, -5, 10, 10), (90, 0, 300, 50), (200, 0, 210, 9)], (100, 100)) == [
+        (90, 0, 100, 50),
+        (0, 0, 10, 10),
+    ]
 
 
 def write_yunet(path, cells):
@@ -54,7 +57,9 @@ def write_yunet(path, cells):
         for index, values in cells.get(stride, {}).items():
             score[0, index], box[0, index] = 0.95, values
         for kind, value in (("cls", score), ("obj", score), ("bbox", box)):
-            tensor = helper.make_tensor(f"v_{kind}_{stride}", TensorProto.FLOAT, value.shape, value.reshape(-1).tolist())
+            tensor = helper.make_tensor(
+                f"v_{kind}_{stride}", TensorProto.FLOAT, value.shape, value.reshape(-1).tolist()
+            )
             nodes.append(helper.make_node("Constant", [], [f"{kind}_{stride}"], value=tensor))
             outputs.append(helper.make_tensor_value_info(f"{kind}_{stride}", TensorProto.FLOAT, value.shape))
     inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 640, 640])]

@@ -7,11 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import encoded, noise, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from conftest import encoded, noise, picture
 from faceauth.errors import ImageError, UsageError
 from faceauth.images import Limits, decode, expand, load, references
 
@@ -112,6 +112,7 @@ def test_wide_gamut_profile_moves_colours():
 
 def _gamma_one_profile():
     """A minimal RGB matrix profile with sRGB primaries and gamma 1."""
+
     def s15(x):
         return struct.pack(">i", round(x * 65536))
 
@@ -144,11 +145,17 @@ def test_animation_gives_its_first_frame():
 
 def _bomb():
     """A PNG of 60,000 x 60,000 in a few bytes."""
+
     def chunk(tag, body):
         return struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))
 
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(("data", "says"), [
@@ -217,7 +224,11 @@ def test_references_flatten_what_is_given(folder):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=200), st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]), st.integers(0, 400))
+@given(
+    st.binary(max_size=200),
+    st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]),
+    st.integers(0, 400),
+)
 def test_damage_never_escapes_as_another_error(junk, format, where):
     data = bytearray(encoded(noise((24, 24)), format))
     data[where : where + len(junk)] = junk

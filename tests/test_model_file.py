@@ -4,8 +4,8 @@ import json
 import numpy as np
 import onnx
 import pytest
-from conftest import make_card, write_model
 
+from conftest import make_card, write_model
 from faceauth.errors import ModelError
 from faceauth.model_file import Calibration, ModelCard, ModelFile, Thresholds, embedded_path
 
@@ -96,4 +96,6 @@ def test_model_bytes_name_no_path_of_the_machine_that_made_them():
 
 
 def test_write_model_is_deterministic(tmp_path):
-    assert write_model(tmp_path / "a", make_card()).read_bytes() == write_model(tmp_path / "b", make_card()).read_bytes()
+    assert (
+        write_model(tmp_path / "a", make_card()).read_bytes() == write_model(tmp_path / "b", make_card()).read_bytes()
+    )

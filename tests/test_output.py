@@ -6,8 +6,8 @@ import zipfile
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import picture
 
+from conftest import picture
 from faceauth.errors import MissingExtra, UsageError
 from faceauth.output import FIELDS, FileOutput, printable, rows
 from faceauth.verdict import Face, Verdict

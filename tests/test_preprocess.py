@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from conftest import noise
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from conftest import noise
 from faceauth.errors import ModelError
 from faceauth.preprocess import PreprocessSpec
 

@@ -40,7 +40,9 @@ def test_verdicts_are_frozen():
 
 
 def test_the_gravest_face_names_the_image():
-    faces = tuple(faceauth.Face(i, None, label, 0.1, "a", 0.5, 0.05) for i, label in enumerate(("real", "fake", "uncertain")))
+    faces = tuple(
+        faceauth.Face(i, None, label, 0.1, "a", 0.5, 0.05) for i, label in enumerate(("real", "fake", "uncertain"))
+    )
     assert faceauth.Verdict("a", faces, "m", "0").label == "fake"
     assert faceauth.Verdict("a", faces[::2], "m", "0").label == "uncertain"
     assert faceauth.Verdict("a", (), "m", "0", error="broken").label is None

@@ -82,14 +82,16 @@ def detect(
         list[str], typer.Argument(help="Files, folders, quoted globs, @list.txt, or - for standard input.")
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write rows to FILE: .jsonl .csv .xlsx .parquet .html")
+        Path | None,
+        typer.Option("-o", "--output", help="Write rows to FILE: .jsonl .csv .xlsx .parquet .html"),
     ] = None,
     model: Annotated[Path | None, typer.Option(help="A faceauth model file instead of the embedded one.")] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Call a face fake from this score on, 0 to 1.", min=0, max=1)
     ] = None,
     fail_on: Annotated[
-        str | None, typer.Option(help="Exit with 4 if any face is labelled so: fake, uncertain, or fake,uncertain.")
+        str | None,
+        typer.Option(help="Exit with 4 if any face is labelled so: fake, uncertain, or fake,uncertain."),
     ] = None,
     faces: Annotated[Path | None, typer.Option(help="Find faces with this YuNet ONNX file instead of dlib.")] = None,
     workers: Annotated[
@@ -124,7 +126,7 @@ def detect(
     with _sink(output, resume=resume, overwrite=overwrite) as sink:
         detector = Detector(model, threshold=threshold, faces=faces, limits=Limits(max_pixels, max_bytes))
         references = expand(images)
-        done = getattr(sink, "done", set())
+        done: set[tuple[str, str]] = getattr(sink, "done", set())
         left = [r for r in references if (r, detector.model.sha256) not in done]
         if len(left) < len(references):
             _notice(f"{len(references) - len(left)} of {len(references)} images are in {output} already")
@@ -169,10 +171,11 @@ def model_info(
         "input": f"face x {spec.crop:g}, {spec.size} x {spec.size}, {spec.interpolation}",
         "real from": ", ".join(reals),
         "fake from": ", ".join(fakes),
-        "trained on": f"{card.trained_on} (manifest {card.data_sha256[:16]}, commit {card.commit[:12]}, seed {card.seed})",
+        "trained on": f"{card.trained_on} ({card.data_sha256[:16]}), commit {card.commit[:12]}, seed {card.seed}",
         "calibration": f"sigmoid({card.calibration.scale:.3f} x logit {card.calibration.shift:+.3f}), "
         f"fitted on {card.calibration.fitted_on}",
-        "fake from score": f"{limits.fake:.3f}: false alarms {limits.false_alarm_rate(limits.fake):.1%} of {limits.measured_on}",
+        "fake from score": f"{limits.fake:.3f}",
+        "false alarms": f"{limits.false_alarm_rate(limits.fake):.1%}, measured on {limits.measured_on}",
         "real to score": f"{limits.real:.3f}; between the two: uncertain",
         "licence": card.licence,
     }
@@ -203,7 +206,14 @@ def _progress(verdicts: "Iterable[Verdict]", total: int) -> "Iterator[Verdict]":
         yield from verdicts
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True),
                TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip

@@ -105,15 +105,23 @@ class Detector:
     def judge(self, source: Source) -> Verdict:
         """The verdict on one image; never raises for the image's sake."""
         start = time.perf_counter()
-        model = {"model": self.model.card.name, "model_sha256": self.model.sha256}
+        model = self.model.card.name, self.model.sha256
         try:
             loaded = images_.load(source, self.limits)
         except ImageError as error:
             path = images_.shown(source)
-            return Verdict(path, (), **model, ms=_since(start), error=str(error))
+            return Verdict(path, (), *model, ms=_since(start), error=str(error))
         faces = self._judge_faces(loaded)
         width, height = loaded.image.size
-        return Verdict(loaded.path, faces, **model, image_sha256=loaded.sha256, width=width, height=height, ms=_since(start))
+        return Verdict(
+            loaded.path,
+            faces,
+            *model,
+            image_sha256=loaded.sha256,
+            width=width,
+            height=height,
+            ms=_since(start),
+        )
 
     def scores(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float64]:
         """Calibrated P(fake) of the largest face of each image (of the whole image where there is none).

@@ -60,5 +60,5 @@ class MissingExtra(FaceAuthError):
         super().__init__(message, f"pip install 'faceauth[{extra}]'")
         self.extra = extra
 
-    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str]]:
         return type(self), (self.message, self.extra)

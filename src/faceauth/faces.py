@@ -5,6 +5,7 @@ found there, or only something small (so that others may be in the scene), is a 
 largest pass that ran gives the answer.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,7 +93,9 @@ class YuNetFinder:
         """One pass on a copy whose longest side is the network's input side."""
         side = self._side
         k = side / max(image.size)
-        small = image.resize((max(1, round(image.width * k)), max(1, round(image.height * k))), Image.Resampling.BILINEAR)
+        small = image.resize(
+            (max(1, round(image.width * k)), max(1, round(image.height * k))), Image.Resampling.BILINEAR
+        )
         canvas = np.zeros((side, side, 3), np.float32)
         canvas[: small.height, : small.width] = np.asarray(small)[:, :, ::-1]  # it was trained on BGR
         feed = {self._session.get_inputs()[0].name: canvas.transpose(2, 0, 1)[None]}
@@ -102,7 +105,9 @@ class YuNetFinder:
         return largest_first([tuple(boxes[i] / k) for i in keep], image.size)
 
     def _decode(self, values: dict[str, Any], stride: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        score = np.sqrt(np.clip(values[f"cls_{stride}"][0, :, 0], 0, 1) * np.clip(values[f"obj_{stride}"][0, :, 0], 0, 1))
+        score = np.sqrt(
+            np.clip(values[f"cls_{stride}"][0, :, 0], 0, 1) * np.clip(values[f"obj_{stride}"][0, :, 0], 0, 1)
+        )
         box = values[f"bbox_{stride}"][0]
         rows, columns = np.divmod(np.arange(len(score)), self._side // stride)
         center = (box[:, :2] + np.stack([columns, rows], 1)) * stride
@@ -130,7 +135,7 @@ def _width(box: Box) -> int:
     return box[2] - box[0]
 
 
-def largest_first(boxes: list[tuple[float, ...]], size: tuple[int, int]) -> list[Box]:
+def largest_first(boxes: Sequence[tuple[float, ...]], size: tuple[int, int]) -> list[Box]:
     """Round, clamp to an image of `size` (width, height), drop what is empty, largest first."""
     clamped = [
         (max(0, round(x0)), max(0, round(y0)), min(size[0], round(x1)), min(size[1], round(y1)))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from faceauth.errors import ImageError, UsageError
 
@@ -174,7 +174,7 @@ def decode(data: bytes, limits: Limits | None = None) -> Image.Image:
             return _to_rgb(_checked(image, limits))
         except ImageError:
             raise
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise ImageError("not an image of a known format", "JPEG, PNG, WebP, TIFF, BMP, GIF or HEIC") from error
         except (Image.DecompressionBombError, MemoryError) as error:
             raise ImageError(f"more than the limit of {limits.max_pixels:,} pixels", "raise --max-pixels") from error
@@ -195,7 +195,9 @@ def _heif_formats() -> list[str]:
 def _checked(image: Image.Image, limits: Limits) -> Image.Image:
     width, height = image.size
     if width * height > limits.max_pixels:
-        raise ImageError(f"{width} x {height}: more than the limit of {limits.max_pixels:,} pixels", "raise --max-pixels")
+        raise ImageError(
+            f"{width} x {height}: more than the limit of {limits.max_pixels:,} pixels", "raise --max-pixels"
+        )
     if width < 1 or height < 1:
         raise ImageError("an image without pixels")
     return image
@@ -244,15 +246,25 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         if "sRGB" in ImageCms.getProfileDescription(source):
             return image
         converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):  # an unusable profile: browsers show such files as sRGB
+    except (
+        ImageCms.PyCMSError,
+        OSError,
+        ValueError,
+    ):  # an unusable profile: browsers show such files as sRGB
         return image
     return image if converted is None else converted
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] != 3) or not array.size:
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in {2, 3}
+        or (array.ndim == 3 and array.shape[2] != 3)
+        or not array.size
+    ):
         raise ImageError(
-            f"an array of shape {array.shape} and type {array.dtype}", "give (H, W) or (H, W, 3) uint8, RGB order"
+            f"an array of shape {array.shape} and type {array.dtype}",
+            "give (H, W) or (H, W, 3) uint8, RGB order",
         )
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 

@@ -108,8 +108,8 @@ class ModelCard:
                     "update faceauth, or export the model again",
                 )
             card = cls(
-                **{f.name: data[f.name] for f in fields(cls) if f.name not in _NESTED},
-                **{name: _build(kind, data[name]) for name, kind in _NESTED.items()},
+                **{f.name: _tuples(data[f.name]) for f in fields(cls) if f.name not in _NESTED},
+                **{name: kind(**_tuples(data[name])) for name, kind in _NESTED.items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"damaged faceauth metadata: {error!r}", "export the model again") from error
@@ -118,12 +118,18 @@ class ModelCard:
         return card
 
 
-def _build(kind: type, data: dict[str, Any]) -> Any:
-    return kind(**{k: tuple(tuple(v) if isinstance(v, list) else v for v in x) if isinstance(x, list) else x
-                   for k, x in data.items()})  # fmt: skip
+def _tuples(value: Any) -> Any:
+    """JSON has lists only; the records here hold tuples."""
+    if isinstance(value, list):
+        return tuple(_tuples(v) for v in value)
+    return {k: _tuples(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-_NESTED: dict[str, type] = {"preprocess": PreprocessSpec, "calibration": Calibration, "thresholds": Thresholds}
+_NESTED: dict[str, type] = {
+    "preprocess": PreprocessSpec,
+    "calibration": Calibration,
+    "thresholds": Thresholds,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +166,8 @@ class ModelFile:
             raise ModelError(f"{str(self.path)!r} is not an ONNX model that can be run") from error
         if METADATA_KEY not in metadata or not names.issuperset(OUTPUTS):
             raise ModelError(
-                f"{str(self.path)!r} is ONNX, but not a faceauth model file", "make one with: faceauth lab export RUN"
+                f"{str(self.path)!r} is ONNX, but not a faceauth model file",
+                "make one with: faceauth lab export RUN",
             )
         self.card = ModelCard.from_json(metadata[METADATA_KEY])
 

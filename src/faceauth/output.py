@@ -168,14 +168,18 @@ class _HtmlWriter:
                 if (b := row["box"])
             )
             size = f"0 0 {first['width']} {first['height']}"
-            picture = f'<div class="p"><img src="{source}" loading="lazy" alt=""><svg viewBox="{size}">{boxes}</svg></div>'
+            picture = (
+                f'<div class="p"><img src="{source}" loading="lazy" alt=""><svg viewBox="{size}">{boxes}</svg></div>'
+            )
         lines = "".join(f'<li class="{row["label"]}">{html.escape(sentence(row))}</li>' for row in faces)
-        return f"<figure>{picture}<figcaption><b>{html.escape(printable(first['path']))}</b><ul>{lines}</ul></figcaption></figure>\n"
+        name = html.escape(printable(first["path"]))
+        return f"<figure>{picture}<figcaption><b>{name}</b><ul>{lines}</ul></figcaption></figure>\n"
 
 
 _HTML_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>faceauth</title><style>
 :root{--real:#1a7f37;--fake:#cf222e;--uncertain:#9a6700}body{font:15px/1.4 system-ui,sans-serif;margin:2rem;color:#222}
-main{display:grid;grid-template-columns:repeat(auto-fill,minmax(17rem,1fr));gap:1.2rem}figure{margin:0;overflow-wrap:anywhere}
+main{display:grid;grid-template-columns:repeat(auto-fill,minmax(17rem,1fr));gap:1.2rem}
+figure{margin:0;overflow-wrap:anywhere}
 .p{position:relative}.p img,.p svg{display:block;width:100%}.p svg{position:absolute;inset:0;height:100%}
 rect{fill:none;stroke-width:3;vector-effect:non-scaling-stroke}ul{margin:.2rem 0;padding-left:1.1rem}
 .real{color:var(--real);stroke:var(--real)}.fake{color:var(--fake);stroke:var(--fake)}
@@ -236,7 +240,9 @@ class FileOutput:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with _plainly(self.path):
             if self._part is None:
                 self._stream.close()
@@ -251,7 +257,9 @@ def _plainly(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"cannot write {str(path)!r}: {error.strerror or error}", "is the disk full, or read-only?") from error
+        raise UsageError(
+            f"cannot write {str(path)!r}: {error.strerror or error}", "is the disk full, or read-only?"
+        ) from error
 
 
 def _trim_lines(path: Path) -> set[tuple[str, str]]:
@@ -318,9 +326,7 @@ class TableOutput:
             score = "" if row["score"] is None else f"{row['score']:.2f}"
             cells = (row["path"], face, row["label"] or "unreadable", score, row["source"], note)
             style = styles[row["label"]]
-            self._table.add_row(
-                *(Text(printable(c), style=style if i == 2 else "") for i, c in enumerate(cells))
-            )
+            self._table.add_row(*(Text(printable(c), style=style if i == 2 else "") for i, c in enumerate(cells)))
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,9 @@ import typer
 from faceauth.errors import MissingExtra
 
 app = typer.Typer(
-    help="Train and judge detectors. Needs pip install 'faceauth[lab]'.", no_args_is_help=True, rich_markup_mode=None
+    help="Train and judge detectors. Needs pip install 'faceauth[lab]'.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 

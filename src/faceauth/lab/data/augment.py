@@ -107,4 +107,4 @@ def _colour(pixels: npt.NDArray[np.uint8], config: AugmentConfig, rng: Rng) -> n
     x += rng.uniform(-25, 25) + rng.uniform(-12, 12, (1, 1, 3))
     grey = x.mean(axis=2, keepdims=True)
     x = grey + (x - grey) * (0 if rng.random() < config.grey else rng.uniform(0.4, 1.5))
-    return np.clip(x, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(x, 0, 255), np.uint8)

@@ -65,7 +65,9 @@ def read_corpus(root: Path) -> Corpus:
     try:
         data = table.read_bytes()
     except OSError as error:
-        raise DataError(f"no corpus at {str(root)!r}: {error.strerror}", "set data.root to a folder with an images.csv") from error
+        raise DataError(
+            f"no corpus at {str(root)!r}: {error.strerror}", "set data.root to a folder with an images.csv"
+        ) from error
     rows = csv.DictReader(data.decode("utf-8").splitlines())
     missing = [name for name in REQUIRED if name not in (rows.fieldnames or [])]
     if missing:
@@ -86,7 +88,9 @@ def _check(root: Path, records: tuple[Record, ...]) -> None:
         if record.label not in {"real", "fake", "edited"}:
             raise DataError(f"images.csv line {line}: label {record.label!r}", "real, fake or edited")
         if labels.setdefault(record.source, record.label) != record.label:
-            raise DataError(f"images.csv line {line}: {record.source} is both {labels[record.source]} and {record.label}")
+            raise DataError(
+                f"images.csv line {line}: {record.source} is both {labels[record.source]} and {record.label}"
+            )
         if Path(record.path).is_absolute() or ".." in Path(record.path).parts:
             raise DataError(f"images.csv line {line}: {record.path} lies outside the corpus")
         if not (root / record.path).is_file():

@@ -14,7 +14,10 @@ SPLITS = ("train", "test", "dev")
 
 
 def split(
-    records: Sequence[Record], dhashes: Sequence[int], seed: int = 0, fractions: Sequence[float] = (0.65, 0.15, 0.2)
+    records: Sequence[Record],
+    dhashes: Sequence[int],
+    seed: int = 0,
+    fractions: Sequence[float] = (0.65, 0.15, 0.2),
 ) -> list[str]:
     """The split of every record, in order.
 

@@ -7,6 +7,7 @@ reconstructed: only draws from the latent distribution are written. It knows not
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ class FaceVae(nn.Module):
         super().__init__()
         sizes = [3, width, 2 * width, 4 * width, 8 * width]
         down: list[nn.Module] = []
-        for i, o in zip(sizes, sizes[1:], strict=False):
+        for i, o in pairwise(sizes):
             down += [nn.Conv2d(i, o, 4, 2, 1), nn.BatchNorm2d(o), nn.LeakyReLU(0.2)]
         self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(8 * width * 16, 2 * LATENT))
         up: list[nn.Module] = [nn.Linear(LATENT, 8 * width * 16), nn.Unflatten(1, (8 * width, 4, 4))]
@@ -67,7 +68,7 @@ def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 
     corpus = read_corpus(root)
     crops = open_crops(corpus, cache)
     splits = split(corpus.records, crops.dhashes)
-    chosen = [i for i, r in enumerate(corpus.records) if r.label == "real" and splits[i] == "train" and crops.found[i]]
+    chosen = [i for i, r in enumerate(corpus.records) if r.label == "real" and splits[i] == "train"]
     model = FaceVae()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     loss = 0.0
@@ -80,7 +81,13 @@ def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 
     output.mkdir(parents=True, exist_ok=True)
     for number, face in enumerate(draw(model, count, seed)):
         face.save(output / f"vae-{number:02}.png")
-    recipe = {"command": "faceauth lab synthesize", "images": images, "seed": seed, "corpus_sha256": corpus.sha256, "loss": loss}
+    recipe = {
+        "command": "faceauth lab synthesize",
+        "images": images,
+        "seed": seed,
+        "corpus_sha256": corpus.sha256,
+        "loss": loss,
+    }
     (output / "recipe.json").write_text(json.dumps(recipe, indent=1), encoding="utf-8")
     return loss
 

@@ -33,7 +33,15 @@ def file_facts(data: bytes) -> list[float]:
         tables = getattr(image, "quantization", None) or {}
         means = [float(np.mean(tables[k])) if k in tables else -1.0 for k in (0, 1)]
         formats = [float(image.format == f) for f in FORMATS]
-        return [*formats, width, height, width / height, len(data) / (width * height), *means, float(bool(image.getexif()))]
+        return [
+            *formats,
+            width,
+            height,
+            width / height,
+            len(data) / (width * height),
+            *means,
+            float(bool(image.getexif())),
+        ]
 
 
 def thumbnail(image: Image.Image) -> list[float]:

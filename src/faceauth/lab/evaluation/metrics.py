@@ -64,9 +64,7 @@ def calibration_error(scores: Floats, fake: Bools, bins: int = 15) -> float:
     """Expected calibration error over equally wide bins (Guo et al., ICML 2017), both classes weighing the same."""
     weight = _balanced(fake)
     which = np.minimum((scores * bins).astype(int), bins - 1)
-    gaps = [
-        abs(float((weight[m] * (scores[m] - fake[m])).sum())) for b in range(bins) if (m := which == b).any()
-    ]
+    gaps = [abs(float((weight[m] * (scores[m] - fake[m])).sum())) for b in range(bins) if (m := which == b).any()]
     return float(sum(gaps))
 
 

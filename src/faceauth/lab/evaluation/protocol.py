@@ -93,7 +93,9 @@ class Column:
 
     def __add__(self, other: "Column") -> "Column":
         return Column(
-            self.records + other.records, np.concatenate([self.logits, other.logits]), np.concatenate([self.fold, other.fold])
+            self.records + other.records,
+            np.concatenate([self.logits, other.logits]),
+            np.concatenate([self.fold, other.fold]),
         )
 
 
@@ -138,7 +140,16 @@ def judge(
         if not out:
             raise UsageError(f"{fold} holds no source out", "give models trained with --fold")
         held.append(out)
-        unseen.append(_column(fold, corpus, [i for i in in_classes if corpus.records[i].source in out], number, cache, workers))
+        unseen.append(
+            _column(
+                fold,
+                corpus,
+                [i for i in in_classes if corpus.records[i].source in out],
+                number,
+                cache,
+                workers,
+            )
+        )
     if folds and sorted(s for out in held for s in out) != sorted(opened.card.sources):
         raise DataError("the fold models do not hold out every source exactly once", "give one model for each fold")
     empty = Column((), np.zeros((0, len(VARIANTS))), np.zeros(0, np.int64))
@@ -161,7 +172,11 @@ def calibrate(model: Path, root: Path, folds: Sequence[Path], cache: Path, worke
     described += f", {', '.join(VARIANTS[:3])}"
     logits, repeats = column.logits[:, :3].T.reshape(-1), 3
     card = calibrated(
-        judged.card, logits, np.tile(column.fake, repeats), np.tile(column.sources, repeats).tolist(), described
+        judged.card,
+        logits,
+        np.tile(column.fake, repeats),
+        np.tile(column.sources, repeats).tolist(),
+        described,
     )
     rewrite(model, card)
     return card
@@ -222,5 +237,3 @@ def _score_one(path: str) -> list[float]:
 def with_calibration(card: ModelCard, column: Column, variant: str) -> Floats:
     """(n,) calibrated P(fake) of a column in one variant."""
     return np.asarray(card.calibration(column.logits[:, VARIANTS.index(variant)]))
-
-

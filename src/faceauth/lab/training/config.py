@@ -24,7 +24,7 @@ class DataConfig(_Strict):
     split_seed: int = 0
     fractions: tuple[float, float, float] = (0.65, 0.15, 0.2)
     folds: list[list[str]] = []
-    temper: float = Field(0.5, ge=0, le=1)  # a source is drawn in proportion to its count to this power
+    temper: float = Field(default=0.5, ge=0, le=1)  # a source is drawn in proportion to its count to this power
 
 
 class TrainConfig(_Strict):
@@ -33,22 +33,22 @@ class TrainConfig(_Strict):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     version: str = "0"
     network: str = "pyramid"
-    width: int = Field(24, ge=4, le=256)
-    dropout: float = Field(0.3, ge=0, lt=1)
-    size: int = Field(128, ge=32, le=512)
-    crop: float = Field(1.2, gt=0)
+    width: int = Field(default=24, ge=4, le=256)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    size: int = Field(default=128, ge=32, le=512)
+    crop: float = Field(default=1.2, gt=0)
     images: int = Field(ge=1)
-    batch: int = Field(48, ge=2)
-    lr: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    warmup: int = Field(200, ge=0)
-    smoothing: float = Field(0.05, ge=0, lt=1)
-    source_weight: float = Field(0.3, ge=0)  # of the softmax over sources beside the real/fake logit
-    ema: float = Field(0.999, ge=0, lt=1)
+    batch: int = Field(default=48, ge=2)
+    lr: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    warmup: int = Field(default=200, ge=0)
+    smoothing: float = Field(default=0.05, ge=0, lt=1)
+    source_weight: float = Field(default=0.3, ge=0)  # of the softmax over sources beside the real/fake logit
+    ema: float = Field(default=0.999, ge=0, lt=1)
     bf16: bool = True
     seed: int = 0
-    log_every: int = Field(100, ge=1)
-    checkpoint_every: int = Field(500, ge=1)
+    log_every: int = Field(default=100, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
 
@@ -99,6 +99,8 @@ def _explain(path: Path, error: ValidationError) -> ConfigError:
     key = ".".join(map(str, first["loc"]))
     if first["type"] != "extra_forbidden":
         return ConfigError(f"{path}: {key}: {first['msg']}")
-    model: type[BaseModel] = {"data": DataConfig, "augment": AugmentConfig}.get(str(first["loc"][0]), TrainConfig)
-    near = difflib.get_close_matches(str(first["loc"][-1]), model.model_fields, 1)
+    tables = {"data": DataConfig.model_fields, "augment": AugmentConfig.model_fields}
+    near = difflib.get_close_matches(
+        str(first["loc"][-1]), tables.get(str(first["loc"][0]), TrainConfig.model_fields), 1
+    )
     return ConfigError(f"{path}: unknown key {key!r}", f"did you mean {near[0]!r}?" if near else None)

@@ -20,9 +20,7 @@ from faceauth.lab.training.zoo import build
 from faceauth.model_file import METADATA_KEY, OUTPUTS, Calibration, ModelCard, ModelFile, Thresholds
 
 PARITY = 2e-4  # largest difference allowed between torch and ONNX Runtime, relative to the largest output
-LICENCE = (
-    "Weights: research use, as the licences of the training images ask (see the model card). Code: Apache-2.0."
-)
+LICENCE = "Weights: research use, as the licences of the training images ask (see the model card). Code: Apache-2.0."
 
 
 def load_run(run: Path) -> tuple[nn.Module, TrainConfig, dict[str, Any]]:
@@ -68,7 +66,7 @@ def export(run: Path, output: Path) -> float:
     error = parity(network, ModelFile(part))
     if error > PARITY:
         part.unlink()
-        raise DataError(f"ONNX Runtime differs from torch by {error:.1e}, more than {PARITY:.0e}", "nothing was written")
+        raise DataError(f"ONNX Runtime differs from torch by {error:.1e}, over {PARITY:.0e}", "nothing was written")
     os.replace(part, output)
     return error
 

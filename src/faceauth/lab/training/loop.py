@@ -239,7 +239,12 @@ def _describe(run: Path, trainer: Trainer, corpus: Corpus, held_out: Sequence[st
 
 def _commit() -> str:
     try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"  # not a checkout
     return done.stdout.strip()

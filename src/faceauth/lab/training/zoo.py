@@ -1,4 +1,4 @@
-"""The networks. Each gives, for pixels (n, 3, size, size), a logit (n,), source logits (n, k) and an embedding (n, d)."""
+"""The networks. Each turns pixels (n, 3, size, size) into a logit (n,), source logits (n, k), an embedding (n, d)."""
 
 from typing import NamedTuple
 
@@ -53,7 +53,11 @@ class PyramidNet(nn.Module):
     def __init__(self, sources: int, width: int = 24, dropout: float = 0.3) -> None:
         super().__init__()
         self.stem = nn.ModuleList(
-            [_convolution(3, width, 2), _convolution(width + 3, 2 * width, 2), _convolution(2 * width + 3, 2 * width, 1)]
+            [
+                _convolution(3, width, 2),
+                _convolution(width + 3, 2 * width, 2),
+                _convolution(2 * width + 3, 2 * width, 1),
+            ]
         )
         self.body = nn.Sequential(
             _Block(2 * width, 2 * width, 1),

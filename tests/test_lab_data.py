@@ -1,0 +1,154 @@
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lab_corpus import write_corpus
+
+pytest.importorskip("pydantic")
+from faceauth.errors import DataError
+from faceauth.lab.data.augment import AugmentConfig, augment
+from faceauth.lab.data.dataset import LARGEST, dhash, open_crops
+from faceauth.lab.data.sources import Record, read_corpus
+from faceauth.lab.data.split import check_folds, split
+from faceauth.preprocess import PreprocessSpec
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return read_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
+
+
+def test_a_corpus_is_read(corpus):
+    assert corpus.sources("real") == ("cam-a", "cam-b")
+    assert corpus.sources("fake") == ("gan-a", "gan-b")
+    assert len(corpus.records) == 124
+    assert sum(r.fake for r in corpus.records) == 60
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda t: t.replace("source,label", "source,lable"), "lacks the columns label"),
+    (lambda t: t.replace("cam-a,real", "cam-a,maybe", 1), "line 2: label 'maybe'"),
+    (lambda t: t.replace("cam-a,real", "cam-a,fake", 1), "line 3: cam-a is both"),
+    (lambda t: t.replace("cam-a/000.png", "../000.png", 1), "outside"),
+    (lambda t: t.replace("cam-a/000.png", "/etc/passwd", 1), "outside"),
+    (lambda t: t.replace("cam-a/000.png", "cam-a/no.png", 1), "line 2: no file"),
+    (lambda t: t.replace("cam-a/001.png", "cam-a/000.png", 1), "stands 2 times"),
+    (lambda t: t.splitlines()[0], "names no images"),
+])  # fmt: skip
+def test_a_bad_table_is_one_line_with_its_number(tmp_path, change, says):
+    root = write_corpus(tmp_path, count=2)
+    (root / "images.csv").write_text(change((root / "images.csv").read_text()))
+    with pytest.raises(DataError, match=says):
+        read_corpus(root)
+
+
+def test_no_corpus_names_the_setting(tmp_path):
+    with pytest.raises(DataError, match="data.root"):
+        read_corpus(tmp_path)
+
+
+def record(i, group=""):
+    return Record(f"{i}.png", "s", "real", "real", "camera", group, f"{i:064x}")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 40)), min_size=1, max_size=80), st.integers(0, 5))
+def test_no_group_and_no_near_duplicate_is_on_two_sides(ties, seed):
+    records = [record(i, f"g{g}" if g else "") for i, (g, _) in enumerate(ties)]
+    hashes = [h for _, h in ties]
+    sides = split(records, hashes, seed)
+    for key in (lambda i: records[i].group or i, lambda i: f"h{hashes[i]}"):
+        of = {}
+        for i, side in enumerate(sides):
+            assert of.setdefault(key(i), side) == side
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.randoms())
+def test_the_split_does_not_depend_on_the_order(random):
+    items = [(record(i, f"g{i % 7}" if i % 3 else ""), i // 2) for i in range(60)]
+    before = {r.path: s for (r, _), s in zip(items, split(*zip(*items, strict=True)), strict=True)}
+    random.shuffle(items)
+    assert {r.path: s for (r, _), s in zip(items, split(*zip(*items, strict=True)), strict=True)} == before
+
+
+def test_the_shares_come_out():
+    records = [record(i) for i in range(4000)]
+    sides = split(records, list(range(4000)), 0, (0.65, 0.15, 0.2))
+    assert sides.count("train") / 4000 == pytest.approx(0.65, abs=0.03)
+    assert sides.count("dev") / 4000 == pytest.approx(0.2, abs=0.03)
+    assert split(records, list(range(4000)), 1) != sides
+
+
+@pytest.mark.parametrize("folds", [[["a"]], [["a", "b"], ["b"]], [["a"], ["b"], ["c"]]])
+def test_folds_hold_out_every_source_once(folds):
+    with pytest.raises(DataError):
+        check_folds(folds, ["a", "b"])
+    check_folds([["a"], ["b"]], ["a", "b"])
+
+
+def test_crops_are_cut_once_and_read_back(corpus, tmp_path):
+    crops = open_crops(corpus, tmp_path, workers=1)
+    assert len(crops) == len(corpus.records)
+    image, box = crops[3]
+    assert image.width == image.height <= LARGEST
+    assert 0 <= box[0] < box[2] <= image.width + 1
+    stamp = os.stat(next(tmp_path.glob("*/pixels.bin"))).st_mtime_ns
+    again = open_crops(corpus, tmp_path)
+    assert os.stat(next(tmp_path.glob("*/pixels.bin"))).st_mtime_ns == stamp
+    assert np.array_equal(np.asarray(again[3][0]), np.asarray(image))
+
+
+def test_an_unreadable_image_stops_the_cutting(tmp_path):
+    root = write_corpus(tmp_path / "c", count=2)
+    (root / "cam-a" / "000.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"cam-a.000\.png"):
+        open_crops(read_corpus(root), tmp_path / "cache", workers=1)
+
+
+def test_dhash_stays_under_a_resave_and_tells_pictures_apart(corpus):
+    images = [Image.open(corpus.file(r)) for r in corpus.records[:2]]
+    small = images[0].resize((48, 48), Image.Resampling.BICUBIC)
+    assert (dhash(images[0]) ^ dhash(small)).bit_count() <= 12
+    assert 0 <= dhash(images[1]) < 2**64
+
+
+CROP = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))
+FACE = (50.0, 50.0, 150.0, 150.0)
+
+
+def test_augmentation_is_a_function_of_its_generator():
+    spec, config = PreprocessSpec(size=64), AugmentConfig(smallest=48)
+    one, two, other = (augment(CROP, FACE, spec, config, np.random.default_rng(s)) for s in (7, 7, 8))
+    assert one.shape == (64, 64, 3)
+    assert one.dtype == np.uint8
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+def test_every_clue_can_be_switched_off():
+    off = AugmentConfig(
+        blur=0, sharpen=0, noise=0, jpeg=0, webp=0, twice=0, colour=0, crop=(1, 1), shift=0, smallest=64
+    )
+    outs = [augment(CROP, FACE, PreprocessSpec(size=64), off, np.random.default_rng(s)).astype(int) for s in range(4)]
+    plain = PreprocessSpec(size=64).resize(CROP, FACE).astype(int)
+    for out in outs:  # only the size and the mirror are left
+        assert min(np.abs(out - plain).mean(), np.abs(out[:, ::-1] - plain).mean()) < 25
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(16, 250), st.floats(5, 300))
+def test_augmentation_takes_any_crop(seed, side, span):
+    crop = Image.new("RGB", (side, side), "grey")
+    out = augment(crop, (0, 0, span, span), PreprocessSpec(size=32), AugmentConfig(), np.random.default_rng(seed))
+    assert out.shape == (32, 32, 3)
+
+
+def test_records_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        record(1).label = "fake"

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sk = pytest.importorskip("sklearn.metrics")
+from faceauth.errors import DataError
+from faceauth.lab.evaluation import metrics
+
+rounded = st.floats(0, 1).map(lambda v: round(v, 2))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(rounded, st.booleans()), min_size=2, max_size=60).filter(lambda v: len({f for _, f in v}) == 2)
+)
+def test_auroc_brier_and_tpr_agree_with_scikit_learn(pairs):
+    scores, fake = np.array([s for s, _ in pairs]), np.array([f for _, f in pairs])
+    assert metrics.auroc(scores, fake) == pytest.approx(sk.roc_auc_score(fake, scores))
+    fpr, tpr, _ = sk.roc_curve(fake, scores, drop_intermediate=False)
+    assert metrics.tpr_at_fpr(scores, fake, 0.1) == pytest.approx(tpr[fpr <= 0.1].max())
+    weights = np.where(fake, 0.5 / fake.sum(), 0.5 / (~fake).sum())
+    assert metrics.brier(scores, fake) == pytest.approx(sk.brier_score_loss(fake, scores, sample_weight=weights))
+    threshold = 0.5
+    assert metrics.balanced_accuracy(scores, fake, threshold) == pytest.approx(
+        sk.balanced_accuracy_score(fake, scores >= threshold)
+    )
+
+
+def test_auroc_without_a_class_is_nan():
+    assert np.isnan(metrics.auroc(np.array([0.1, 0.2]), np.array([True, True])))
+
+
+def test_eer_of_known_curves():
+    fake = np.array([False] * 100 + [True] * 100)
+    assert metrics.eer(np.arange(200) / 200, fake) == pytest.approx(0, abs=0.01)
+    shifted = np.concatenate([np.arange(100), np.arange(100) + 80]) / 200
+    assert metrics.eer(shifted, fake) == pytest.approx(0.1, abs=0.01)
+
+
+def test_calibration_error_is_nought_for_honest_scores_and_not_for_boasts():
+    rng = np.random.default_rng(0)
+    honest = rng.random(200_000)
+    fake = rng.random(200_000) < honest
+    assert metrics.calibration_error(honest, fake) < 0.01
+    boast = np.where(honest > 0.5, 0.99, 0.01)
+    assert metrics.calibration_error(boast, fake) > 0.2
+
+
+def test_intervals_draw_groups_not_images():
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(40), 25)
+    fake = people % 2 == 0
+    scores = np.clip(0.5 + 0.1 * fake + rng.normal(0, 0.2, 40)[people], 0, 1)
+    by_person = metrics.interval(metrics.auroc, scores, fake, people, draws=300)
+    by_image = metrics.interval(metrics.auroc, scores, fake, np.arange(1000), draws=300)
+    assert by_person.low <= by_person.value <= by_person.high
+    assert by_person.high - by_person.low > 2 * (by_image.high - by_image.low)
+
+
+def test_intervals_need_both_classes():
+    with pytest.raises(DataError):
+        metrics.interval(metrics.auroc, np.array([0.1, 0.2]), np.array([True, True]), np.arange(2))

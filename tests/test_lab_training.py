@@ -1,0 +1,268 @@
+"""Training, export and judging, on a corpus made in code."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from lab_corpus import CONFIG, write_corpus
+
+torch = pytest.importorskip("torch")
+from faceauth.detector import Detector
+from faceauth.errors import ConfigError, DataError, UsageError
+from faceauth.lab.evaluation.baselines import audit, file_facts, thumbnail
+from faceauth.lab.evaluation.protocol import VARIANTS, Resave, calibrate, judge, with_calibration
+from faceauth.lab.training.config import read_config
+from faceauth.lab.training.export import calibrated, export, fit_thresholds, load_run, parity
+from faceauth.lab.training.loop import train
+from faceauth.lab.training.zoo import PyramidNet, build
+from faceauth.model_file import ModelFile
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("lab")
+    write_corpus(place / "corpus")
+    text = CONFIG.format(images=320, root=place / "corpus", cache=place / "cache")
+    (place / "tiny.toml").write_text(text)
+    return place
+
+
+@pytest.fixture(scope="module")
+def runs(place):
+    """The whole chain: three runs, exported and calibrated."""
+    config = read_config(place / "tiny.toml")
+    for fold in (None, 1, 2):
+        run = train(config, place / "runs", fold)
+        assert export(run, run / "detector.onnx") < 1e-4
+    models = [place / "runs" / name / "detector.onnx" for name in ("tiny", "tiny-fold1", "tiny-fold2")]
+    calibrate(models[0], place / "corpus", (), place / "cache")
+    return models
+
+
+def test_a_run_says_what_it_is_made_of(runs):
+    facts = json.loads((runs[0].parent / "run.json").read_text())
+    assert facts["config"]["images"] == 320
+    assert facts["sources"] == ["cam-a", "cam-b", "gan-a", "gan-b"]
+    assert len(facts["corpus_sha256"]) == 64
+    assert facts["environment"]["torch"] == torch.__version__
+    steps = [json.loads(line) for line in (runs[0].parent / "log.jsonl").read_text().splitlines()]
+    assert steps[-1]["step"] == 20
+    assert steps[-1]["loss"] < steps[0]["loss"]
+
+
+def test_a_fold_never_sees_what_it_holds_out(runs):
+    assert json.loads((runs[1].parent / "run.json").read_text())["held_out"] == ["cam-a", "gan-a"]
+    assert ModelFile(runs[1]).card.sources == ("cam-b", "gan-b")
+
+
+def test_a_run_is_never_overwritten(place, runs):
+    before = runs[0].read_bytes()
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="exists"):
+            train(read_config(place / "tiny.toml"), place / "runs", resume=resume)
+    assert runs[0].read_bytes() == before
+
+
+def test_a_run_cannot_be_resumed_as_another(place):
+    (place / "runs" / "other").mkdir(parents=True, exist_ok=True)
+    config = read_config(place / "tiny.toml", ["name=other"])
+    shutil.copy(place / "runs" / "tiny" / "run.json", place / "runs" / "other")
+    with pytest.raises(UsageError, match="another config"):
+        train(config, place / "runs", resume=True)
+
+
+def test_no_such_fold(place):
+    with pytest.raises(UsageError, match="no fold 3"):
+        train(read_config(place / "tiny.toml"), place / "runs", 3)
+
+
+def test_killed_and_resumed_gives_the_same_weights(place, runs):
+    command = [
+        sys.executable,
+        "-m",
+        "faceauth",
+        "lab",
+        "train",
+        str(place / "tiny.toml"),
+        "--runs",
+        str(place / "killed"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    run = place / "killed" / "tiny"
+    deadline = time.monotonic() + 90
+    while not (run / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert not (run / "model.safetensors").exists(), "it finished before it could be killed"
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    resumed, unbroken = load_run(run)[0].state_dict(), load_run(runs[0].parent)[0].state_dict()
+    for name, value in unbroken.items():
+        assert torch.allclose(resumed[name].float(), value.float(), atol=1e-5), name
+
+
+def test_the_batch_is_half_real_half_fake(place, runs):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from faceauth.lab.data.dataset import open_crops
+    from faceauth.lab.data.sources import read_corpus
+    from faceauth.lab.training.loop import TrainingSet
+
+    config = read_config(place / "tiny.toml")
+    corpus = read_corpus(config.data.root)
+    data = TrainingSet(config, corpus, open_crops(corpus, config.data.cache), ())
+    assert data.chances.sum() == pytest.approx(1)
+    fake = np.array([label == "fake" for label in data.labels])
+    assert data.chances[fake].sum() == pytest.approx(0.5)
+    assert "hand" not in data.sources
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(3) as three:
+        (a, x), (b, y) = data.batch(5, one), data.batch(5, three)
+    assert np.array_equal(a, b)
+    assert torch.equal(x, y)
+    with pytest.raises(DataError):
+        TrainingSet(config, corpus, data.crops, ("cam-a", "cam-b"))
+
+
+def test_onnx_agrees_with_torch_on_64_images(runs):
+    network, _, _ = load_run(runs[0].parent)
+    assert parity(network, ModelFile(runs[0]), 64) < 1e-4
+    with torch.no_grad():
+        network.head.bias += 0.01
+    assert parity(network, ModelFile(runs[0]), 64) > 1e-4
+
+
+def test_an_unfinished_run_is_not_exported(tmp_path):
+    with pytest.raises(UsageError, match="no finished run"):
+        export(tmp_path, tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_octaves_do_not_see_contrast_or_brightness():
+    network = PyramidNet(2, 4).eval()
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        plain, other = network(x).embedding, network(0.5 * x + 0.3).embedding
+    assert torch.allclose(plain, other, atol=2e-2)
+    assert [tuple(o.shape[2:]) for o in network.octaves(x)] == [(32, 32), (16, 16), (8, 8)]
+    for octave in network.octaves(x):
+        assert float(octave.square().mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_unknown_network():
+    with pytest.raises(ConfigError):
+        build("resnet", 2, 8)
+
+
+@pytest.mark.parametrize(("override", "says"), [
+    ("learning_rate=1", "unknown key"), ("widht=8", "did you mean 'width'"), ("augment.blurr=1", "did you mean 'blur'"),
+    ("lr=-1", "lr: Input should be greater"), ("name=../x", "name"), ("nothing", "key=value"), ("lr.x=1", "lr is no table"),
+])  # fmt: skip
+def test_config_errors_are_one_line(place, override, says):
+    with pytest.raises(ConfigError, match=says):
+        read_config(place / "tiny.toml", [override])
+
+
+def test_config_overrides(place):
+    assert read_config(place / "tiny.toml", ["lr=0.5", "augment.blur=0.7"]).augment.blur == 0.7
+    (place / "bad.toml").write_text("name = ")
+    with pytest.raises(ConfigError, match="not TOML"):
+        read_config(place / "bad.toml")
+
+
+def test_thresholds_keep_their_promises():
+    rng = np.random.default_rng(0)
+    fake = np.arange(20_000) % 2 == 0
+    scores = np.clip(rng.normal(0.35 + 0.3 * fake, 0.15), 0, 1)
+    found = fit_thresholds(scores, fake, np.ones(len(fake)), 0.05, 0.02, "a test")
+    assert 0.04 < (scores[~fake] >= found.fake).mean() <= 0.05
+    assert 0.01 < (scores[fake] <= found.real).mean() <= 0.02
+    assert found.false_alarm_rate(found.fake) <= 0.05
+
+
+def test_every_source_weighs_the_same_in_the_promise():
+    from faceauth.model_file import ModelFile as _  # noqa: F401
+
+    # A thousand easy photos of one camera must not hide ten hard ones of another.
+    logits = np.concatenate([np.full(1000, -5.0), np.full(10, 1.0), np.full(100, 3.0)])
+    fake = np.array([False] * 1010 + [True] * 100)
+    sources = ["easy"] * 1000 + ["hard"] * 10 + ["gan"] * 100
+    from conftest import make_card
+
+    card = calibrated(make_card(), logits, fake, sources, "x")
+    assert card.thresholds.fake > card.calibration(np.array([1.0]))[0]
+
+
+def test_the_protocol_scores_seen_and_unseen(place, runs):
+    judged = judge(runs[0], runs[1:], place / "corpus", place / "cache", "test")
+    assert judged.seen.logits.shape[1] == len(VARIANTS) == 4
+    assert len(judged.unseen.records) == len(judged.seen.records)
+    for record, fold in zip(judged.unseen.records, judged.unseen.fold, strict=True):
+        assert record.source in judged.folds[fold - 1]
+    assert {r.label for r in judged.edited.records} <= {"edited"}
+    scores = with_calibration(judged.card, judged.seen, "clean")
+    again = Detector(runs[0]).scores(place / "corpus" / r.path for r in judged.seen.records)
+    assert scores == pytest.approx(again, abs=1e-5)
+    dev = judge(runs[0], (), place / "corpus", place / "cache", "dev")
+    assert not {r.path for r in dev.seen.records} & {r.path for r in judged.seen.records}
+
+
+def test_folds_must_cover_every_source_once(place, runs):
+    with pytest.raises(DataError, match="exactly once"):
+        judge(runs[0], runs[1:2], place / "corpus", place / "cache", "test")
+    with pytest.raises(UsageError, match="holds no source out"):
+        judge(runs[0], runs[:1], place / "corpus", place / "cache", "test")
+
+
+def test_a_model_of_another_corpus_is_not_judged(place, runs, tmp_path):
+    other = write_corpus(tmp_path / "other", count=6, seed=9)
+    with pytest.raises(UsageError, match="another corpus"):
+        judge(runs[0], (), other, tmp_path / "cache", "test")
+
+
+def test_calibration_is_written_into_the_file_and_moves_no_weight(place, runs, tmp_path):
+    copy = tmp_path / "copy.onnx"
+    shutil.copy(runs[0], copy)
+    card = calibrate(copy, place / "corpus", runs[1:], place / "cache")
+    assert ModelFile(copy).card == card
+    assert "not seen" in card.thresholds.measured_on
+    x = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
+    assert np.array_equal(ModelFile(copy).run(x).logit, ModelFile(runs[0]).run(x).logit)
+
+
+def test_resave_reduces_and_never_enlarges():
+    from conftest import noise
+    from faceauth.images import decode
+
+    assert decode(Resave("x", 64, 50)(noise((100, 50)))).size == (64, 32)
+    assert decode(Resave("x", 500, 50)(noise((100, 50)))).size == (100, 50)
+
+
+def test_the_audit_sees_a_format_leak_and_no_face(place, tmp_path):
+    found = audit(place / "corpus", place / "cache", "test", [["cam-a", "gan-a"], ["cam-b", "gan-b"]])
+    seen, unseen = found["file facts"]
+    assert seen.logits.shape[1] == 4
+    assert len(unseen.records) == len(seen.records)
+    from conftest import encoded, picture
+
+    assert file_facts(encoded(picture()))[:3] == [0, 1, 0]
+    assert file_facts(encoded(picture(), "JPEG", quality=50))[7] > file_facts(encoded(picture(), "JPEG", quality=95))[7]
+    assert len(thumbnail(picture())) == 768
+
+
+def test_the_generator_makes_faces_that_are_no_copies(place, tmp_path):
+    from faceauth.lab.data import synthesize
+
+    loss = synthesize.synthesize(place / "corpus", place / "cache", tmp_path / "faces", 3, images=640)
+    assert loss < 1
+    files = sorted(p.name for p in (tmp_path / "faces").iterdir())
+    assert files == ["recipe.json", "vae-00.png", "vae-01.png", "vae-02.png"]
+    with pytest.raises(UsageError, match="not empty"):
+        synthesize.synthesize(place / "corpus", place / "cache", tmp_path / "faces", 3, images=640)
