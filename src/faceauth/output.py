@@ -184,7 +184,7 @@ figure{margin:0;overflow-wrap:anywhere}
 rect{fill:none;stroke-width:3;vector-effect:non-scaling-stroke}ul{margin:.2rem 0;padding-left:1.1rem}
 .real{color:var(--real);stroke:var(--real)}.fake{color:var(--fake);stroke:var(--fake)}
 .uncertain{color:var(--uncertain);stroke:var(--uncertain)}li{stroke:none!important}
-</style><h1>faceauth</h1><p>One figure an image. The pictures are shown from where they lie; none is copied into this file.
+</style><h1>faceauth</h1><p>One figure an image, shown from where it lies; no picture is copied into this file.
 A score is the calibrated probability that the face is fake, not proof.</p><main>
 """
 
@@ -307,10 +307,10 @@ class TableOutput:
         from rich.table import Table
 
         self._stream, self._limit, self._more = stream, limit, 0
-        self._table = Table(box=None, pad_edge=False, header_style="bold")
+        self.table = Table(box=None, pad_edge=False, header_style="bold")
         for name, justify in (("image", "left"), ("face", "right"), ("verdict", "left"), ("P(fake)", "right"),
                               ("most like", "left"), ("note", "left")):  # fmt: skip
-            self._table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+            self.table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
 
     def write(self, verdict: Verdict) -> None:
         """Add an image's rows."""
@@ -318,7 +318,7 @@ class TableOutput:
 
         styles = {"real": "green", "fake": "bold red", "uncertain": "yellow", None: "dim"}
         for row in rows(verdict):
-            if self._table.row_count >= self._limit:
+            if self.table.row_count >= self._limit:
                 self._more += 1
                 continue
             face = "" if row["face"] is None else str(row["face"] + 1)
@@ -326,7 +326,7 @@ class TableOutput:
             score = "" if row["score"] is None else f"{row['score']:.2f}"
             cells = (row["path"], face, row["label"] or "unreadable", score, row["source"], note)
             style = styles[row["label"]]
-            self._table.add_row(*(Text(printable(c), style=style if i == 2 else "") for i, c in enumerate(cells)))
+            self.table.add_row(*(Text(printable(c), style=style if i == 2 else "") for i, c in enumerate(cells)))
 
     def __enter__(self) -> Self:
         return self
@@ -335,7 +335,7 @@ class TableOutput:
         from rich.console import Console
 
         console = Console(file=self._stream)
-        console.print(self._table)
+        console.print(self.table)
         if self._more:
             console.print(f"and {self._more} rows more: write them all with -o FILE")
 

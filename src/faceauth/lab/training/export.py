@@ -120,9 +120,13 @@ def fit_calibration(logits: npt.NDArray[Any], fake: npt.NDArray[np.bool_], fitte
 
 
 def fit_thresholds(
-    scores: npt.NDArray[Any], fake: npt.NDArray[np.bool_], weights: npt.NDArray[Any], false_alarms: float, misses: float,
+    scores: npt.NDArray[Any],
+    fake: npt.NDArray[np.bool_],
+    weights: npt.NDArray[Any],
+    false_alarms: float,
+    misses: float,
     measured_on: str,
-) -> Thresholds:  # fmt: skip
+) -> Thresholds:
     """Thresholds that keep two promises on the given scores.
 
     Args:
