@@ -90,7 +90,7 @@ def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple
         f"part {args.part}, split seed 0, commit {_commit()[:12]}"
     )
     yield f"command: `python benchmarks/quality.py{' --open-dev' if args.part == 'dev' else ''}`"
-    yield f"fake from {card.thresholds.fake:.3f}, real to {card.thresholds.real:.3f}; intervals: 95 % bootstrap over groups"
+    yield f"fake from {card.thresholds.fake:.3f}, real to {card.thresholds.real:.3f}; 95 % bootstrap intervals"
     columns = {"seen": judged.seen}
     if len(judged.unseen.records):
         columns |= {

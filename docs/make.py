@@ -19,9 +19,7 @@ def cli_page() -> str:
     environment = os.environ | {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
     for command in COMMANDS:
         words = ["-m", "faceauth", *command, "--help"]
-        done = subprocess.run(
-            [sys.executable, *words], capture_output=True, text=True, check=True, env=environment
-        )
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True, env=environment)
         text = done.stdout.replace("python -m faceauth", "faceauth").strip()
         parts.append(f"## {' '.join(['faceauth', *command])}\n\n```\n{text}\n```\n")
     return "\n".join(parts)

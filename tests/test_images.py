@@ -143,6 +143,18 @@ def test_animation_gives_its_first_frame():
     assert np.asarray(decode(data))[0, 0].tolist() == [255, 0, 0]
 
 
+def test_heic_is_read_where_its_library_is():
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    pixels = np.asarray(decode(encoded(picture((10, 200, 90)), "HEIF", quality=95)), int)
+    assert np.abs(pixels - (10, 200, 90)).max() <= 6
+
+
+def test_heic_without_its_library_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"faceauth\[heic\]"):
+        decode(b"\0\0\0\x18ftypheic" + b"\0" * 40)
+
+
 def _bomb():
     """A PNG of 60,000 x 60,000 in a few bytes."""
 

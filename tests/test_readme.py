@@ -3,10 +3,16 @@ import re
 import subprocess
 
 import pytest
+
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("samples/*.md"), *ROOT.glob("src/faceauth/assets/*.md")]
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("samples/*.md"),
+    *ROOT.glob("src/faceauth/assets/*.md"),
+]
 
 
 def test_the_two_commands_stand_there():

@@ -119,13 +119,16 @@ def detect(
     """
     from faceauth.detector import Detector
     from faceauth.images import Limits, expand
+    from faceauth.output import check
 
     wanted = _labels(fail_on)
     if resume and output is None:
         raise UsageError("--resume needs an output to go on with", "add -o FILE.jsonl")
+    if output is not None:
+        check(output, resume=resume, overwrite=overwrite)
+    detector = Detector(model, threshold=threshold, faces=faces, limits=Limits(max_pixels, max_bytes))
+    references = expand(images)
     with _sink(output, resume=resume, overwrite=overwrite) as sink:
-        detector = Detector(model, threshold=threshold, faces=faces, limits=Limits(max_pixels, max_bytes))
-        references = expand(images)
         done: set[tuple[str, str]] = getattr(sink, "done", set())
         left = [r for r in references if (r, detector.model.sha256) not in done]
         if len(left) < len(references):

@@ -1,10 +1,12 @@
 """The detector: images in, verdicts out. It knows nothing of terminals, files of results, or how models are made."""
 
 import multiprocessing
+import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from faceauth import images as images_
-from faceauth.errors import ImageError, UsageError
+from faceauth.errors import FaceAuthError, ImageError, UsageError
 from faceauth.faces import FaceFinder, finder
 from faceauth.images import Limits, LoadedImage, Source
 from faceauth.model_file import ModelFile, Outputs
@@ -99,6 +101,9 @@ class Detector:
                         yield from pending.popleft().result()
                 while pending:
                     yield from pending.popleft().result()
+            except BrokenProcessPool as error:
+                hint = "out of memory? try --workers 1, and --resume with a .jsonl output"
+                raise FaceAuthError("a worker process died", hint) from error
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -205,6 +210,7 @@ _worker: Detector | None = None
 
 def _start_worker(arguments: dict[str, Any]) -> None:
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the run
     _worker = Detector(**arguments)
 
 

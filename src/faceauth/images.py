@@ -83,9 +83,11 @@ def harmless(path: str) -> str:
 
 def _from_folder(folder: str) -> list[str]:
     found: list[str] = []
-    for root, folders, files in os.walk(folder):
+    locked: list[str] = []  # a folder that may not be entered becomes a row with an error of its own
+    for root, folders, files in os.walk(folder, onerror=lambda error: locked.append(str(error.filename))):
         folders.sort()
         found += [os.path.join(root, f) for f in sorted(files) if os.path.splitext(f)[1].lower() in SUFFIXES]
+    found += locked
     if not found:
         raise UsageError(f"no images in {folder!r}", f"looked for {', '.join(sorted(SUFFIXES))}")
     return found
