@@ -65,7 +65,7 @@ def export(
 
     target = output or run / "detector.onnx"
     error = export_(run, target)
-    typer.echo(f"{target}: largest relative difference from torch over 64 inputs {error:.1e}")
+    typer.echo(f"{target}: largest relative difference from torch over 64 pictures {error:.1e}")
 
 
 @app.command()

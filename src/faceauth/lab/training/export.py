@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -40,7 +41,7 @@ def export(run: Path, output: Path) -> float:
     """Write the run as a model file whose scores are not calibrated yet; `calibrate` is the next step.
 
     Returns:
-        The largest difference from torch over 64 inputs, relative to the largest output.
+        The largest difference from torch over 64 pictures, relative to the largest output.
 
     Raises:
         UsageError: the run is not finished.
@@ -72,10 +73,14 @@ def export(run: Path, output: Path) -> float:
 
 
 def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
-    """Largest absolute difference of any output over `count` random inputs, relative to the largest output."""
-    size = model.card.preprocess.size
-    pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
-    inputs = model.card.preprocess.normalize(pixels)
+    """Largest absolute difference of any output over `count` pictures, relative to the largest output.
+
+    The pictures are made here: noise at a scale of its own for each, from single pixels to the whole frame.
+    """
+    spec = model.card.preprocess
+    rng = np.random.default_rng(0)
+    grains = [Image.fromarray(rng.integers(0, 256, (g, g, 3), np.uint8)) for g in rng.integers(2, spec.size + 1, count)]
+    inputs = spec.normalize(np.stack([spec.resize(image, (0, 0, *image.size)) for image in grains]))
     with torch.no_grad():
         expected = [t.numpy() for t in network(torch.from_numpy(inputs))]
     given = model.run(inputs)
