@@ -39,7 +39,7 @@ def picture() -> str:
     table = TableOutput(io.StringIO())
     for verdict in Detector().stream(expand(["samples/"])):
         table.write(verdict)
-    console.print(table.table)
+    console.print(table.table())
     svg = console.export_svg(title="faceauth", unique_id="faceauth")
     return re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
 

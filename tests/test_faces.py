@@ -36,6 +36,15 @@ def test_every_face_of_a_scene_is_found_largest_first(find):
     assert 480 < boxes[0][0] < 960
 
 
+def test_a_small_face_beside_a_large_one_is_found_when_all_are_asked_for(find):
+    portrait = Image.open(PORTRAIT).convert("RGB")
+    scene = Image.new("RGB", (1400, 1200), "grey")
+    scene.paste(portrait.resize((1024, 1200)))
+    scene.paste(portrait.resize((256, 300)), (1100, 500))
+    assert len(find(scene)) == 1
+    assert len(DlibFinder(all_faces=True)(scene)) == 2
+
+
 @pytest.mark.parametrize("image", [picture(), noise((300, 200)), picture(size=(1, 1)), picture(size=(2000, 3))])
 def test_no_face_is_an_empty_list(find, image):
     assert find(image) == []

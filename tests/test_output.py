@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import os
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from conftest import picture
 from faceauth.errors import MissingExtra, UsageError
-from faceauth.output import FIELDS, FileOutput, printable, rows
+from faceauth.output import FIELDS, FileOutput, TableOutput, printable, rows
 from faceauth.verdict import Face, Verdict
 
 FACE = Face(0, (1, 2, 30, 40), "fake", 0.75, "stylegan2", 0.6, 0.05)
@@ -134,6 +135,18 @@ def test_a_full_disk_is_one_line(tmp_path):
     os.symlink("/dev/full", tmp_path / "o.jsonl")
     with pytest.raises(UsageError, match="disk full"):
         written(tmp_path / "o.jsonl", overwrite=True)
+
+
+def test_the_table_shows_every_face_and_says_what_was_not_drawn():
+    stream = io.StringIO()
+    with TableOutput(stream, limit=2) as output:
+        output.write(GOOD)
+        output.write(BAD)
+    shown = stream.getvalue()
+    assert "stylegan2" in shown
+    assert "face too small" in shown
+    assert "1 rows more" in shown
+    assert "=b" not in shown
 
 
 def test_printable_takes_the_teeth_out():

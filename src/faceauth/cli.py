@@ -94,6 +94,10 @@ def detect(
         typer.Option(help="Exit with 4 if any face is labelled so: fake, uncertain, or fake,uncertain."),
     ] = None,
     faces: Annotated[Path | None, typer.Option(help="Find faces with this YuNet ONNX file instead of dlib.")] = None,
+    all_faces: Annotated[
+        bool,
+        typer.Option("--all-faces", help="Search every scene to the end, for small faces beside a large one; slow."),
+    ] = False,
     workers: Annotated[
         int, typer.Option(help="Processes; 0 takes one a core for 64 images or more.", min=0, max=256)
     ] = 0,
@@ -126,7 +130,8 @@ def detect(
         raise UsageError("--resume needs an output to go on with", "add -o FILE.jsonl")
     if output is not None:
         check(output, resume=resume, overwrite=overwrite)
-    detector = Detector(model, threshold=threshold, faces=faces, limits=Limits(max_pixels, max_bytes))
+    limits = Limits(max_pixels, max_bytes)
+    detector = Detector(model, threshold=threshold, faces=faces, all_faces=all_faces, limits=limits)
     references = expand(images)
     with _sink(output, resume=resume, overwrite=overwrite) as sink:
         done: set[tuple[str, str]] = getattr(sink, "done", set())

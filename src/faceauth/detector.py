@@ -41,6 +41,7 @@ class Detector:
         *,
         threshold: float | None = None,
         faces: str | Path | None = None,
+        all_faces: bool = False,
         limits: Limits | None = None,
     ) -> None:
         """Open a model file.
@@ -49,6 +50,7 @@ class Detector:
             model: a faceauth ONNX file; None takes the embedded one.
             threshold: call a face fake from this score on, in [0, 1], instead of from the model's own.
             faces: a YuNet ONNX file to find faces with; None takes dlib.
+            all_faces: search every scene to the end, for small faces beside a large one; slow.
             limits: what is too large to be decoded.
 
         Raises:
@@ -59,13 +61,13 @@ class Detector:
             raise UsageError(f"threshold {threshold} is outside 0 to 1", "it is compared with P(fake)")
         self.model = ModelFile(model)
         self.limits = limits or Limits()
-        self.find_faces: FaceFinder = finder(faces)
+        self.find_faces: FaceFinder = finder(faces, all_faces)
         thresholds = self.model.card.thresholds
         self.fake_from = thresholds.fake if threshold is None else threshold
         self.real_to = min(thresholds.real, self.fake_from)
         self.false_alarm_rate = thresholds.false_alarm_rate(self.fake_from)
         self._arguments: dict[str, Any] = {
-            "model": model, "threshold": threshold, "faces": faces, "limits": self.limits
+            "model": model, "threshold": threshold, "faces": faces, "all_faces": all_faces, "limits": self.limits
         }  # fmt: skip
 
     def detect(self, images: Source | Iterable[Source]) -> list[Verdict]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, ClassVar, Protocol, Self
 from urllib.parse import quote
 
 from faceauth.errors import MissingExtra, UsageError
@@ -303,30 +303,42 @@ def sentence(row: Row) -> str:
 class TableOutput:
     """A table for the terminal, drawn when it is closed. Rows past `limit` are counted, not drawn."""
 
-    def __init__(self, stream: IO[str], limit: int = 2000) -> None:
-        from rich.table import Table
+    STYLES: ClassVar = {"real": "green", "fake": "bold red", "uncertain": "yellow", None: "dim"}
 
+    def __init__(self, stream: IO[str], limit: int = 2000) -> None:
         self._stream, self._limit, self._more = stream, limit, 0
-        self.table = Table(box=None, pad_edge=False, header_style="bold")
-        for name, justify in (("image", "left"), ("face", "right"), ("verdict", "left"), ("P(fake)", "right"),
-                              ("most like", "left"), ("note", "left")):  # fmt: skip
-            self.table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        self._rows: list[Row] = []
 
     def write(self, verdict: Verdict) -> None:
         """Add an image's rows."""
+        for row in rows(verdict):
+            if len(self._rows) < self._limit:
+                self._rows.append(row)
+            else:
+                self._more += 1
+
+    def table(self) -> Any:
+        """The rich table of what was written so far; without a column of notes where there are none."""
+        from rich.table import Table
         from rich.text import Text
 
-        styles = {"real": "green", "fake": "bold red", "uncertain": "yellow", None: "dim"}
-        for row in rows(verdict):
-            if self.table.row_count >= self._limit:
-                self._more += 1
-                continue
-            face = "" if row["face"] is None else str(row["face"] + 1)
-            note = row["error"] or ("no face found: whole image judged" if row["face"] is None else "")
-            score = "" if row["score"] is None else f"{row['score']:.2f}"
-            cells = (row["path"], face, row["label"] or "unreadable", score, row["source"], note)
-            style = styles[row["label"]]
-            self.table.add_row(*(Text(printable(c), style=style if i == 2 else "") for i, c in enumerate(cells)))
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        names = ["image", "face", "verdict", "P(fake)", "most like", "note"]
+        lines = [self._cells(row) for row in self._rows]
+        used = [n for n, name in enumerate(names) if name != "note" or any(line[n] for line in lines)]
+        for n in used:
+            table.add_column(names[n], justify="right" if n in {1, 3} else "left", overflow="fold")
+        for row, line in zip(self._rows, lines, strict=True):
+            style = self.STYLES[row["label"]]
+            table.add_row(*(Text(printable(line[n]), style=style if n == 2 else "") for n in used))
+        return table
+
+    @staticmethod
+    def _cells(row: Row) -> tuple[str, ...]:
+        whole = "" if row["face"] is not None or row["error"] else "no face found: whole image judged"
+        face = "" if row["face"] is None else str(row["face"] + 1)
+        score = "" if row["score"] is None else f"{row['score']:.2f}"
+        return row["path"], face, row["label"] or "unreadable", score, row["source"] or "", row["error"] or whole
 
     def __enter__(self) -> Self:
         return self
@@ -335,7 +347,8 @@ class TableOutput:
         from rich.console import Console
 
         console = Console(file=self._stream)
-        console.print(self.table)
+        if self._rows:
+            console.print(self.table())
         if self._more:
             console.print(f"and {self._more} rows more: write them all with -o FILE")
 
