@@ -107,3 +107,13 @@ def test_calibration_reaches_the_scores(tmp_path, model_path):
 
     moved = write_model(tmp_path / "m.onnx", make_card(calibration=Calibration(1.0, 5.0)))
     assert Detector(moved).scores(noise()) > Detector(model_path).scores(noise())
+
+
+def test_the_source_never_contradicts_the_score(tmp_path):
+    from faceauth.model_file import Calibration
+
+    # The network says bulb (fake) for a bright picture; a calibration that calls it real must name a real source.
+    moved = Detector(write_model(tmp_path / "m.onnx", make_card(calibration=Calibration(1.0, -20.0))))
+    (face,) = moved.detect(picture((255, 255, 255)))[0].faces
+    assert face.score < 0.5
+    assert face.source == "camera"

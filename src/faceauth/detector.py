@@ -183,12 +183,19 @@ class Detector:
         if judged:
             outputs = self.run_faces(loaded.image, judged)
             scores = self.model.card.calibration(outputs.logit)
-            sources = outputs.source_logits.argmax(axis=1)
+            sources = self._sources(outputs.source_logits, scores)
             faces = [
-                self._face(None if box is None else i, box, float(scores[i]), self.model.card.sources[sources[i]])
+                self._face(None if box is None else i, box, float(scores[i]), sources[i])
                 for i, box in enumerate(judged)
             ] + faces
         return tuple(faces)
+
+    def _sources(self, logits: npt.NDArray[np.float32], scores: npt.NDArray[Any]) -> list[str]:
+        """The likeliest source of each face among those of the class that its score speaks for."""
+        card = self.model.card
+        fake = np.array([label == "fake" for label in card.labels])
+        likely = np.where(fake == (scores[:, None] >= 0.5), logits, -np.inf).argmax(axis=1)
+        return [card.sources[i] for i in likely]
 
     def _face(self, index: int | None, box: Box | None, score: float, source: str) -> Face:
         label: Label = "fake" if score >= self.fake_from else "real" if score <= self.real_to else "uncertain"

@@ -56,7 +56,7 @@ class DlibFinder:
     def _look(self, image: Image.Image, side: int, steps: int) -> list[Box]:
         k = min(1.0, side / max(image.size))
         size = max(1, round(image.width * k)), max(1, round(image.height * k))
-        small = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
+        small = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
         found, confidences, _ = self._detect.run(np.asarray(small), steps, 0.0)
         best = max(confidences, default=0.0)
         boxes = [

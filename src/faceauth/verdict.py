@@ -16,7 +16,8 @@ class Face:
         box: where the face is; None when the whole image was judged.
         label: `fake` at or above `threshold`, `real` at or below the model's lower threshold, else `uncertain`.
         score: calibrated P(fake) in [0, 1]; None where the face was too small to judge.
-        source: the training source that the face most resembles, real or fake; None where it was not judged.
+        source: the training source that the face most resembles, among the fake ones from a score of 0.5 on, else
+            among the real ones; None where it was not judged.
         threshold: the score from which on a face is called fake.
         false_alarm_rate: share of real faces, of sources the model had not seen, at or above `threshold`.
         error: why there is no score, in words.
