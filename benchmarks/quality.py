@@ -36,9 +36,9 @@ def main() -> None:
         if args.part == "dev":
             _log_opening(args.model, judged)
         baselines = audit(args.corpus, args.cache, args.part, judged.folds, workers=args.workers)
+        print("\n".join(_report(args, judged, baselines)))
     except FaceAuthError as error:
         sys.exit(f"error: {error}")
-    print("\n".join(_report(args, judged, baselines)))
 
 
 def _arguments() -> argparse.Namespace:
@@ -82,6 +82,18 @@ def _swapped(record: Record) -> bool:
     return record.family == "swap" or record.source in {"dfdc-real", "ffhq-256"}
 
 
+def _columns(seen: Column, unseen: Column) -> dict[str, Column]:
+    """The protocol's columns, and the two halves of unseen; without those that lack a class."""
+    columns = {
+        "seen": seen,
+        "unseen": unseen,
+        "unseen, generated": unseen.where(_generated),
+        "unseen, swaps": unseen.where(_swapped),
+        "all together": seen + unseen,
+    }
+    return {name: c for name, c in columns.items() if len(c.records) and c.fake.any() and not c.fake.all()}
+
+
 def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple[Column, Column]]) -> Iterator[str]:
     card = judged.card
     digest = hashlib.sha256(args.model.read_bytes()).hexdigest()
@@ -91,16 +103,9 @@ def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple
     )
     yield f"command: `python benchmarks/quality.py{' --open-dev' if args.part == 'dev' else ''}`"
     yield f"fake from {card.thresholds.fake:.3f}, real to {card.thresholds.real:.3f}; 95 % bootstrap intervals"
-    columns = {"seen": judged.seen}
-    if len(judged.unseen.records):
-        columns |= {
-            "**unseen**": judged.unseen,
-            "unseen, generated": judged.unseen.where(_generated),
-            "unseen, swaps": judged.unseen.where(_swapped),
-            "all together": judged.seen + judged.unseen,
-        }
+    columns = _columns(judged.seen, judged.unseen)
     yield from _main_table(card.thresholds.fake, card.thresholds.real, judged, columns)
-    yield from _audit_table(columns, baselines)
+    yield from _audit_table(baselines)
     yield from _fold_table(judged)
     yield from _source_table(judged)
 
@@ -124,18 +129,11 @@ def _main_table(fake_from: float, real_to: float, judged: Judged, columns: dict[
             )
 
 
-def _audit_table(columns: dict[str, Column], baselines: dict[str, tuple[Column, Column]]) -> Iterator[str]:
+def _audit_table(baselines: dict[str, tuple[Column, Column]]) -> Iterator[str]:
     yield "\nThe shortcut audit, AUROC of classifiers that see no face:\n"
     yield f"| baseline | column | {' | '.join(VARIANTS)} |\n|---|---|{'---|' * len(VARIANTS)}"
     for name, (seen, unseen) in baselines.items():
-        parts = {"seen": seen}
-        if len(columns) > 1:
-            parts |= {
-                "unseen": unseen,
-                "unseen, generated": unseen.where(_generated),
-                "unseen, swaps": unseen.where(_swapped),
-            }
-        for part, column in parts.items():
+        for part, column in _columns(seen, unseen).items():
             areas = [metrics.auroc(column.logits[:, i], column.fake) for i in range(len(VARIANTS))]
             yield f"| {name} | {part} | {' | '.join(f'{a:.3f}' for a in areas)} |"
 

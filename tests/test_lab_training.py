@@ -260,9 +260,27 @@ def test_the_audit_sees_a_format_leak_and_no_face(place, tmp_path):
 def test_the_generator_makes_faces_that_are_no_copies(place, tmp_path):
     from faceauth.lab.data import synthesize
 
+    first = synthesize.synthesize(place / "corpus", place / "cache", tmp_path / "first", 1, images=64)
     loss = synthesize.synthesize(place / "corpus", place / "cache", tmp_path / "faces", 3, images=640)
-    assert loss < 1
+    assert loss < first
     files = sorted(p.name for p in (tmp_path / "faces").iterdir())
     assert files == ["recipe.json", "vae-00.png", "vae-01.png", "vae-02.png"]
     with pytest.raises(UsageError, match="not empty"):
         synthesize.synthesize(place / "corpus", place / "cache", tmp_path / "faces", 3, images=640)
+
+
+def test_the_quality_benchmark_prints_the_protocol(place, runs):
+    from conftest import ROOT
+
+    command = [sys.executable, str(ROOT / "benchmarks" / "quality.py"), "--model", str(runs[0]), "--workers", "1"]
+    command += [f"--fold={model}" for model in runs[1:]]
+    command += ["--corpus", str(place / "corpus"), "--cache", str(place / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for row in ("| seen | clean |", "| unseen | hard |", "| all together | avatar |", "| file facts | unseen |",
+                "| 16 px thumbnail | seen |", "| cam-a, gan-a |", "| **mean of the folds** |", "| gan-b | fake |"):  # fmt: skip
+        assert row in done.stdout, row
+    assert "nan" not in done.stdout.split("shortcut audit")[0].split("swaps")[0]
+    broken = subprocess.run([*command[:4], "--corpus", str(place / "no")], capture_output=True, text=True, check=False)
+    assert broken.returncode == 1
+    assert broken.stderr.startswith("error: ")
