@@ -56,7 +56,7 @@ def objective(faces: Tensor, made: Tensor, mean: Tensor, log_variance: Tensor) -
 
 
 def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 150_000, seed: int = 0) -> float:
-    """Train the generator and write `count` faces as 256 px PNG files with recipe.json. Returns the final loss.
+    """Train the generator and write `count` faces as 256 px PNG files with recipe.json. Returns the mean loss of the last 20 steps.
 
     Raises:
         UsageError: the output folder exists and is not empty.
@@ -71,13 +71,14 @@ def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 
     chosen = [i for i, r in enumerate(corpus.records) if r.label == "real" and splits[i] == "train"]
     model = FaceVae()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    loss = 0.0
+    losses: list[float] = []
     for faces in _batches(crops, chosen, images, seed):
         error = objective(faces, *model(faces))
         optimizer.zero_grad()
         error.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        loss = 0.98 * loss + 0.02 * float(error.detach()) if loss else float(error.detach())
+        losses.append(float(error.detach()))
+    loss = float(np.mean(losses[-20:]))
     output.mkdir(parents=True, exist_ok=True)
     for number, face in enumerate(draw(model, count, seed)):
         face.save(output / f"vae-{number:02}.png")
