@@ -102,7 +102,7 @@ def synthesize(
     output: Annotated[Path, typer.Argument(help="An empty or new folder for the faces.")],
     corpus: Annotated[Path, typer.Option(help="Whose real train images it learns from.")],
     count: Annotated[int, typer.Option(help="How many faces.", min=1)] = 16,
-    images: Annotated[int, typer.Option(help="Training budget in images.", min=64)] = 150_000,
+    images: Annotated[int, typer.Option(help="Training budget in images.", min=64)] = 60_000,
     cache: Annotated[Path, typer.Option(help="Where crops are kept.")] = Path("cache"),
     seed: Annotated[int, typer.Option(help="Of weights, order and faces.")] = 0,
 ) -> None:

@@ -55,8 +55,11 @@ def objective(faces: Tensor, made: Tensor, mean: Tensor, log_variance: Tensor) -
     return F.l1_loss(made, faces) + steps + 0.05 * divergence
 
 
-def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 150_000, seed: int = 0) -> float:
-    """Train the generator and write `count` faces as 256 px PNG files with recipe.json. Returns the mean loss of the last 20 steps.
+def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 60_000, seed: int = 0) -> float:
+    """Train the generator and write `count` faces as 256 px PNG files, with recipe.json.
+
+    Returns:
+        The mean loss of the last 20 steps.
 
     Raises:
         UsageError: the output folder exists and is not empty.
