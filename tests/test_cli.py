@@ -88,7 +88,7 @@ def test_resume_does_only_what_is_left(folder, model_path):
     picture((3, 3, 3)).save(folder / "new.png")
     code, _, err = faceauth(*arguments, "--resume")
     assert code == 0
-    assert "2 of 4 images are in" in err
+    assert "2 of 4 images are in the output" in err
     names = [os.path.basename(json.loads(line)["path"]) for line in target.read_text().splitlines()]
     assert sorted(names) == ["bright.png", "dark.jpg", "grey.webp", "new.png"]
 

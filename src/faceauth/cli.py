@@ -76,37 +76,40 @@ def run(command: typer.Typer) -> None:
         sys.exit(130)
 
 
+Images = Annotated[list[str], typer.Argument(help="Files, folders, quoted globs, @list.txt, or - for standard input.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write rows to FILE: .jsonl .csv .xlsx .parquet .html")
+]
+Model = Annotated[Path | None, typer.Option(help="A faceauth model file instead of the embedded one.")]
+Threshold = Annotated[float | None, typer.Option(help="Call a face fake from this score on, 0 to 1.", min=0, max=1)]
+FailOn = Annotated[
+    str | None, typer.Option(help="Exit with 4 if any face is labelled so: fake, uncertain, or fake,uncertain.")
+]
+Faces = Annotated[Path | None, typer.Option(help="Find faces with this YuNet ONNX file instead of dlib.")]
+AllFaces = Annotated[
+    bool, typer.Option("--all-faces", help="Search every scene to the end, for small faces beside a large one; slow.")
+]
+Workers = Annotated[int, typer.Option(help="Processes; 0 takes one a core for 64 images or more.", min=0, max=256)]
+MaxPixels = Annotated[int, typer.Option(help="Refuse larger images undecoded.", min=1, max=178_956_970)]
+MaxBytes = Annotated[int, typer.Option(help="Refuse larger files unread.", min=1)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a .jsonl output that was broken off.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+
+
 @app.command()
 def detect(
-    images: Annotated[
-        list[str], typer.Argument(help="Files, folders, quoted globs, @list.txt, or - for standard input.")
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Write rows to FILE: .jsonl .csv .xlsx .parquet .html"),
-    ] = None,
-    model: Annotated[Path | None, typer.Option(help="A faceauth model file instead of the embedded one.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Call a face fake from this score on, 0 to 1.", min=0, max=1)
-    ] = None,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(help="Exit with 4 if any face is labelled so: fake, uncertain, or fake,uncertain."),
-    ] = None,
-    faces: Annotated[Path | None, typer.Option(help="Find faces with this YuNet ONNX file instead of dlib.")] = None,
-    all_faces: Annotated[
-        bool,
-        typer.Option("--all-faces", help="Search every scene to the end, for small faces beside a large one; slow."),
-    ] = False,
-    workers: Annotated[
-        int, typer.Option(help="Processes; 0 takes one a core for 64 images or more.", min=0, max=256)
-    ] = 0,
-    max_pixels: Annotated[
-        int, typer.Option(help="Refuse larger images undecoded.", min=1, max=178_956_970)
-    ] = 100_000_000,
-    max_bytes: Annotated[int, typer.Option(help="Refuse larger files unread.", min=1)] = 200_000_000,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a .jsonl output that was broken off.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    images: Images,
+    output: Output = None,
+    model: Model = None,
+    threshold: Threshold = None,
+    fail_on: FailOn = None,
+    faces: Faces = None,
+    all_faces: AllFaces = False,
+    workers: Workers = 0,
+    max_pixels: MaxPixels = 100_000_000,
+    max_bytes: MaxBytes = 200_000_000,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say of every face whether it is real, fake or uncertain.
 
@@ -132,17 +135,9 @@ def detect(
         check(output, resume=resume, overwrite=overwrite)
     limits = Limits(max_pixels, max_bytes)
     detector = Detector(model, threshold=threshold, faces=faces, all_faces=all_faces, limits=limits)
-    references = expand(images)
+    references = expand(images, max_bytes=max_bytes)
     with _sink(output, resume=resume, overwrite=overwrite) as sink:
-        done: set[tuple[str, str]] = getattr(sink, "done", set())
-        left = [r for r in references if (r, detector.model.sha256) not in done]
-        if len(left) < len(references):
-            _notice(f"{len(references) - len(left)} of {len(references)} images are in {output} already")
-        count = workers or (os.cpu_count() or 1 if len(left) >= 64 else 1)
-        tally: Counter[str] = Counter()
-        for verdict in _progress(detector.stream(left, count), len(left)):
-            sink.write(verdict)
-            _count(tally, verdict)
+        tally = _judge(detector, references, sink, workers)
     _summary(tally, detector, output)
     if any(tally[label] for label in wanted):
         raise typer.Exit(FAIL_ON)
@@ -207,6 +202,25 @@ def _sink(output: Path | None, *, resume: bool, overwrite: bool) -> "FileOutput 
     if output is not None:
         return FileOutput(output, resume=resume, overwrite=overwrite)
     return TableOutput(sys.stdout) if sys.stdout.isatty() else LinesOutput(sys.stdout)
+
+
+def _judge(
+    detector: "Detector",
+    references: list[str | bytes],
+    sink: "FileOutput | TableOutput | LinesOutput",
+    workers: int,
+) -> "Counter[str]":
+    """Judge what the sink does not hold already; returns what was counted."""
+    done: set[tuple[str, str]] = getattr(sink, "done", set())
+    left = [r for r in references if (r, detector.model.sha256) not in done]
+    if len(left) < len(references):
+        _notice(f"{len(references) - len(left)} of {len(references)} images are in the output already")
+    tally: Counter[str] = Counter()
+    count = workers or (os.cpu_count() or 1 if len(left) >= 64 else 1)
+    for verdict in _progress(detector.stream(left, count), len(left)):
+        sink.write(verdict)
+        _count(tally, verdict)
+    return tally
 
 
 def _progress(verdicts: "Iterable[Verdict]", total: int) -> "Iterator[Verdict]":

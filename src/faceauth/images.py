@@ -35,7 +35,7 @@ SUFFIXES = HEIF_SUFFIXES | {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", "
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """What is refused before it is decoded: more pixels, or more bytes in the file, than these."""
 
@@ -52,8 +52,12 @@ class LoadedImage:
     sha256: str | None
 
 
-def expand(sources: Iterable[str], stdin: BinaryIO | None = None) -> list[str | bytes]:
+def expand(
+    sources: Iterable[str], stdin: BinaryIO | None = None, max_bytes: int = Limits.max_bytes
+) -> list[str | bytes]:
     """Paths of all images that the arguments mean; an image on standard input comes as its bytes.
+
+    Of standard input at most `max_bytes` are read, and one more, so that `load` can refuse it.
 
     Raises:
         UsageError: where an argument means nothing: no such file, an empty folder, a glob without a match.
@@ -61,7 +65,7 @@ def expand(sources: Iterable[str], stdin: BinaryIO | None = None) -> list[str | 
     found: list[str | bytes] = []
     for source in sources:
         if source == "-":
-            found += _from_stdin(stdin if stdin is not None else sys.stdin.buffer)
+            found += _from_stdin(stdin if stdin is not None else sys.stdin.buffer, max_bytes)
         elif source.startswith("@") and not os.path.exists(source):
             found += _from_list(source[1:])
         elif os.path.isdir(source):
@@ -101,8 +105,8 @@ def _from_list(path: str) -> list[str]:
     return _paths(lines, path)
 
 
-def _from_stdin(stdin: BinaryIO) -> list[str | bytes]:
-    data = stdin.read(Limits().max_bytes + 1)
+def _from_stdin(stdin: BinaryIO, max_bytes: int) -> list[str | bytes]:
+    data = stdin.read(max_bytes + 1)
     if _looks_like_image(data):
         return [data]
     return list(_paths(data, "standard input"))
