@@ -102,8 +102,9 @@ def _speed(folder: Path, photos: int, rounds: int) -> None:
 
 def _two_workers(detector: Detector, folder: Path, photos: int) -> float:
     """Seconds an image once both workers run: starting them is paid once, however many images follow."""
-    stream = detector.stream(_cycle(folder, 64 + 2 * photos), workers=2)
-    for _ in range(64):
+    warm = min(64, 4 * photos)
+    stream = detector.stream(_cycle(folder, warm + 2 * photos), workers=2)
+    for _ in range(warm):
         next(stream)
     return _timed(lambda: _run(stream)) / (2 * photos)
 

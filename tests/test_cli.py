@@ -1,23 +1,48 @@
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
 from conftest import PORTRAIT, encoded, noise, picture
+from faceauth.__main__ import main
 
 
 def faceauth(*arguments, stdin=b"", cwd=None):
-    """Run the real command; stdout and stderr are pipes."""
-    done = subprocess.run(
-        [sys.executable, "-m", "faceauth", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        cwd=cwd,
-        timeout=120,
-    )
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
+    """Run the command in this process, as the installed script does; stdout and stderr are no terminals."""
+    out, err = io.StringIO(), io.StringIO()
+    before = os.getcwd()
+    os.chdir(cwd or before)
+    try:
+        with (
+            mock.patch.object(sys, "argv", ["faceauth", *map(str, arguments)]),
+            mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            main()
+    except SystemExit as leaving:
+        return leaving.code or 0, out.getvalue(), err.getvalue()
+    finally:
+        os.chdir(before)
+    raise AssertionError("the command did not exit")
+
+
+def test_the_installed_command_does_the_same(folder, model_path):
+    command = [sys.executable, "-m", "faceauth", "detect", str(folder), "--model", str(model_path), "--fail-on", "fake"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["fake", "real", "uncertain"]
+
+
+def test_a_reader_that_leaves_early_is_no_error(folder, model_path):
+    command = f"{sys.executable} -m faceauth detect {folder} --model {model_path} | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
 
 
 def test_a_pipe_gets_json_lines_and_notices_go_to_stderr(folder, model_path):
