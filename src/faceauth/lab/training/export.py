@@ -152,7 +152,7 @@ def fit_thresholds(
 
 def calibrated(
     card: ModelCard, logits: npt.NDArray[Any], fake: npt.NDArray[np.bool_], sources: Sequence[str], described: str,
-    false_alarms: float = 0.05, misses: float = 0.05,
+    false_alarms: float = 0.05, misses: float = 0.1,
 ) -> ModelCard:  # fmt: skip
     """The card with calibration and thresholds fitted on logits (n,), every source weighing the same."""
     names, counts = np.unique(np.asarray(sources), return_counts=True)
