@@ -1,8 +1,11 @@
 """What the tests share: pictures made in code, and a model file whose score is known beforehand."""
 
+import functools
 import io
 from pathlib import Path
+from unittest import mock
 
+import dlib
 import numpy as np
 import onnx
 import pytest
@@ -68,6 +71,13 @@ def write_model(path, card):
     entry.key, entry.value = METADATA_KEY, card.to_json()
     onnx.save(model, path)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_dlib():
+    """dlib takes a third of a second to build its detector; the tests share one."""
+    with mock.patch.object(dlib, "get_frontal_face_detector", functools.cache(dlib.get_frontal_face_detector)):
+        yield
 
 
 @pytest.fixture(scope="session")
