@@ -188,8 +188,6 @@ def test_thresholds_keep_their_promises():
 
 
 def test_every_source_weighs_the_same_in_the_promise():
-    from faceauth.model_file import ModelFile as _  # noqa: F401
-
     # A thousand easy photos of one camera must not hide ten hard ones of another.
     logits = np.concatenate([np.full(1000, -5.0), np.full(10, 1.0), np.full(100, 3.0)])
     fake = np.array([False] * 1010 + [True] * 100)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
 from faceauth.errors import DataError
 
@@ -14,26 +15,13 @@ Bools = npt.NDArray[np.bool_]
 
 
 def auroc(scores: Floats, fake: Bools) -> float:
-    """Area under the ROC curve from scores, ties counting half (Mann-Whitney). NaN where a class is absent."""
-    order = np.argsort(scores, kind="stable")
-    _, inverse, counts = np.unique(scores[order], return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks = np.empty(len(scores))
-    ranks[order] = (last - (counts - 1) / 2)[inverse]
-    positive, negative = int(fake.sum()), int((~fake).sum())
-    if not positive or not negative:
-        return float("nan")
-    return float((ranks[fake].sum() - positive * (positive + 1) / 2) / (positive * negative))
+    """Area under the ROC curve from scores, ties counting half. NaN where a class is absent."""
+    return float(roc_auc_score(fake, scores)) if fake.any() and not fake.all() else float("nan")
 
 
 def roc(scores: Floats, fake: Bools) -> tuple[Floats, Floats]:
     """False-positive and true-positive rates at every threshold, from none flagged to all flagged."""
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(fake[order])
-    alarms = np.cumsum(~fake[order])
-    distinct = np.append(np.diff(scores[order]) != 0, True)
-    fpr = np.append(0.0, alarms[distinct] / max(1, alarms[-1]))
-    tpr = np.append(0.0, hits[distinct] / max(1, hits[-1]))
+    fpr, tpr, _ = roc_curve(fake, scores, drop_intermediate=False)
     return fpr, tpr
 
 
@@ -70,7 +58,7 @@ def calibration_error(scores: Floats, fake: Bools, bins: int = 15) -> float:
 
 def brier(scores: Floats, fake: Bools) -> float:
     """Mean squared distance of score and label, both classes weighing the same. Brier, 1950."""
-    return float((_balanced(fake) * (scores - fake) ** 2).sum())
+    return float(brier_score_loss(fake, scores, sample_weight=_balanced(fake)))
 
 
 def _balanced(fake: Bools) -> Floats:
