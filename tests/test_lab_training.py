@@ -50,7 +50,7 @@ def test_a_run_says_what_it_is_made_of(runs):
     facts = json.loads((runs[0].parent / "run.json").read_text())
     assert facts["config"]["images"] == 320
     assert facts["sources"] == ["cam-a", "cam-b", "gan-a", "gan-b"]
-    assert len(facts["corpus_sha256"]) == 64
+    assert len(facts["data_sha256"]) == 64
     assert facts["environment"]["torch"] == torch.__version__
     steps = [json.loads(line) for line in (runs[0].parent / "log.jsonl").read_text().splitlines()]
     assert steps[-1]["step"] == 20
@@ -112,13 +112,11 @@ def test_killed_and_resumed_gives_the_same_weights(place, runs):
 def test_the_batch_is_half_real_half_fake(place, runs):
     from concurrent.futures import ThreadPoolExecutor
 
-    from faceauth.lab.data.dataset import open_crops
-    from faceauth.lab.data.sources import read_corpus
     from faceauth.lab.training.loop import TrainingSet
 
     config = read_config(place / "tiny.toml")
-    corpus = read_corpus(config.data.root)
-    data = TrainingSet(config, corpus, open_crops(corpus, config.data.cache), ())
+    examples = config.data.open()
+    data = TrainingSet(config, examples, ())
     assert data.chances.sum() == pytest.approx(1)
     fake = np.array([label == "fake" for label in data.labels])
     assert data.chances[fake].sum() == pytest.approx(0.5)
@@ -128,7 +126,7 @@ def test_the_batch_is_half_real_half_fake(place, runs):
     assert np.array_equal(a, b)
     assert torch.equal(x, y)
     with pytest.raises(DataError):
-        TrainingSet(config, corpus, data.crops, ("cam-a", "cam-b"))
+        TrainingSet(config, examples, ("cam-a", "cam-b"))
 
 
 def test_onnx_agrees_with_torch_on_64_images(runs):

@@ -1,7 +1,7 @@
-"""Face crops, cut once and kept: what training reads instead of 6,768 files an epoch.
+"""Examples: the images that a network is trained and judged on, of a corpus or of a prepared data set.
 
-The cut is looser than any that a network sees (`CONTEXT` face boxes) and never enlarged, so that augmentation
-can still move and scale it. It knows nothing of classes or splits.
+A corpus has its faces cut once and kept, looser than any network sees them (`CONTEXT` face boxes) and never
+enlarged, so that augmentation can still move and scale them. A prepared data set is read as it lies.
 """
 
 import os
@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,78 @@ from PIL import Image
 from faceauth import images
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import DlibFinder
-from faceauth.lab.data.sources import Corpus
+from faceauth.lab.data.manifest import Manifest
+from faceauth.lab.data.sources import Corpus, Record
+from faceauth.lab.data.split import FRACTIONS, split
 from faceauth.preprocess import square
 
 CONTEXT = 2.0  # side of a kept crop, in face boxes
 LARGEST = 288  # pixels a side; what is larger is reduced
 Pixels = npt.NDArray[np.uint8]
+
+
+class Faces(Protocol):
+    """Pictures of faces by index: an RGB image, and the face box in its pixels (left, top, right, bottom)."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What a network is trained and judged on.
+
+    Attributes:
+        records: what is known of each image; splits: train, test or dev for each; faces: its pixels.
+        sha256: of the corpus or manifest.
+    """
+
+    records: tuple[Record, ...]
+    splits: tuple[str, ...]
+    faces: Faces
+    sha256: str
+
+    def sources(self, label: str) -> tuple[str, ...]:
+        """Names of the sources with a label, sorted."""
+        return tuple(sorted({r.source for r in self.records if r.label == label}))
+
+
+def from_corpus(corpus: Corpus, cache: Path, seed: int = 0, fractions: Sequence[float] = FRACTIONS) -> Examples:
+    """A corpus, split by `split.split`, its crops from `cache`. Raises DataError for an unreadable image."""
+    crops = open_crops(corpus, cache)
+    return Examples(corpus.records, tuple(split(corpus.records, crops.dhashes, seed, fractions)), crops, corpus.sha256)
+
+
+def from_manifest(manifest: Manifest) -> Examples:
+    """A prepared data set, split as its manifest says."""
+    records = tuple(
+        Record(r.destination_path, r.folder, "real" if r.target else "fake", r.family, r.folder, r.group, r.sha256)
+        for r in manifest.rows
+    )
+    return Examples(records, tuple(r.split for r in manifest.rows), _Prepared(manifest), manifest.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """The files of a prepared data set, decoded when they are asked for."""
+
+    manifest: Manifest
+
+    def __len__(self) -> int:
+        return len(self.manifest.rows)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]:
+        row = self.manifest.rows[index]
+        try:
+            image = images.load(str(self.manifest.file(row))).image
+        except ImageError as error:
+            raise DataError(f"{row.destination_path}: {error}", "prepare the data set again") from error
+        return image, row.face or middle(*image.size)
+
+
+def middle(width: int, height: int) -> tuple[float, float, float, float]:
+    """The box that stands in where no face was found: the middle 80 % of the image."""
+    return 0.1 * width, 0.1 * height, 0.9 * width, 0.9 * height
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +185,7 @@ def _cut(path: str) -> tuple[Pixels, Sequence[float], bool, int]:
         raise DataError(f"{path}: {error}") from error
     boxes = _finder(image)
     width, height = image.size
-    face = boxes[0] if boxes else (0.1 * width, 0.1 * height, 0.9 * width, 0.9 * height)
+    face = boxes[0] if boxes else middle(width, height)
     span = max(face[2] - face[0], face[3] - face[1])
     region = square(((face[0] + face[2]) / 2, (face[1] + face[3]) / 2), CONTEXT * span, width, height)
     side = min(LARGEST, round(region[2] - region[0]))

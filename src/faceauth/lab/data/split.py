@@ -11,13 +11,14 @@ from faceauth.errors import DataError
 from faceauth.lab.data.sources import Record
 
 SPLITS = ("train", "test", "dev")
+FRACTIONS = (0.65, 0.15, 0.2)
 
 
 def split(
     records: Sequence[Record],
     dhashes: Sequence[int],
     seed: int = 0,
-    fractions: Sequence[float] = (0.65, 0.15, 0.2),
+    fractions: Sequence[float] = FRACTIONS,
 ) -> list[str]:
     """The split of every record, in order.
 

@@ -17,7 +17,7 @@ from PIL import Image
 from faceauth import images
 from faceauth.lab.data.dataset import open_crops
 from faceauth.lab.data.sources import read_corpus
-from faceauth.lab.data.split import split
+from faceauth.lab.data.split import FRACTIONS, split
 from faceauth.lab.evaluation.protocol import RESAVES, VARIANTS, Column
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -52,7 +52,7 @@ def thumbnail(image: Image.Image) -> list[float]:
 
 def audit(
     root: Path, cache: Path, part: str, folds: Sequence[Sequence[str]], split_seed: int = 0,
-    fractions: Sequence[float] = (0.65, 0.15, 0.2), workers: int = 1,
+    fractions: Sequence[float] = FRACTIONS, workers: int = 1,
 ) -> dict[str, tuple[Column, Column]]:  # fmt: skip
     """For each of `BASELINES` the columns seen and unseen, trained on clean train files only.
 

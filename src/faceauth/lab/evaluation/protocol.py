@@ -28,7 +28,7 @@ from faceauth.detector import Detector
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.dataset import open_crops
 from faceauth.lab.data.sources import Corpus, Record, read_corpus
-from faceauth.lab.data.split import split
+from faceauth.lab.data.split import FRACTIONS, split
 from faceauth.lab.training.export import calibrated, rewrite
 from faceauth.model_file import ModelCard, ModelFile
 
@@ -112,7 +112,7 @@ class Judged:
 
 def judge(
     model: Path, folds: Sequence[Path], root: Path, cache: Path, part: str, split_seed: int = 0,
-    fractions: Sequence[float] = (0.65, 0.15, 0.2), workers: int = 1,
+    fractions: Sequence[float] = FRACTIONS, workers: int = 1,
 ) -> Judged:  # fmt: skip
     """Score a model and its folds' models on a part of the corpus.
 

@@ -5,10 +5,14 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from faceauth.errors import ConfigError
 from faceauth.lab.data.augment import AugmentConfig
+from faceauth.lab.data.dataset import Examples, from_corpus, from_manifest
+from faceauth.lab.data.manifest import read_manifest
+from faceauth.lab.data.sources import read_corpus
+from faceauth.lab.data.split import FRACTIONS
 from faceauth.preprocess import PreprocessSpec
 
 
@@ -17,14 +21,34 @@ class _Strict(BaseModel):
 
 
 class DataConfig(_Strict):
-    """Which images, and who sees them. `folds` are the sources held out together, each source once."""
+    """Which images, and who sees them.
 
-    root: Path
+    Either `root`, a corpus that is split here, or `manifest`, a prepared data set that is split already.
+    `folds` are the sources held out together, each source once; `fake` names the only fake sources to train on
+    (all where it is empty).
+    """
+
+    root: Path | None = None
+    manifest: Path | None = None
+    fake: list[str] = []
     cache: Path = Path("cache")
     split_seed: int = 0
-    fractions: tuple[float, float, float] = (0.65, 0.15, 0.2)
+    fractions: tuple[float, float, float] = FRACTIONS
     folds: list[list[str]] = []
     temper: float = Field(default=0.5, ge=0, le=1)  # a source is drawn in proportion to its count to this power
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "DataConfig":
+        if (self.root is None) == (self.manifest is None):
+            raise ValueError("give either root, a corpus, or manifest, a prepared data set")
+        return self
+
+    def open(self) -> Examples:
+        """The images. Raises DataError."""
+        if self.manifest is not None:
+            return from_manifest(read_manifest(self.manifest))
+        assert self.root is not None
+        return from_corpus(read_corpus(self.root), self.cache, self.split_seed, self.fractions)
 
 
 class TrainConfig(_Strict):

@@ -28,9 +28,8 @@ from torch.nn import functional as F
 
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.augment import augment
-from faceauth.lab.data.dataset import Crops, open_crops
-from faceauth.lab.data.sources import Corpus, read_corpus
-from faceauth.lab.data.split import check_folds, split
+from faceauth.lab.data.dataset import Examples
+from faceauth.lab.data.split import check_folds
 from faceauth.lab.training.config import TrainConfig
 from faceauth.lab.training.zoo import build
 
@@ -38,17 +37,18 @@ from faceauth.lab.training.zoo import build
 class TrainingSet:
     """Which images are trained on, and how they are drawn: real and fake equally, sources tempered by count."""
 
-    def __init__(self, config: TrainConfig, corpus: Corpus, crops: Crops, held_out: Sequence[str]) -> None:
+    def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str]) -> None:
         """Raises DataError where a class or a source is left without training images."""
-        splits = split(corpus.records, crops.dhashes, config.data.split_seed, config.data.fractions)
-        self.crops, self.config = crops, config
+        self.faces, self.config = examples.faces, config
         self.members: dict[str, list[int]] = {}
         self.labels: list[str] = []
         for label in ("real", "fake"):
-            for source in corpus.sources(label):
+            for source in examples.sources(label):
                 if source not in held_out:
                     self.members[source] = [
-                        i for i, r in enumerate(corpus.records) if r.source == source and splits[i] == "train"
+                        i
+                        for i, (r, side) in enumerate(zip(examples.records, examples.splits, strict=True))
+                        if r.source == source and side == "train"
                     ]
                     self.labels.append(label)
         empty = [s for s, members in self.members.items() if not members]
@@ -72,7 +72,7 @@ class TrainingSet:
         return np.stack(list(pool.map(lambda item: self._one(*item), chosen))), torch.from_numpy(classes)
 
     def _one(self, index: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-        return augment(*self.crops[index], self.config.preprocess, self.config.augment, rng)
+        return augment(*self.faces[index], self.config.preprocess, self.config.augment, rng)
 
 
 class Trainer:
@@ -161,12 +161,15 @@ def train(config: TrainConfig, runs: Path, fold: int | None = None, *, resume: b
         raise UsageError(f"{str(run)!r} exists", "choose another name, or --resume a run that was broken off")
     torch.set_num_threads(threads)
     _keep_pages()
-    corpus = read_corpus(config.data.root)
+    examples = config.data.open()
+    fakes = examples.sources("fake")
     if folds:
-        check_folds(folds, [*corpus.sources("real"), *corpus.sources("fake")])
+        check_folds(folds, [*examples.sources("real"), *fakes])
     held_out = folds[fold - 1] if fold is not None else []
-    trainer = Trainer(config, TrainingSet(config, corpus, open_crops(corpus, config.data.cache), held_out))
-    _describe(run, trainer, corpus, held_out)
+    if config.data.fake:
+        held_out = [*held_out, *(s for s in fakes if s not in config.data.fake)]
+    trainer = Trainer(config, TrainingSet(config, examples, held_out))
+    _describe(run, trainer, examples.sha256, held_out)
     if (run / "checkpoint.pt").exists():
         trainer.restore(torch.load(run / "checkpoint.pt", weights_only=True))
     _loop(trainer, run, threads)
@@ -209,7 +212,7 @@ def _tracked(first: int, last: int) -> Iterator[int]:
     yield from track(range(first, last), "training", console=console, disable=not console.is_terminal)
 
 
-def _describe(run: Path, trainer: Trainer, corpus: Corpus, held_out: Sequence[str]) -> None:
+def _describe(run: Path, trainer: Trainer, data_sha256: str, held_out: Sequence[str]) -> None:
     """Write what the run is made of, once; a resumed run must be made of the same."""
     packages = {name: version(name) for name in ("torch", "numpy", "pillow", "dlib-bin")}
     facts = {
@@ -217,7 +220,7 @@ def _describe(run: Path, trainer: Trainer, corpus: Corpus, held_out: Sequence[st
         "sources": trainer.data.sources,
         "labels": trainer.data.labels,
         "held_out": list(held_out),
-        "corpus_sha256": corpus.sha256,
+        "data_sha256": data_sha256,
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
     }
     path = run / "run.json"

@@ -1,0 +1,57 @@
+"""Networks: `train` them, `export` them as model files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from faceauth.lab.cli.needs import need_lab
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's commands."""
+    for command in (train, export):
+        app.command()(command)
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML experiment, such as configs/embedded.toml.")],
+    fold: Annotated[int | None, typer.Option(help="Hold out the sources of this fold, from 1.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was broken off.")] = False,
+    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value over the config; repeatable.")] = None,
+) -> None:
+    """Train one model: on all sources, or with a fold's sources held out.
+
+    \b
+    Examples:
+      faceauth lab train configs/embedded.toml
+      faceauth lab train configs/embedded.toml --fold 1
+      faceauth lab train configs/embedded.toml --resume
+      faceauth lab train configs/embedded.toml --set name=short --set images=5000
+    """
+    need_lab()
+    from faceauth.lab.training.config import read_config
+    from faceauth.lab.training.loop import train as train_
+
+    run = train_(read_config(config, overrides), runs, fold, resume=resume, threads=threads)
+    typer.echo(run)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run's folder.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The model file; RUN/detector.onnx.")] = None,
+) -> None:
+    """Write a finished run as an ONNX model file and check it against torch.
+
+    \b
+    Example:
+      faceauth lab export runs/embedded
+    """
+    need_lab()
+    from faceauth.lab.training.export import export as export_
+
+    target = output or run / "detector.onnx"
+    error = export_(run, target)
+    typer.echo(f"{target}: largest relative difference from torch over 64 pictures {error:.1e}")
