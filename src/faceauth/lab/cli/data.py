@@ -1,17 +1,104 @@
-"""Images: `synthesize` faces of our own."""
+"""Images: list known `sources`, `prepare` a data set, `synthesize` faces of our own."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from faceauth.errors import UsageError
 from faceauth.lab.cli.needs import need_lab
 
 
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
-    for command in (synthesize,):
+    for command in (sources, prepare, synthesize):
         app.command()(command)
+
+
+def sources() -> None:
+    """List the sources that `prepare` knows: what they are, their licence, and how they must lie on disk.
+
+    \b
+    Example:
+      faceauth lab sources
+    """
+    need_lab()
+    from faceauth.lab.data.adapters import HUB, KNOWN
+
+    for adapter in KNOWN.values():
+        typer.echo(f"{adapter.folder}  {adapter.label}, {adapter.family}: {adapter.title}")
+        typer.echo(f"  layout    {adapter.layout}")
+        typer.echo(f"  licence   {adapter.licence}")
+        typer.echo(f"  home      {adapter.home}")
+        typer.echo(
+            f"  download  {f'--download {adapter.folder}: {adapter.hub} of {HUB}' if adapter.hub else 'by hand'}"
+        )
+    typer.echo("1m_faces_NN and lm_faces_NN name every archive of 1 Million Fake Faces.")
+
+
+def prepare(
+    output: Annotated[Path, typer.Argument(help="A new or empty folder, or one whose preparation was broken off.")],
+    data: Annotated[
+        list[str] | None, typer.Option(help="NAME=PATH for a known source, else NAME=PATH:real or :fake; repeat.")
+    ] = None,
+    download: Annotated[
+        list[str] | None, typer.Option(help="Fetch a known source from the Hugging Face hub; repeat.")
+    ] = None,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="A source of an images.csv that is not wanted; repeat.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Images in all; as many as the balance allows.", min=2)] = None,
+    fractions: Annotated[tuple[float, float, float], typer.Option(help="Shares of train, test, dev.")] = (
+        0.8,
+        0.1,
+        0.1,
+    ),
+    seed: Annotated[int, typer.Option(help="Of the choice and the split.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse where a source is too small for --count.")] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the files as they are instead of cropping.")] = False,
+    link: Annotated[bool, typer.Option("--link", help="Hard-link the files as they are.")] = False,
+    move: Annotated[bool, typer.Option("--move", help="Move the files as they are; a kill loses none.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores.", min=1)] = None,
+) -> None:
+    """Choose, split, crop and list images: a balanced data set with its manifest, from the folders they came in.
+
+    As many real as fake images, as many of each source within a class, and nothing that belongs together on two
+    sides of a split. A run that was broken off goes on when the same command is given again.
+
+    \b
+    Examples:
+      faceauth lab prepare prepared/ --data celebahq256_imgs=/data/celebahq256_imgs --data text2img=/data/text2img.zip
+      faceauth lab prepare prepared/ --data my-camera=/photos:real --data my-gan=/made:fake --count 2000
+      faceauth lab prepare prepared/ --data corpus=../shared/data --leave-out stylegan2-avatars
+      faceauth lab prepare prepared/ --download text2img --download wiki --count 10000
+    """
+    need_lab()
+    from faceauth.lab.data.prepare import prepare as prepare_
+    from faceauth.lab.data.prepare import prepare_config
+
+    modes = [mode for mode, wanted in (("copy", copy), ("link", link), ("move", move)) if wanted]
+    if len(modes) > 1:
+        raise UsageError(f"--{modes[0]} and --{modes[1]} at once", "choose one")
+    config = prepare_config(
+        {
+            "data": _places(data or []), "count": count, "fractions": fractions, "seed": seed, "strict": strict,
+            "mode": modes[0] if modes else "crop", "leave_out": leave_out or [], "download": download or [],
+        }
+    )  # fmt: skip
+    manifest = prepare_(config, output, workers, say=lambda line: typer.echo(line, err=True))
+    typer.echo(manifest.root / "manifest.xlsx")
+
+
+def _places(data: list[str]) -> dict[str, str]:
+    places: dict[str, str] = {}
+    for pair in data:
+        name, equals, place = pair.partition("=")
+        if not equals or not name or not place:
+            raise UsageError(f"--data {pair!r} is not NAME=PATH", "for example --data wiki=/data/wiki")
+        if name in places:
+            raise UsageError(f"--data {name} is given twice", "call one of them otherwise")
+        places[name] = place
+    return places
 
 
 def synthesize(

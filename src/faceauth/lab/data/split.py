@@ -5,7 +5,8 @@ A split is a function of the seed and of what ties images, not of their order: g
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 from faceauth.errors import DataError
 from faceauth.lab.data.sources import Record
@@ -30,8 +31,57 @@ def split(
     return [_draw(f"{seed}:{records[leader].sha256}", fractions) for leader in leaders]
 
 
+def apportion(
+    records: Sequence[Record],
+    dhashes: Sequence[int],
+    seed: int = 0,
+    fractions: Sequence[float] = FRACTIONS,
+) -> list[str]:
+    """The split of every record, in order, with counts in every source as near to `fractions` as ties allow.
+
+    What is tied goes to one side, the largest ties first, each to the side that its sources lack most; single
+    images then fill what is left. Without ties every count is exact to the image.
+
+    Args:
+        dhashes: 64-bit difference hash of each image.
+        fractions: shares of train, test and dev; they sum to 1.
+    """
+    leaders = _components(records, dhashes)
+    members: dict[int, Counter[str]] = {}
+    for record, leader in zip(records, leaders, strict=True):
+        members.setdefault(leader, Counter())[record.source] += 1
+    wanted = {s: _shares(n, fractions) for s, n in Counter(r.source for r in records).items()}
+    lacking = {source: list(shares) for source, shares in wanted.items()}
+    side: dict[int, int] = {}
+    for leader in sorted(members, key=lambda k: (-members[k].total(), _hash(f"{seed}:{records[k].sha256}"))):
+        side[leader] = best = _neediest(members[leader], lacking, wanted)
+        for source, count in members[leader].items():
+            lacking[source][best] -= count
+    return [SPLITS[side[leader]] for leader in leaders]
+
+
+def _shares(count: int, fractions: Sequence[float]) -> list[int]:
+    """Whole numbers that sum to `count`, by largest remainder."""
+    exact = [count * f for f in fractions]
+    whole = [int(e + 1e-9) for e in exact]
+    for k in sorted(range(len(exact)), key=lambda k: whole[k] - exact[k])[: count - sum(whole)]:
+        whole[k] += 1
+    return whole
+
+
+def _neediest(tied: Mapping[str, int], lacking: Mapping[str, list[int]], wanted: Mapping[str, list[int]]) -> int:
+    def need(k: int) -> float:
+        return sum(n * lacking[s][k] / wanted[s][k] if wanted[s][k] else -n for s, n in sorted(tied.items()))
+
+    return max(range(len(SPLITS)), key=need)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
 def _draw(key: str, fractions: Sequence[float]) -> str:
-    position = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) / 16**12
+    position = int(_hash(key)[:12], 16) / 16**12
     for name, share in zip(SPLITS, fractions, strict=True):
         position -= share
         if position < 0:

@@ -1,0 +1,389 @@
+"""From folders and archives to a prepared data set: found, chosen, split, stored, and written into a manifest.
+
+This is the order of events and nothing more: `adapters` find, `choice` chooses, `store` looks at images and writes
+them, `split` divides, `moving` moves, `manifest` writes. A million images are never all opened: each source is asked
+for as many as are wanted, in an order drawn by the seed, and for more where one cannot be used. A run that was broken
+off goes on when the same command is given again.
+"""
+
+import difflib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from faceauth.errors import ConfigError, DataError, UsageError
+from faceauth.lab.data import adapters
+from faceauth.lab.data.adapters import Found
+from faceauth.lab.data.archives import Item
+from faceauth.lab.data.choice import Choice, Outcome, allot, choose, order
+from faceauth.lab.data.dataset import _tracked
+from faceauth.lab.data.manifest import Manifest, Row, read_manifest, write_manifest
+from faceauth.lab.data.moving import move_all
+from faceauth.lab.data.sources import Record
+from faceauth.lab.data.split import apportion
+from faceauth.lab.data.store import IMAGES, JPEG, SPEC, Job, Journal, destination, store
+
+STATE, JOURNAL, PLAN, SCRATCH = "prepare.json", "journal.jsonl", "moves.jsonl", ".scratch"
+Say = Callable[[str], None]
+Stored = Iterator[Outcome]
+
+
+class PrepareConfig(BaseModel):
+    """What a data set is made of: the options of `faceauth lab prepare`, or a `[prepare]` table.
+
+    `data` names each source and where it lies, `PATH`, `PATH:real` or `PATH:fake`; `leave_out` are sources of a folder
+    with an images.csv that are not wanted; `download` are sources to fetch from the Hugging Face hub; `mode` is what
+    is stored: crops, or the files as they are, copied, hard-linked or moved.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: dict[str, str] = {}
+    count: Annotated[int, Field(ge=2)] | None = None
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = 0
+    strict: bool = False
+    mode: Literal["crop", "copy", "link", "move"] = "crop"
+    leave_out: list[str] = []
+    download: list[str] = []
+
+    @field_validator("fractions")
+    @classmethod
+    def _sum_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) < 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError(f"shares of train, test and dev sum to 1, these to {sum(value):g}")
+        return value
+
+
+def prepare_config(values: Mapping[str, Any]) -> PrepareConfig:
+    """A checked configuration. Raises ConfigError for an unknown key or a value out of range."""
+    try:
+        return PrepareConfig.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        near = difflib.get_close_matches(key, PrepareConfig.model_fields, 1)
+        hint = f"did you mean {near[0]!r}?" if near and first["type"] == "extra_forbidden" else None
+        raise ConfigError(f"prepare: {key}: {first['msg']}", hint) from error
+
+
+def prepare(config: PrepareConfig, output: Path, workers: int | None = None, say: Say = print) -> Manifest:
+    """Make a data set, or finish one that was begun; a finished one is read and returned.
+
+    Args:
+        output: a new or empty folder, or one that this configuration was begun in.
+        workers: processes; the result does not depend on them.
+        say: takes one line at a time of what was found, left out and done.
+
+    Raises:
+        UsageError: a source or folder that makes no sense.
+        DataError: data that cannot make up the set: an empty source, one too small with `strict`, a file under both
+            labels, a folder that cannot be written.
+    """
+    state = _state(output, config)
+    if state.get("finished"):
+        say(f"{output} is finished already")
+        _sweep(output)
+        return read_manifest(output / "manifest.xlsx")
+    try:
+        if not (output / PLAN).exists():
+            sources = _find(config, output, say)
+            rows = _choose_and_store(config, output, sources, workers or os.cpu_count() or 1, say)
+        else:
+            say("going on with the moves that were broken off")
+            rows = _planned(output / PLAN)
+        return _finish(config, output, rows, say)
+    except OSError as error:
+        raise DataError(
+            f"cannot write the data set: {error.strerror}: {error.filename}",
+            "the same command goes on where it stopped",
+        ) from error
+
+
+def _state(output: Path, config: PrepareConfig) -> dict[str, Any]:
+    """What `prepare.json` says; empty for a new or empty folder. Raises UsageError for anything else."""
+    if not output.exists():
+        return {}
+    if not output.is_dir():
+        raise UsageError(f"{str(output)!r} is a file", "give a new or empty folder")
+    try:
+        state: dict[str, Any] = json.loads((output / STATE).read_text(encoding="utf-8"))
+        before = state["config"]
+    except FileNotFoundError:
+        if any(entry.name != SCRATCH for entry in output.iterdir()):
+            raise UsageError(f"{str(output)!r} holds something else", "give a new or empty folder") from None
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{output / STATE} cannot be read: {error}", "give a new or empty folder") from error
+    other = sorted(k for k, v in _identity(config).items() if before.get(k) != v)
+    if other:
+        raise UsageError(
+            f"{str(output)!r} was begun with another {', '.join(other)}", "give the same command, or another folder"
+        )
+    return state
+
+
+def _identity(config: PrepareConfig) -> dict[str, Any]:
+    """What makes two runs the same: `strict` and `download` change nothing in a result."""
+    values: dict[str, Any] = json.loads(config.model_dump_json(exclude={"strict", "download"}))
+    return values
+
+
+# -- finding ----------------------------------------------------------------------------------------------------------
+
+
+def _find(config: PrepareConfig, output: Path, say: Say) -> dict[str, Found]:
+    places = dict(config.data)
+    for name in config.download:
+        say(f"fetching {name}, or finding it in the hub's cache")
+        places[name] = str(adapters.download(name))
+    if not places:
+        raise UsageError("no data is named", "--data NAME=PATH, once a source; `faceauth lab sources` lists the known")
+    sources: dict[str, Found] = {}
+    for name, given in places.items():
+        for found in adapters.find(adapters.canonical(name), given, output / SCRATCH):
+            if found.folder in sources:
+                raise UsageError(f"two sources are called {found.folder}", "leave one out, or give it another name")
+            sources[found.folder] = found
+    unknown = sorted(set(config.leave_out) - set(sources))
+    if unknown:
+        raise UsageError(f"cannot leave out {', '.join(unknown)}", f"there are {', '.join(sorted(sources))}")
+    kept = {name: found for name, found in sorted(sources.items()) if name not in config.leave_out}
+    for found in kept.values():
+        say(found.line())
+        _check(found, config.mode, output)
+    return kept
+
+
+def _check(found: Found, mode: str, output: Path) -> None:
+    place = found.items[0].place
+    if mode in {"link", "move"} and place.kind != "folder":
+        raise UsageError(f"{found.folder} lies in an archive, so its files cannot be {mode}ed", "use --copy")
+    if place.kind == "folder" and output.resolve().is_relative_to(Path(place.file).resolve()):
+        raise UsageError(f"{str(output)!r} lies inside the source {found.folder}", "give a folder outside of it")
+
+
+# -- choosing and storing ---------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Candidates:
+    """The images of one source in the order drawn for it, and what became of those that were looked at."""
+
+    found: Found
+    items: list[Item]
+    outcomes: list[Outcome | None]
+
+
+def _choose_and_store(
+    config: PrepareConfig, output: Path, sources: dict[str, Found], workers: int, say: Say
+) -> list[tuple[Row, Path]]:
+    """The rows of the manifest, and where each image lies now."""
+    labels = {name: found.label for name, found in sources.items()}
+    sizes = {name: len({i.name for i in found.items}) for name, found in sources.items()}
+    _wanted(config, labels, sizes, say)  # what cannot be done is refused before anything is written
+    output.mkdir(parents=True, exist_ok=True)
+    _write_state(output, config, finished=False)
+    for name in sources:
+        (output / IMAGES / name).mkdir(parents=True, exist_ok=True)
+    with Journal(output / JOURNAL) as journal, _pool(workers) as run:
+        candidates = {name: _candidates(found, config.seed, journal) for name, found in sources.items()}
+        while True:
+            wanted = _wanted(config, labels, sizes)
+            choice = choose(wanted, {name: c.outcomes for name, c in candidates.items()})
+            if choice.unknown:
+                _look(choice.unknown, candidates, config.mode, output, journal, run)
+                _refuse_both_labels(candidates)
+            elif choice.usable:
+                sizes |= choice.usable
+                _wanted(config, labels, sizes, say)
+            else:
+                break
+    for name, c in candidates.items():
+        _say_unreadable(name, c, say)
+    rows = _rows(config, candidates, choice)
+    _remove_rest(output, candidates, {row.destination_path for row, _ in rows}, config.mode)
+    return rows
+
+
+def _wanted(
+    config: PrepareConfig, labels: dict[str, str], sizes: dict[str, int], say: Say | None = None
+) -> dict[str, int]:
+    wanted = allot(labels, sizes, config.count)
+    total = sum(wanted.values())
+    if say and config.count and total < config.count // 2 * 2:
+        classes = Counter(labels.values())
+        need = {name: -(-(config.count // 2) // classes[label]) for name, label in labels.items()}
+        small = ", ".join(f"{n} has {sizes[n]:,} of {need[n]:,}" for n in sorted(labels) if sizes[n] < need[n])
+        if config.strict:
+            raise DataError(f"too small for {config.count:,} images: {small}", "ask for fewer, or leave --strict off")
+        say(f"too small: {small}; the balance is kept with {total:,} images instead of {config.count:,}")
+    return wanted
+
+
+def _candidates(found: Found, seed: int, journal: Journal) -> _Candidates:
+    by_name = {
+        item.name: item for item in found.items
+    }  # of members that share a name the last one, as unpacking has it
+    names = list(by_name)
+    items = [by_name[names[k]] for k in order(names, f"{seed}:{found.folder}")]
+    return _Candidates(found, items, [journal.outcomes.get((found.folder, i.name)) for i in items])
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Callable[[list[Job]], Stored]]:
+    if workers == 1:
+        yield lambda jobs: map(store, jobs)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        try:
+            yield lambda jobs: pool.map(store, jobs, chunksize=16)
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a worker died, for want of memory or at an image", "give the command again, with --workers 1"
+            ) from error
+
+
+def _look(
+    unknown: list[tuple[str, int]],
+    candidates: dict[str, _Candidates],
+    mode: str,
+    output: Path,
+    journal: Journal,
+    run: Callable[[list[Job]], Stored],
+) -> None:
+    jobs = []
+    for name, index in unknown:
+        item = candidates[name].items[index]
+        jobs.append(Job(item, str(output / destination(name, item.name, mode)), mode))
+    for (name, index), outcome in zip(unknown, _tracked(run(jobs), len(jobs)), strict=True):
+        candidates[name].outcomes[index] = outcome
+        journal.add(name, candidates[name].items[index].name, outcome)
+
+
+def _refuse_both_labels(candidates: dict[str, _Candidates]) -> None:
+    """Raises DataError for a file that is both real and fake."""
+    first: dict[str, tuple[str, str]] = {}
+    for c in candidates.values():
+        for item, outcome in zip(c.items, c.outcomes, strict=True):
+            if outcome is None or outcome.error:
+                continue
+            label, origin = first.setdefault(outcome.sha256, (c.found.label, item.origin))
+            if label != c.found.label:
+                raise DataError(
+                    f"one file is under both labels: {origin!r} is {label}, {item.origin!r} is {c.found.label}",
+                    "remove it from one of them",
+                )
+
+
+def _say_unreadable(name: str, candidates: _Candidates, say: Say) -> None:
+    broken = [(i.name, o.error) for i, o in zip(candidates.items, candidates.outcomes, strict=True) if o and o.error]
+    if broken:
+        say(f"{name}: {len(broken):,} images cannot be used, others took their place; {broken[0][0]}: {broken[0][1]}")
+
+
+def _rows(config: PrepareConfig, candidates: dict[str, _Candidates], choice: Choice) -> list[tuple[Row, Path]]:
+    chosen: list[tuple[Found, Item, Outcome]] = []
+    for name, picked in choice.picked.items():
+        c = candidates[name]
+        chosen += [(c.found, c.items[k], outcome) for k in picked if (outcome := c.outcomes[k])]
+    records = [
+        Record(i.name, f.folder, "real" if f.label == "real" else "fake", f.family, f.folder, i.group, o.sha256)
+        for f, i, o in chosen
+    ]
+    splits = apportion(records, [o.dhash for _, _, o in chosen], config.seed, config.fractions)
+    rows = [
+        (
+            Row(
+                i.origin, destination(f.folder, i.name, config.mode), f.folder, split, int(f.label == "real"),
+                o.sha256, o.width, o.height, i.group, f.family, o.face,
+            ),
+            Path(i.place.file) / i.name,
+        )
+        for (f, i, o), split in zip(chosen, splits, strict=True)
+    ]  # fmt: skip
+    return sorted(rows, key=lambda row: row[0].destination_path)
+
+
+def _remove_rest(output: Path, candidates: dict[str, _Candidates], kept: set[str], mode: str) -> None:
+    """Delete what was stored and then not chosen. Nothing that this run did not write is touched."""
+    for name, c in candidates.items():
+        for item, outcome in zip(c.items, c.outcomes, strict=True):
+            path = destination(name, item.name, mode) if outcome else ""
+            if outcome and path not in kept:
+                (output / path).unlink(missing_ok=True)
+
+
+# -- finishing --------------------------------------------------------------------------------------------------------
+
+
+def _finish(config: PrepareConfig, output: Path, rows: list[tuple[Row, Path]], say: Say) -> Manifest:
+    if config.mode == "move":
+        if not (output / PLAN).exists():
+            _write_plan(output / PLAN, rows)
+        moves = ((origin, output / row.destination_path, row.sha256) for row, origin in rows)
+        for _ in _tracked(move_all(moves), len(rows)):
+            continue
+    manifest = write_manifest(output, [row for row, _ in rows])
+    _write_state(output, config, finished=True)
+    _sweep(output)
+    for line in summary(manifest):
+        say(line)
+    return manifest
+
+
+def _sweep(output: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    for leftover in (JOURNAL, PLAN):
+        (output / leftover).unlink(missing_ok=True)
+    shutil.rmtree(output / SCRATCH, ignore_errors=True)
+
+
+def _write_plan(path: Path, rows: list[tuple[Row, Path]]) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with open(part, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps({"origin": str(origin.absolute()), **asdict(row)}) + "\n" for row, origin in rows)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def _planned(path: Path) -> list[tuple[Row, Path]]:
+    rows = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            values = json.loads(line)
+            origin = Path(values.pop("origin"))
+            face = values.pop("face")
+            rows.append((Row(face=tuple(face) if face else None, **values), origin))
+    return rows
+
+
+def _write_state(output: Path, config: PrepareConfig, finished: bool) -> None:
+    stored = {"size": SPEC.size, "crop": SPEC.crop, **JPEG} if config.mode == "crop" else "as they are"
+    values = {"config": _identity(config), "stored": stored, "finished": finished}
+    part = output / f"{STATE}.part"
+    part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, output / STATE)
+
+
+def summary(manifest: Manifest) -> Iterable[str]:
+    """A line for each source: images in train, test and dev, and how many have no face that was found."""
+    counts = Counter((r.folder, r.split) for r in manifest.rows)
+    faceless = Counter(r.folder for r in manifest.rows if r.face is None)
+    kinds = {r.folder: "real" if r.target else "fake" for r in manifest.rows}
+    yield f"{'source':24} {'class':5} {'train':>7} {'test':>7} {'dev':>7} {'no face':>8}"
+    for folder in sorted(kinds, key=lambda f: (kinds[f], f)):
+        train, test, dev = (counts[folder, s] for s in ("train", "test", "dev"))
+        yield f"{folder:24} {kinds[folder]:5} {train:7,} {test:7,} {dev:7,} {faceless[folder]:8,}"

@@ -1,0 +1,143 @@
+"""One chosen image to its place in a prepared data set, and the journal of what is done.
+
+An image is read, hashed and decoded, its face is found, and it is stored: cropped by the hall's own preprocessing and
+saved once as JPEG, or as it is. Both classes come through here, and nothing here knows which is which.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from faceauth import images
+from faceauth.errors import DataError, ImageError
+from faceauth.faces import DlibFinder
+from faceauth.lab.data.archives import Item
+from faceauth.lab.data.choice import Outcome
+from faceauth.lab.data.dataset import dhash
+from faceauth.preprocess import PreprocessSpec
+
+SPEC = PreprocessSpec(size=256, crop=1.3)
+JPEG: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}  # 4:4:4
+IMAGES = "images"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One image to be looked at and stored: `target` is the file to write, `mode` crop, copy, link or move."""
+
+    item: Item
+    target: str
+    mode: str
+
+
+def destination(folder: str, name: str, mode: str) -> str:
+    """Where an image is stored, relative to the data set: readable, and unique for a name within its source."""
+    stem, suffix = os.path.splitext(name)
+    clean = re.sub(r"[^A-Za-z0-9.-]+", "_", stem).strip("._")[-80:]
+    unique = hashlib.sha256(name.encode()).hexdigest()[:10]
+    return f"{IMAGES}/{folder}/{clean}-{unique}{'.jpg' if mode == 'crop' else suffix.lower()}"
+
+
+_finder: DlibFinder | None = None
+
+
+def store(job: Job) -> Outcome:
+    """Look at one image and store it; with `move` it is looked at only.
+
+    Raises:
+        DataError: the data set's folder cannot be written. An unreadable image is an outcome, no error.
+    """
+    global _finder
+    _finder = _finder or DlibFinder()
+    try:
+        data = job.item.read()
+        image = images.decode(data)
+    except ImageError as error:
+        return Outcome(error=error.message)
+    boxes = _finder(image)
+    face = tuple(map(float, boxes[0])) if boxes else None
+    try:
+        face = _write(job, data, image, face)
+    except OSError as error:
+        raise _unwritable(job, error) from error
+    box = (round(face[0], 2), round(face[1], 2), round(face[2], 2), round(face[3], 2)) if face else None
+    return Outcome(hashlib.sha256(data).hexdigest(), dhash(image), image.width, image.height, box)
+
+
+def _write(job: Job, data: bytes, image: Image.Image, face: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """Store as the mode says; returns the face box in the stored file."""
+    part = f"{job.target}.part"
+    if job.mode == "crop":
+        region = SPEC.region(face, *image.size)
+        Image.fromarray(SPEC.resize(image, region)).save(part, **JPEG)
+        k = SPEC.size / (region[2] - region[0])
+        face = face and tuple((v - region[i % 2]) * k for i, v in enumerate(face))
+    elif job.mode == "copy":
+        Path(part).write_bytes(data)
+    elif job.mode == "link":
+        for old in (part, job.target):  # a rename between two links to one file would leave both
+            Path(old).unlink(missing_ok=True)
+        os.link(os.path.join(job.item.place.file, job.item.name), part)
+    if job.mode != "move":
+        os.replace(part, job.target)
+    return face
+
+
+def _unwritable(job: Job, error: OSError) -> DataError:
+    if job.mode == "link" and error.errno in {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP}:
+        return DataError(f"cannot link {job.item.origin!r} into the data set: {error.strerror}", "use --copy instead")
+    return DataError(f"cannot write {job.target!r}: {error.strerror}", "the same command goes on where it stopped")
+
+
+class Journal:
+    """What became of each image, one JSON line each, so that a run that was broken off goes on.
+
+    A line that was not written to its end is forgotten, and its image looked at again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read what is there, and open for more. Raises OSError."""
+        self.outcomes: dict[tuple[str, str], Outcome] = {}
+        good = 0
+        if path.exists():
+            with open(path, "rb") as lines:
+                for line in lines:
+                    if not self._take(line):
+                        break
+                    good += len(line)
+            os.truncate(path, good)
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
+
+    def _take(self, line: bytes) -> bool:
+        try:
+            if not line.endswith(b"\n"):
+                return False
+            folder, name, values = json.loads(line)
+            face = values.pop("face")
+            outcome = Outcome(face=tuple(face) if face else None, **values)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return False
+        self.outcomes[folder, name] = outcome
+        return True
+
+    def add(self, folder: str, name: str, outcome: Outcome) -> None:
+        """Write down one image; it is safe from a kill of this process when this returns."""
+        self.outcomes[folder, name] = outcome
+        self._file.write(json.dumps([folder, name, asdict(outcome)]) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
