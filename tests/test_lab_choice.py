@@ -1,0 +1,127 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faceauth.errors import DataError
+from faceauth.lab.data.choice import Outcome, allot, choose, order
+from faceauth.lab.data.sources import Record
+from faceauth.lab.data.split import SPLITS, apportion
+
+SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=6)
+
+
+def sources(real, fake):
+    sizes = {f"r{i}": n for i, n in enumerate(real)} | {f"f{i}": n for i, n in enumerate(fake)}
+    return {s: "real" if s[0] == "r" else "fake" for s in sizes}, sizes
+
+
+def test_the_study_s_numbers():
+    labels, sizes = sources([30_000, 62_000], [10**6, 87_000, 30_000, 30_000, 30_000])
+    wanted = allot(labels, sizes, 120_000)
+    assert {wanted[s] for s in wanted if s[0] == "r"} == {30_000}
+    assert {wanted[s] for s in wanted if s[0] == "f"} == {12_000}
+
+
+@given(SIZES, SIZES, st.none() | st.integers(2, 500))
+def test_classes_and_sources_are_equal(real, fake, count):
+    labels, sizes = sources(real, fake)
+    wanted = allot(labels, sizes, count)
+    by_class = {k: [n for s, n in wanted.items() if labels[s] == k] for k in ("real", "fake")}
+    assert sum(by_class["real"]) == sum(by_class["fake"])
+    assert all(max(v) - min(v) <= 1 for v in by_class.values())
+    assert all(wanted[s] <= sizes[s] for s in sizes)
+    total = sum(wanted.values())
+    assert count is None or total <= count
+    one_more = sum(by_class["real"]) + 1
+    limits = {k: len(v) * min(n for s, n in sizes.items() if labels[s] == k) for k, v in by_class.items()}
+    assert one_more > min(limits.values()) or (count is not None and 2 * one_more > count), "more would have fitted"
+
+
+def test_a_class_or_source_without_images_is_refused():
+    with pytest.raises(DataError, match="no fake source"):
+        allot({"a": "real"}, {"a": 3}, None)
+    with pytest.raises(DataError, match="no image of b"):
+        allot({"a": "real", "b": "fake"}, {"a": 3, "b": 0}, None)
+
+
+@given(st.lists(st.text(min_size=1), unique=True, max_size=30), st.randoms())
+def test_the_order_is_the_names_not_theirs(names, random):
+    shuffled = list(names)
+    random.shuffle(shuffled)
+    assert [names[k] for k in order(names, "0:a")] == [shuffled[k] for k in order(shuffled, "0:a")]
+
+
+def test_another_seed_is_another_order():
+    names = [str(i) for i in range(50)]
+    assert order(names, "0:a") != order(names, "1:a")
+
+
+OUTCOMES = st.lists(
+    st.none() | st.builds(Outcome, sha256=st.sampled_from("abcdefgh"), error=st.sampled_from(["", "", "broken"])),
+    max_size=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from("xyz"), OUTCOMES, min_size=1), st.integers(1, 5))
+def test_a_choice_is_the_first_usable_images_each_once(known, each):
+    choice = choose(dict.fromkeys(known, each), known)
+    taken = [known[s][k] for s, picked in choice.picked.items() for k in picked]
+    looked = [o for o in taken if o is not None]
+    assert not any(o.error for o in looked)
+    assert len({o.sha256 for o in looked}) == len(looked)
+    assert all(known[s][k] is None for s, k in choice.unknown)
+    for source, picked in choice.picked.items():
+        assert picked == sorted(picked)
+        assert len(picked) == each or choice.usable[source] == len(picked) < each
+        for k in range(max(picked, default=0)):  # nothing that could be used was passed over
+            outcome = known[source][k]
+            assert k in picked or outcome.error or outcome.sha256 in {o.sha256 for o in looked}
+
+
+def records(ties):
+    return [
+        Record(f"{i}", source, "real", "real", "c", f"g{g}" if g else "", f"{i:064x}")
+        for i, (source, g) in enumerate(ties)
+    ]
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from("abcd"), st.integers(1, 80), min_size=1), st.integers(0, 9),
+       st.sampled_from([(0.8, 0.1, 0.1), (0.65, 0.15, 0.2), (0.5, 0.5, 0.0), (1 / 3, 1 / 3, 1 / 3)]))  # fmt: skip
+def test_without_ties_each_source_has_its_shares_to_the_image(sizes, seed, fractions):
+    singles = records([(s, 0) for s, n in sizes.items() for _ in range(n)])
+    sides = apportion(singles, range(len(singles)), seed, fractions)
+    counts = Counter((r.source, side) for r, side in zip(singles, sides, strict=True))
+    for source, n in sizes.items():
+        for side, share in zip(SPLITS, fractions, strict=True):
+            assert abs(counts[source, side] - n * share) < 1
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), min_size=1, max_size=90),
+    st.integers(0, 40),
+    st.randoms(),
+)
+def test_no_tie_is_cut_and_no_order_matters(ties, hashes, random):
+    made = [(r, hashes and i % hashes) for i, r in enumerate(records(ties))]
+    if not hashes:
+        made = [(r, i) for i, (r, _) in enumerate(made)]
+    sides = dict(zip((r.path for r, _ in made), apportion(*zip(*made, strict=True), 3), strict=True))
+    for key in (lambda r, h: r.group or r.path, lambda r, h: h):
+        seen = {}
+        for r, h in made:
+            assert seen.setdefault(key(r, h), sides[r.path]) == sides[r.path]
+    random.shuffle(made)
+    assert dict(zip((r.path for r, _ in made), apportion(*zip(*made, strict=True), 3), strict=True)) == sides
+
+
+def test_shares_come_out_with_people_tied_across_sources():
+    """A photo and three fakes of each of 300 people, and 300 images of a source without people."""
+    tied = [(s, person) for person in range(1, 301) for s in ("wiki", "text2img", "inpainting", "insight")]
+    made = records(tied + [("gan", 0)] * 300)
+    counts = Counter(zip((r.source for r in made), apportion(made, range(len(made)), 0, (0.8, 0.1, 0.1)), strict=True))
+    assert {counts[s, "train"] for s in ("wiki", "text2img", "inpainting", "insight", "gan")} == {240}
+    assert {counts[s, "dev"] for s in ("wiki", "text2img", "inpainting", "insight", "gan")} == {30}
