@@ -9,7 +9,8 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
-    [], ["detect"], ["model", "info"], ["lab", "train"], ["lab", "export"], ["lab", "calibrate"], ["lab", "synthesize"],
+    [], ["detect"], ["model", "info"], ["lab", "sources"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"],
+    ["lab", "calibrate"], ["lab", "synthesize"],
 )  # fmt: skip
 
 

@@ -2,6 +2,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from conftest import ROOT
 
 
@@ -13,3 +15,25 @@ def test_the_speed_benchmark_prints_ratios():
     assert "| end to end, 2 workers |" in out
     assert ratios[0] == 1.0
     assert int(re.search(r"\| 5 \| (\d+) \|", out)[1]) > 30
+
+
+@pytest.mark.torch
+def test_the_prepare_benchmark_prints_its_tables():
+    pytest.importorskip("python_calamine")
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "prepare.py"),
+        "--images",
+        "6",
+        "--rows",
+        "50",
+        "--workers",
+        "1",
+    ]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    images, seconds, rate, memory, _ = re.search(r"\| (\d+) \| ([\d.]+) \| ([\d.]+) \| (\d+) \| (\d+) \|", out).groups()
+    assert int(images) == 6
+    assert float(rate) == pytest.approx(6 / float(seconds), rel=0.2)
+    assert 30 < int(memory) < 2000
+    assert "| manifest of 50 rows |" in out
+    assert "| read and check .parquet |" in out

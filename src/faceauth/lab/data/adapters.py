@@ -48,8 +48,8 @@ class Found:
     def line(self) -> str:
         """What was found, in one line."""
         parts = [f"{self.folder} ({self.label}): {len(self.items):,} images"]
-        if self.dropped:
-            parts.append("left out " + ", ".join(f"{n:,} {why}" for why, n in sorted(self.dropped.items())))
+        if +self.dropped:
+            parts.append("left out " + ", ".join(f"{n:,} {why}" for why, n in sorted((+self.dropped).items())))
         if self.missing:
             parts.append("missing " + ", ".join(self.missing))
         return "; ".join(parts)

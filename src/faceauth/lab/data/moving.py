@@ -14,6 +14,7 @@ from pathlib import Path
 
 from faceauth.errors import DataError
 
+_MEND = "restore it, or delete its line from moves.jsonl, and give the same command again"
 Move = tuple[Path, Path, str]  # origin, destination, SHA-256 of the bytes
 
 
@@ -36,7 +37,7 @@ def move_all(moves: Iterable[Move]) -> Iterator[Path]:
 def _move(origin: Path, destination: Path, sha256: str) -> None:
     if not os.path.lexists(origin):
         if not destination.is_file():
-            raise DataError(f"{str(origin)!r} is gone and did not arrive at {str(destination)!r}", "put it back")
+            raise DataError(f"{str(origin)!r} is gone and did not arrive at {str(destination)!r}", _MEND)
         return
     if destination.exists():
         _check(destination, sha256)
@@ -73,4 +74,4 @@ def _copy_over(origin: Path, destination: Path, sha256: str) -> None:
 def _check(path: Path, sha256: str) -> None:
     with open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise DataError(f"{str(path)!r} has changed since it was chosen", "prepare into a new folder")
+            raise DataError(f"{str(path)!r} has changed since it was chosen", _MEND)

@@ -7,15 +7,14 @@ off goes on when the same command is given again.
 """
 
 import difflib
-import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,11 +29,22 @@ from faceauth.lab.data.choice import Choice, Outcome, allot, choose, order
 from faceauth.lab.data.dataset import _tracked
 from faceauth.lab.data.manifest import Manifest, Row, read_manifest, write_manifest
 from faceauth.lab.data.moving import move_all
+from faceauth.lab.data.progress import (
+    JOURNAL,
+    PLAN,
+    SCRATCH,
+    Journal,
+    finish_state,
+    read_plan,
+    read_state,
+    sweep,
+    write_plan,
+    write_state,
+)
 from faceauth.lab.data.sources import Record
 from faceauth.lab.data.split import apportion
-from faceauth.lab.data.store import IMAGES, JPEG, SPEC, Job, Journal, destination, store
+from faceauth.lab.data.store import IMAGES, JPEG, SPEC, Job, destination, store
 
-STATE, JOURNAL, PLAN, SCRATCH = "prepare.json", "journal.jsonl", "moves.jsonl", ".scratch"
 Say = Callable[[str], None]
 Stored = Iterator[Outcome]
 
@@ -91,10 +101,10 @@ def prepare(config: PrepareConfig, output: Path, workers: int | None = None, say
         DataError: data that cannot make up the set: an empty source, one too small with `strict`, a file under both
             labels, a folder that cannot be written.
     """
-    state = _state(output, config)
+    state = read_state(output, _identity(config))
     if state.get("finished"):
         say(f"{output} is finished already")
-        _sweep(output)
+        sweep(output)
         return read_manifest(output / "manifest.xlsx")
     try:
         if not (output / PLAN).exists():
@@ -102,7 +112,7 @@ def prepare(config: PrepareConfig, output: Path, workers: int | None = None, say
             rows = _choose_and_store(config, output, sources, workers or os.cpu_count() or 1, say)
         else:
             say("going on with the moves that were broken off")
-            rows = _planned(output / PLAN)
+            rows = read_plan(output / PLAN)
         return _finish(config, output, rows, say)
     except OSError as error:
         raise DataError(
@@ -111,33 +121,23 @@ def prepare(config: PrepareConfig, output: Path, workers: int | None = None, say
         ) from error
 
 
-def _state(output: Path, config: PrepareConfig) -> dict[str, Any]:
-    """What `prepare.json` says; empty for a new or empty folder. Raises UsageError for anything else."""
-    if not output.exists():
-        return {}
-    if not output.is_dir():
-        raise UsageError(f"{str(output)!r} is a file", "give a new or empty folder")
-    try:
-        state: dict[str, Any] = json.loads((output / STATE).read_text(encoding="utf-8"))
-        before = state["config"]
-    except FileNotFoundError:
-        if any(entry.name != SCRATCH for entry in output.iterdir()):
-            raise UsageError(f"{str(output)!r} holds something else", "give a new or empty folder") from None
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{output / STATE} cannot be read: {error}", "give a new or empty folder") from error
-    other = sorted(k for k, v in _identity(config).items() if before.get(k) != v)
-    if other:
-        raise UsageError(
-            f"{str(output)!r} was begun with another {', '.join(other)}", "give the same command, or another folder"
-        )
-    return state
-
-
 def _identity(config: PrepareConfig) -> dict[str, Any]:
     """What makes two runs the same: `strict` and `download` change nothing in a result."""
-    values: dict[str, Any] = json.loads(config.model_dump_json(exclude={"strict", "download"}))
-    return values
+    return config.model_dump(mode="json", exclude={"strict", "download"})
+
+
+def _begun(config: PrepareConfig, sources: Mapping[str, Found]) -> dict[str, Any]:
+    """What `prepare.json` keeps of how a data set was made."""
+    found = [
+        {
+            "Folder": f.folder, "class": f.label, "family": f.family, "licence": f.licence, "home": f.home,
+            "path": f.items[0].place.path, "images": len(f.items), "left_out": dict(+f.dropped), "missing": f.missing,
+        }
+        for f in sources.values()
+    ]  # fmt: skip
+    stored = {"size": SPEC.size, "crop": SPEC.crop, **JPEG} if config.mode == "crop" else "as they are"
+    made = {"faceauth": version("faceauth"), "config": _identity(config), "stored": stored}
+    return made | {"sources": found, "finished": False}
 
 
 # -- finding ----------------------------------------------------------------------------------------------------------
@@ -194,11 +194,11 @@ def _choose_and_store(
     sizes = {name: len({i.name for i in found.items}) for name, found in sources.items()}
     _wanted(config, labels, sizes, say)  # what cannot be done is refused before anything is written
     output.mkdir(parents=True, exist_ok=True)
-    _write_state(output, config, finished=False)
+    write_state(output, _begun(config, sources))
     for name in sources:
         (output / IMAGES / name).mkdir(parents=True, exist_ok=True)
     with Journal(output / JOURNAL) as journal, _pool(workers) as run:
-        candidates = {name: _candidates(found, config.seed, journal) for name, found in sources.items()}
+        candidates = {name: _candidates(found, config, output, journal) for name, found in sources.items()}
         while True:
             wanted = _wanted(config, labels, sizes)
             choice = choose(wanted, {name: c.outcomes for name, c in candidates.items()})
@@ -232,13 +232,18 @@ def _wanted(
     return wanted
 
 
-def _candidates(found: Found, seed: int, journal: Journal) -> _Candidates:
+def _candidates(found: Found, config: PrepareConfig, output: Path, journal: Journal) -> _Candidates:
+    def before(name: str) -> Outcome | None:
+        outcome = journal.outcomes.get((found.folder, name))
+        whole = not outcome or outcome.error or config.mode == "move"
+        return outcome if whole or (output / destination(found.folder, name, config.mode)).exists() else None
+
     by_name = {
         item.name: item for item in found.items
     }  # of members that share a name the last one, as unpacking has it
     names = list(by_name)
-    items = [by_name[names[k]] for k in order(names, f"{seed}:{found.folder}")]
-    return _Candidates(found, items, [journal.outcomes.get((found.folder, i.name)) for i in items])
+    items = [by_name[names[k]] for k in order(names, f"{config.seed}:{found.folder}")]
+    return _Candidates(found, items, [before(item.name) for item in items])
 
 
 @contextmanager
@@ -331,51 +336,15 @@ def _remove_rest(output: Path, candidates: dict[str, _Candidates], kept: set[str
 def _finish(config: PrepareConfig, output: Path, rows: list[tuple[Row, Path]], say: Say) -> Manifest:
     if config.mode == "move":
         if not (output / PLAN).exists():
-            _write_plan(output / PLAN, rows)
+            write_plan(output / PLAN, rows)
         moves = ((origin, output / row.destination_path, row.sha256) for row, origin in rows)
         for _ in _tracked(move_all(moves), len(rows)):
             continue
     manifest = write_manifest(output, [row for row, _ in rows])
-    _write_state(output, config, finished=True)
-    _sweep(output)
+    finish_state(output)
     for line in summary(manifest):
         say(line)
     return manifest
-
-
-def _sweep(output: Path) -> None:
-    """Remove what only an unfinished run needs."""
-    for leftover in (JOURNAL, PLAN):
-        (output / leftover).unlink(missing_ok=True)
-    shutil.rmtree(output / SCRATCH, ignore_errors=True)
-
-
-def _write_plan(path: Path, rows: list[tuple[Row, Path]]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    with open(part, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps({"origin": str(origin.absolute()), **asdict(row)}) + "\n" for row, origin in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def _planned(path: Path) -> list[tuple[Row, Path]]:
-    rows = []
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            values = json.loads(line)
-            origin = Path(values.pop("origin"))
-            face = values.pop("face")
-            rows.append((Row(face=tuple(face) if face else None, **values), origin))
-    return rows
-
-
-def _write_state(output: Path, config: PrepareConfig, finished: bool) -> None:
-    stored = {"size": SPEC.size, "crop": SPEC.crop, **JPEG} if config.mode == "crop" else "as they are"
-    values = {"config": _identity(config), "stored": stored, "finished": finished}
-    part = output / f"{STATE}.part"
-    part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, output / STATE)
 
 
 def summary(manifest: Manifest) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""One chosen image to its place in a prepared data set, and the journal of what is done.
+"""One chosen image to its place in a prepared data set.
 
 An image is read, hashed and decoded, its face is found, and it is stored: cropped by the hall's own preprocessing and
 saved once as JPEG, or as it is. Both classes come through here, and nothing here knows which is which.
@@ -6,10 +6,9 @@ saved once as JPEG, or as it is. Both classes come through here, and nothing her
 
 import errno
 import hashlib
-import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,50 +93,3 @@ def _unwritable(job: Job, error: OSError) -> DataError:
     if job.mode == "link" and error.errno in {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP}:
         return DataError(f"cannot link {job.item.origin!r} into the data set: {error.strerror}", "use --copy instead")
     return DataError(f"cannot write {job.target!r}: {error.strerror}", "the same command goes on where it stopped")
-
-
-class Journal:
-    """What became of each image, one JSON line each, so that a run that was broken off goes on.
-
-    A line that was not written to its end is forgotten, and its image looked at again.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Read what is there, and open for more. Raises OSError."""
-        self.outcomes: dict[tuple[str, str], Outcome] = {}
-        good = 0
-        if path.exists():
-            with open(path, "rb") as lines:
-                for line in lines:
-                    if not self._take(line):
-                        break
-                    good += len(line)
-            os.truncate(path, good)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
-
-    def _take(self, line: bytes) -> bool:
-        try:
-            if not line.endswith(b"\n"):
-                return False
-            folder, name, values = json.loads(line)
-            face = values.pop("face")
-            outcome = Outcome(face=tuple(face) if face else None, **values)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return False
-        self.outcomes[folder, name] = outcome
-        return True
-
-    def add(self, folder: str, name: str, outcome: Outcome) -> None:
-        """Write down one image; it is safe from a kill of this process when this returns."""
-        self.outcomes[folder, name] = outcome
-        self._file.write(json.dumps([folder, name, asdict(outcome)]) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
