@@ -90,13 +90,13 @@ def test_the_study_in_small(prepared):
 
 def test_crops_are_squares_of_one_codec(prepared):
     manifest, _ = prepared
-    tables = set()
+    heads = set()
     for row in manifest.rows:
         with Image.open(manifest.file(row)) as image:
             assert (image.size, image.format, image.mode) == ((256, 256), "JPEG", "RGB")
-            tables.add(str(image.quantization) + str(image.layer))
+            heads.add(str(image.quantization) + str(image.layer))
             assert (row.width, row.height) == (96, 96)
-    assert len(tables) == 1, "quality and subsampling tell nothing of the class"
+    assert len(heads) == 1, "quality and subsampling tell nothing of the class"
     files = {p.relative_to(manifest.root).as_posix() for p in manifest.root.rglob("*") if p.is_file()}
     assert files == {r.destination_path for r in manifest.rows} | {"manifest.xlsx", "manifest.parquet", "prepare.json"}
 
