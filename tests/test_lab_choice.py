@@ -125,3 +125,10 @@ def test_shares_come_out_with_people_tied_across_sources():
     counts = Counter(zip((r.source for r in made), apportion(made, range(len(made)), 0, (0.8, 0.1, 0.1)), strict=True))
     assert {counts[s, "train"] for s in ("wiki", "text2img", "inpainting", "insight", "gan")} == {240}
     assert {counts[s, "dev"] for s in ("wiki", "text2img", "inpainting", "insight", "gan")} == {30}
+
+
+def test_what_is_tied_is_spread_like_the_rest():
+    made = records([("a", 1 + i // 2) for i in range(400)] + [("a", 0)] * 400)
+    sides = apportion(made, range(len(made)), 0, (0.6, 0.2, 0.2))
+    assert Counter(sides) == {"train": 480, "test": 160, "dev": 160}
+    assert Counter(sides[:400])["test"] == pytest.approx(80, abs=4), "people do not all go into train"

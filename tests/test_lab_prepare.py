@@ -1,4 +1,5 @@
 import hashlib
+import io
 import os
 import shutil
 import signal
@@ -90,13 +91,19 @@ def test_the_study_in_small(prepared):
 
 def test_crops_are_squares_of_one_codec(prepared):
     manifest, _ = prepared
+    assert {r.split for r in manifest.rows} == {"train", "test", "dev"}
     heads = set()
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", quality=95)
+    quality_95 = Image.open(file).quantization
     for row in manifest.rows:
         with Image.open(manifest.file(row)) as image:
             assert (image.size, image.format, image.mode) == ((256, 256), "JPEG", "RGB")
-            heads.add(str(image.quantization) + str(image.layer))
+            assert image.quantization == quality_95
+            assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3, "4:4:4"
+            heads.add(str(image.info.keys()))
             assert (row.width, row.height) == (96, 96)
-    assert len(heads) == 1, "quality and subsampling tell nothing of the class"
+    assert len(heads) == 1, "nothing in the file's head tells the class"
     files = {p.relative_to(manifest.root).as_posix() for p in manifest.root.rglob("*") if p.is_file()}
     assert files == {r.destination_path for r in manifest.rows} | {"manifest.xlsx", "manifest.parquet", "prepare.json"}
 
