@@ -317,6 +317,45 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
     assert not (out / "journal.jsonl").exists()
 
 
+CROPPER = """
+from pathlib import Path
+from faceauth.lab.data.prepare import PrepareConfig, prepare
+if __name__ == "__main__":
+    data = {{"cam": "{root}/real:real", "gan": "{root}/fake:fake"}}
+    print(prepare(PrepareConfig(data=data), Path("{root}/out"), {workers}, lambda _: None).sha256)
+"""
+
+
+def alive(process):
+    """Whether it runs still; one that ended and was not yet asked after does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_killed_run_with_workers_goes_on_and_leaves_none_behind(tmp_path):
+    config = two(tmp_path, 50, 50)
+    script, journal = tmp_path / "run.py", tmp_path / "out" / "journal.jsonl"
+    script.write_text(CROPPER.format(root=tmp_path, workers=2))
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.DEVNULL)
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 20):
+        time.sleep(0.005)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    children = workers.read_text().split() if workers.exists() else []
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while any(map(alive, children)):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.02)
+    done = journal.read_bytes().count(b"\n")
+    assert 20 < done < 100
+    manifest = prepare(config, tmp_path / "out", 1, silent)
+    assert manifest.sha256 == prepare(config, tmp_path / "whole", 1, silent).sha256
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
 OUTCOME = st.builds(
     Outcome, sha256=st.text("0123456789abcdef", min_size=4, max_size=4), dhash=st.integers(0, 2**64 - 1), width=st.integers(0, 9),
     face=st.none() | st.tuples(*[st.floats(0, 99)] * 4), error=st.text(max_size=8),

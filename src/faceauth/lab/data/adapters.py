@@ -169,7 +169,7 @@ KNOWN = {
             _wiki, "wiki.zip",
         ),
         Adapter(
-            "1m_faces_00", "fake", "gan", "1 Million Fake Faces (StyleGAN, 1024 px), in numbered archives", "CC BY-NC 4.0",
+            "1m_faces_00", "fake", "gan", "1 Million Fake Faces (StyleGAN, 1024 px)", "CC BY-NC 4.0",
             "https://archive.org/details/1mFakeFaces", "1m_faces_NN.tar or a folder of JPEG files", _all,
         ),
         Adapter(

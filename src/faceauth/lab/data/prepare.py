@@ -43,7 +43,7 @@ from faceauth.lab.data.progress import (
 )
 from faceauth.lab.data.sources import Record
 from faceauth.lab.data.split import apportion
-from faceauth.lab.data.store import IMAGES, JPEG, SPEC, Job, destination, store
+from faceauth.lab.data.store import IMAGES, JPEG, SPEC, Job, destination, die_with_parent, store
 
 Say = Callable[[str], None]
 Stored = Iterator[Outcome]
@@ -195,8 +195,8 @@ def _choose_and_store(
     _wanted(config, labels, sizes, say)  # what cannot be done is refused before anything is written
     output.mkdir(parents=True, exist_ok=True)
     write_state(output, _begun(config, sources))
-    for name in sources:
-        (output / IMAGES / name).mkdir(parents=True, exist_ok=True)
+    for folder in (SCRATCH, *(f"{IMAGES}/{name}" for name in sources)):
+        (output / folder).mkdir(parents=True, exist_ok=True)
     with Journal(output / JOURNAL) as journal, _pool(workers) as run:
         candidates = {name: _candidates(found, config, output, journal) for name, found in sources.items()}
         while True:
@@ -251,7 +251,7 @@ def _pool(workers: int) -> Iterator[Callable[[list[Job]], Stored]]:
     if workers == 1:
         yield lambda jobs: map(store, jobs)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), die_with_parent) as pool:
         try:
             yield lambda jobs: pool.map(store, jobs, chunksize=16)
         except BrokenProcessPool as error:
@@ -271,7 +271,7 @@ def _look(
     jobs = []
     for name, index in unknown:
         item = candidates[name].items[index]
-        jobs.append(Job(item, str(output / destination(name, item.name, mode)), mode))
+        jobs.append(Job(item, str(output / destination(name, item.name, mode)), str(output / SCRATCH), mode))
     for (name, index), outcome in zip(unknown, _tracked(run(jobs), len(jobs)), strict=True):
         candidates[name].outcomes[index] = outcome
         journal.add(name, candidates[name].items[index].name, outcome)

@@ -8,7 +8,9 @@ import errno
 import hashlib
 import os
 import re
+import threading
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,12 @@ IMAGES = "images"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image to be looked at and stored: `target` is the file to write, `mode` crop, copy, link or move."""
+    """One image to be looked at and stored: `target` is the file to write, by way of `scratch`, a folder beside it;
+    `mode` is crop, copy, link or move."""
 
     item: Item
     target: str
+    scratch: str
     mode: str
 
 
@@ -42,6 +46,18 @@ def destination(folder: str, name: str, mode: str) -> str:
     clean = re.sub(r"[^A-Za-z0-9.-]+", "_", stem).strip("._")[-80:]
     unique = hashlib.sha256(name.encode()).hexdigest()[:10]
     return f"{IMAGES}/{folder}/{clean}-{unique}{'.jpg' if mode == 'crop' else suffix.lower()}"
+
+
+def die_with_parent() -> None:
+    """Called in a worker: a parent that is killed leaves none behind, which would wait for work for ever."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 _finder: DlibFinder | None = None
@@ -72,7 +88,7 @@ def store(job: Job) -> Outcome:
 
 def _write(job: Job, data: bytes, image: Image.Image, face: tuple[float, ...] | None) -> tuple[float, ...] | None:
     """Store as the mode says; returns the face box in the stored file."""
-    part = f"{job.target}.part"
+    part = f"{job.scratch}/{os.getpid()}.part"
     if job.mode == "crop":
         region = SPEC.region(face, *image.size)
         Image.fromarray(SPEC.resize(image, region)).save(part, **JPEG)
