@@ -15,6 +15,7 @@ import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ class Item:
             KeyError,
         ) as error:
             raise ImageError(f"cannot be read: {error}") from error
-        except (lzma.LZMAError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        except (lzma.LZMAError, zlib.error) as error:
             raise ImageError(f"cannot be unpacked: {error}") from error
 
 

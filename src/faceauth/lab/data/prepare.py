@@ -101,12 +101,11 @@ def prepare(config: PrepareConfig, output: Path, workers: int | None = None, say
         DataError: data that cannot make up the set: an empty source, one too small with `strict`, a file under both
             labels, a folder that cannot be written.
     """
-    state = read_state(output, _identity(config))
-    if state.get("finished"):
-        say(f"{output} is finished already")
-        sweep(output)
-        return read_manifest(output / "manifest.xlsx")
     try:
+        if read_state(output, _identity(config)).get("finished"):
+            say(f"{output} is finished already")
+            sweep(output)
+            return read_manifest(output / "manifest.xlsx")
         if not (output / PLAN).exists():
             sources = _find(config, output, say)
             rows = _choose_and_store(config, output, sources, workers or os.cpu_count() or 1, say)
@@ -122,8 +121,8 @@ def prepare(config: PrepareConfig, output: Path, workers: int | None = None, say
 
 
 def _identity(config: PrepareConfig) -> dict[str, Any]:
-    """What makes two runs the same: `strict` and `download` change nothing in a result."""
-    return config.model_dump(mode="json", exclude={"strict", "download"})
+    """What makes two runs the same: `strict` changes nothing in a result."""
+    return config.model_dump(mode="json", exclude={"strict"})
 
 
 def _begun(config: PrepareConfig, sources: Mapping[str, Found]) -> dict[str, Any]:
