@@ -32,7 +32,7 @@ def load_run(run: Path) -> tuple[nn.Module, TrainConfig, dict[str, Any]]:
     except FileNotFoundError as error:
         raise UsageError(f"{str(run)!r} is no finished run", "train it, or --resume it, first") from error
     config = TrainConfig.model_validate(facts["config"])
-    network = build(config.network, len(facts["sources"]), config.width, config.dropout)
+    network = build(config, len(facts["sources"]))
     network.load_state_dict(weights)
     return network.eval(), config, facts
 
