@@ -4,7 +4,9 @@ Only the heads may be missing or of another shape; anything else that does not f
 is partly random by accident looks like one that learns badly. It knows nothing of training.
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +75,10 @@ def load_transformer(kind: str, path: Path, changes: dict[str, Any], size: int, 
             "name its architecture as `network`, or another --init",
         )
     model_class, _ = transformer_classes(kind, distilled)
+    options = {"num_labels": 1, "ignore_mismatched_sizes": True, "output_loading_info": True, "local_files_only": True}
     try:
-        model, report = model_class.from_pretrained(
-            path, num_labels=1, ignore_mismatched_sizes=True, output_loading_info=True, local_files_only=True, **changes
-        )
+        with _quietly():
+            model, report = model_class.from_pretrained(path, **options, **changes)
     except Exception as error:  # safetensors, torch and transformers each raise their own
         raise _damaged(path, error) from error
     wrong = [_key(entry) for kind_ in ("missing_keys", "unexpected_keys", "mismatched_keys") for entry in report[kind_]]
@@ -97,7 +99,7 @@ def timm_architecture(path: Path, name: str) -> dict[str, Any]:
         raise ConfigError(f"{str(path)!r} holds {said['architecture']!r}, not {name!r}", "name it as timm/NAME")
     if "model_type" in said:
         raise ConfigError(f"{str(path)!r} holds a {said['model_type']!r} of transformers, not timm's {name!r}")
-    return dict(said.get("model_args") or {})
+    return {k: v for k, v in (said.get("model_args") or {}).items() if k not in ("num_classes", "in_chans")}
 
 
 def load_timm(model: Any, path: Path) -> None:
@@ -121,6 +123,22 @@ def load_timm(model: Any, path: Path) -> None:
     wrong = set(own) ^ set(state) | {k for k in state if k in own and own[k].shape != state[k].shape}
     _only_heads(path, [k for k in sorted(wrong) if not k.startswith(f"{head}.")])
     model.load_state_dict(state, strict=False)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' report of a head that is made anew, which is meant, and its progress bars."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _interpolate(model: Any, embeddings: Any, size: int) -> None:

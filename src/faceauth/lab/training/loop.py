@@ -43,13 +43,13 @@ class Trainer:
         self.recipe = recipe(config, self.network, data.steps)
         self.spread = here.spread(self.network)
         self.fake = torch.tensor([float(label == "fake") for label in data.labels], device=here.device)
-        self.step = 0
+        self.step, self.rate = 0, 0.0
         self.losses: list[Tensor] = []
 
     def advance(self, batch: Batch) -> None:
         """One step of the optimiser, on this process's slice of the batch."""
         config, here = self.config, self.here
-        self.recipe.before(self.step)
+        self.rate = self.recipe.before(self.step)
         self.network.train()
         self.recipe.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=here.device)
@@ -203,7 +203,7 @@ def _loop(trainer: Trainer, deciding: DecidingSet, folder: RunFolder, threads: i
             looking = bool(deciding.chosen) and (step % looks == 0 or step == last)
             if looking or step % config.log_every == 0 or step == last:
                 speed = (step - first) * config.batch / (time.perf_counter() - start)
-                row = {"step": step, "loss": trainer.drain(), "lr": trainer.recipe.before(step - 1)}
+                row = {"step": step, "loss": trainer.drain(), "lr": trainer.rate}
                 if looking:
                     row["test_loss"] = trainer.test(deciding.batches(pool, here.rank, here.world))
                     if trainer.recipe.hear(row["test_loss"]) and here.leads:

@@ -61,12 +61,15 @@ class TransformerNet(FaceNetwork):
         super().__init__()
         self.kind, self.distilled = kind, distilled
         model, config = transformer_classes(kind, distilled)
-        patch = architecture["patch_size"]
-        if size % patch:
-            raise ConfigError(f"size {size} is no multiple of the patch size {patch}")
-        if architecture["hidden_size"] % architecture["num_attention_heads"]:
+        try:
+            settings = config(**architecture, image_size=size, num_labels=1)
+        except Exception as error:  # the library's validation has classes of its own
+            raise ConfigError(f"architecture: {' '.join(str(error).split())}") from error
+        if size % settings.patch_size:
+            raise ConfigError(f"size {size} is no multiple of the patch size {settings.patch_size}")
+        if settings.hidden_size % settings.num_attention_heads:
             raise ConfigError("architecture: hidden_size is no multiple of num_attention_heads")
-        self.model = model(config(**architecture, image_size=size, num_labels=1))
+        self.model = model(settings)
         self.source_head = nn.Linear(architecture["hidden_size"], sources)
 
     def forward(self, pixels: Tensor) -> Outputs | TaughtOutputs:
@@ -95,13 +98,9 @@ class TimmNet(FaceNetwork):
     def __init__(self, name: str, architecture: dict[str, Any], size: int, sources: int) -> None:
         """Random weights. Raises ConfigError for an unknown name or argument."""
         super().__init__()
-        timm = import_timm()
-        known = timm.get_pretrained_cfg(name)
-        if known is None:
-            raise ConfigError(f"timm has no network {name!r}", _like(name))
-        sized = {"img_size": size} if known.fixed_input_size else {}
+        sized = {"img_size": size} if timm_facts(name).fixed_input_size else {}
         try:
-            self.model = timm.create_model(name, num_classes=1, **sized | architecture)
+            self.model = import_timm().create_model(name, num_classes=1, **sized | architecture)
         except (TypeError, ValueError, AssertionError) as error:
             raise ConfigError(f"timm cannot make {name!r} with this architecture: {error}") from error
         head = self.model.get_classifier()
@@ -130,6 +129,16 @@ def transformer_classes(kind: str, distilled: bool) -> tuple[Any, Any]:
     if distilled:
         return transformers.DeiTForImageClassificationWithTeacher, transformers.DeiTConfig
     return transformers.DeiTForImageClassification, transformers.DeiTConfig
+
+
+def timm_facts(name: str) -> Any:
+    """What timm knows of a network: its hub id, mean, std. Raises ConfigError for an unknown name."""
+    timm = import_timm()
+    known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if known is None:
+        found = timm.list_models(f"*{name[:6]}*")[:4]
+        raise ConfigError(f"timm has no network {name!r}", f"for example {', '.join(found)}" if found else None)
+    return known
 
 
 def import_timm() -> Any:
@@ -161,8 +170,3 @@ def mend_torchvision() -> None:
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
         _mended.append(library)
-
-
-def _like(name: str) -> str:
-    found = import_timm().list_models(f"*{name[:6]}*")[:4]
-    return f"for example {', '.join(found)}" if found else "timm.list_models() names all"

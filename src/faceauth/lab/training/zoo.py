@@ -8,7 +8,7 @@ from typing import Any
 from faceauth.errors import ConfigError
 from faceauth.lab.training import checkpoints
 from faceauth.lab.training.config import TrainConfig, nearest
-from faceauth.lab.training.networks import FaceNetwork, TimmNet, TransformerNet, import_timm, transformer_classes
+from faceauth.lab.training.networks import FaceNetwork, TimmNet, TransformerNet, timm_facts, transformer_classes
 from faceauth.lab.training.pyramid import PyramidNet
 
 NETWORKS = ("pyramid", "deit", "vit", "densenet", "timm/NAME")
@@ -65,12 +65,12 @@ def _initial_transformer(config: TrainConfig, sources: int) -> tuple[FaceNetwork
 
 def _initial_timm(config: TrainConfig, sources: int) -> tuple[FaceNetwork, TrainConfig]:
     name = _timm_name(config)
-    known = import_timm().get_pretrained_cfg(name)
-    said = {"mean": known.mean, "std": known.std} if known else {}
+    known = timm_facts(name)
+    said = {"mean": known.mean, "std": known.std}
     if config.init == "random":
         config = _resolved(config, config.architecture, said)
         return build(config, sources), config
-    path = checkpoints.folder(config.init, config.checkpoint or (known.hf_hub_id if known else None) or f"timm/{name}")
+    path = checkpoints.folder(config.init, config.checkpoint or known.hf_hub_id or f"timm/{name}")
     said |= checkpoints.pixel_statistics(path)
     config = _resolved(config, checkpoints.timm_architecture(path, name) | config.architecture, said)
     network = build(config, sources)
