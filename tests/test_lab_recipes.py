@@ -116,7 +116,7 @@ def test_the_study_halves_stops_and_keeps_the_best(manifest, tmp_path, monkeypat
 
 
 def test_the_study_learns_and_says_its_losses(manifest, tmp_path):
-    run = train(study(manifest, study={"epochs": 12}, network="densenet", architecture=DENSE), tmp_path)
+    run = train(study(manifest, lr=0.02, study={"epochs": 6}, network="pyramid", architecture={}, width=8), tmp_path)
     rows = [row for row in logged(run) if "test_loss" in row]
     assert rows[-1]["test_loss"] < 0.5 < rows[0]["test_loss"]
     steps = [row["step"] for row in logged(run)]

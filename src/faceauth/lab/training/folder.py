@@ -88,11 +88,11 @@ class RunFolder:
         torch.save(state, self.path / "checkpoint.pt.part")
         os.replace(self.path / "checkpoint.pt.part", self.path / "checkpoint.pt")
 
-    def last(self, device: torch.device) -> dict[str, Any] | None:
+    def last(self) -> dict[str, Any] | None:
         """The last checkpoint, if there is one. Raises DataError for a damaged one."""
         path = self.path / "checkpoint.pt"
         try:
-            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             return None
         except Exception as error:  # zip, pickle and torch each raise their own

@@ -163,7 +163,7 @@ def _prepare(
     config: TrainConfig, examples: Examples, held_out: Sequence[str], folder: RunFolder, here: Place
 ) -> tuple[Trainer, DecidingSet]:
     teacher = Teacher(config, examples.sha256, held_out, here.device) if config.distill else None
-    state = folder.last(here.device)
+    state = folder.last()
     config = folder.as_begun(config)
     trainer = Trainer(config, TrainingSet(config, examples, held_out), here, teacher, fresh=state is None)
     deciding = DecidingSet(trainer.config, examples, held_out)
