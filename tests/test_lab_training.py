@@ -19,7 +19,7 @@ from faceauth.lab.evaluation.protocol import VARIANTS, Resave, calibrate, judge,
 from faceauth.lab.training.config import read_config
 from faceauth.lab.training.export import calibrated, export, fit_thresholds, load_run, parity
 from faceauth.lab.training.loop import train
-from faceauth.lab.training.zoo import PyramidNet, build
+from faceauth.lab.training.pyramid import PyramidNet
 from faceauth.model_file import ModelFile
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
@@ -112,7 +112,7 @@ def test_killed_and_resumed_gives_the_same_weights(place, runs):
 def test_the_batch_is_half_real_half_fake(place, runs):
     from concurrent.futures import ThreadPoolExecutor
 
-    from faceauth.lab.training.loop import TrainingSet
+    from faceauth.lab.training.batches import TrainingSet
 
     config = read_config(place / "tiny.toml")
     examples = config.data.open()
@@ -122,7 +122,7 @@ def test_the_batch_is_half_real_half_fake(place, runs):
     assert data.chances[fake].sum() == pytest.approx(0.5)
     assert "hand" not in data.sources
     with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(3) as three:
-        (a, x), (b, y) = data.batch(5, one), data.batch(5, three)
+        (a, x, _), (b, y, _) = data.batch(5, one), data.batch(5, three)
     assert np.array_equal(a, b)
     assert torch.equal(x, y)
     with pytest.raises(DataError):
@@ -152,11 +152,6 @@ def test_octaves_do_not_see_contrast_or_brightness():
     assert [tuple(o.shape[2:]) for o in network.octaves(x)] == [(32, 32), (16, 16), (8, 8)]
     for octave in network.octaves(x):
         assert float(octave.square().mean()) == pytest.approx(1, abs=0.02)
-
-
-def test_unknown_network():
-    with pytest.raises(ConfigError):
-        build("resnet", 2, 8)
 
 
 @pytest.mark.parametrize(("override", "says"), [

@@ -1,5 +1,7 @@
 """Networks: `train` them, `export` them as model files."""
 
+import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,8 @@ def train(
     fold: Annotated[int | None, typer.Option(help="Hold out the sources of this fold, from 1.")] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was broken off.")] = False,
+    init: Annotated[str | None, typer.Option(help="Start from: random, pretrained (the hub's), or a folder.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value over the config; repeatable.")] = None,
 ) -> None:
@@ -30,13 +34,21 @@ def train(
       faceauth lab train configs/embedded.toml --fold 1
       faceauth lab train configs/embedded.toml --resume
       faceauth lab train configs/embedded.toml --set name=short --set images=5000
+      faceauth lab train configs/report/deit.toml --init checkpoints/deit-base-384
+      torchrun --nproc_per_node 4 -m faceauth lab train configs/report/vit.toml --init random
     """
     need_lab()
     from faceauth.lab.training.config import read_config
     from faceauth.lab.training.loop import train as train_
 
-    run = train_(read_config(config, overrides), runs, fold, resume=resume, threads=threads)
-    typer.echo(run)
+    chosen = [*(overrides or []), *([f"init={json.dumps(init)}"] if init is not None else [])]
+    try:
+        run = train_(read_config(config, chosen), runs, fold, resume=resume, threads=threads, device=device)
+    except KeyboardInterrupt:
+        typer.echo("the run can be gone on with: --resume", err=True)
+        raise
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(run)
 
 
 def export(

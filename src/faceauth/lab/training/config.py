@@ -2,18 +2,26 @@
 
 import difflib
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from faceauth.errors import ConfigError
+from faceauth.errors import ConfigError, UsageError
 from faceauth.lab.data.augment import AugmentConfig
 from faceauth.lab.data.dataset import Examples, from_corpus, from_manifest
 from faceauth.lab.data.manifest import read_manifest
 from faceauth.lab.data.sources import read_corpus
-from faceauth.lab.data.split import FRACTIONS
+from faceauth.lab.data.split import FRACTIONS, check_folds
 from faceauth.preprocess import PreprocessSpec
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint: the known word most like a mistyped one, or all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
 
 
 class _Strict(BaseModel):
@@ -24,13 +32,14 @@ class DataConfig(_Strict):
     """Which images, and who sees them.
 
     Either `root`, a corpus that is split here, or `manifest`, a prepared data set that is split already.
-    `folds` are the sources held out together, each source once; `fake` names the only fake sources to train on
-    (all where it is empty).
+    `folds` are the sources held out together, each source once; `fake` and `real` name the only sources of their
+    class to train on (all where they are empty).
     """
 
     root: Path | None = None
     manifest: Path | None = None
     fake: list[str] = []
+    real: list[str] = []
     cache: Path = Path("cache")
     split_seed: int = 0
     fractions: tuple[float, float, float] = FRACTIONS
@@ -50,20 +59,78 @@ class DataConfig(_Strict):
         assert self.root is not None
         return from_corpus(read_corpus(self.root), self.cache, self.split_seed, self.fractions)
 
+    def held_out(self, examples: Examples, fold: int | None) -> list[str]:
+        """The sources not to train on: those of the fold, and those that `fake` and `real` leave out.
+
+        Raises:
+            UsageError: no such fold. ConfigError: `fake` or `real` names an unknown source.
+            DataError: the folds do not hold out every source once.
+        """
+        if fold is not None and not 1 <= fold <= len(self.folds):
+            raise UsageError(f"no fold {fold}", f"the config has {len(self.folds)}, from 1")
+        out = list(self.folds[fold - 1]) if fold is not None else []
+        known = {label: examples.sources(label) for label in ("real", "fake")}
+        if self.folds:
+            check_folds(self.folds, [*known["real"], *known["fake"]])
+        for label, only in (("real", self.real), ("fake", self.fake)):
+            for name in set(only) - set(known[label]):
+                raise ConfigError(f"data.{label}: no {label} source {name!r}", nearest(name, known[label]))
+            out += [s for s in known[label] if only and s not in only and s not in out]
+        return out
+
+
+class StudyConfig(_Strict):
+    """The study's recipe: SGD with momentum, the rate halved where the test loss stands still, early stopping."""
+
+    epochs: int = Field(default=30, ge=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    factor: float = Field(default=0.5, gt=0, lt=1)  # what the rate is multiplied by on a plateau
+    patience: int = Field(default=2, ge=0)  # epochs without a better test loss before the rate falls
+    stop_after: int = Field(default=5, ge=1)  # epochs without a better test loss before training ends
+
+
+class DistillConfig(_Strict):
+    """A finished run that teaches the distillation token. Touvron et al., ICML 2021, arXiv 2012.12877."""
+
+    teacher: Path
+    kind: Literal["hard", "soft"] = "hard"  # its decision, or its probability
+    weight: float = Field(default=0.5, ge=0, le=1)  # of the teacher's word beside the label's
+    temperature: float = Field(default=3.0, gt=0)  # soft only: both logits are divided by it
+
 
 class TrainConfig(_Strict):
-    """One experiment. `images` is the training budget: how many augmented crops the network sees."""
+    """One experiment. Without `recipe` it is the modern one, whose budget `images` counts augmented crops.
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    Attributes:
+        network: pyramid, deit, vit, densenet, or timm/NAME.
+        init: random, pretrained (the hub's `checkpoint`), or the folder of a saved checkpoint.
+        architecture: what differs from the network's own architecture; a run writes down all of it.
+        view: augmented, flipped (a plain crop, mirrored half of the time) or plain; by default as the recipe has it.
+        mean, std: of the pixels in [0, 1]; by default the checkpoint's own.
+        test_every: images between two looks at the test loss; the study's recipe looks once an epoch.
+        accumulate: passes that one batch is split into.
+        layer_decay: of the learning rate from each layer to the one before it; 1 for none.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][A-Za-z0-9._-]*$")
     version: str = "0"
+    recipe: Literal["modern", "study"] = "modern"
     network: str = "pyramid"
+    init: str = "random"
+    checkpoint: str | None = None
+    architecture: dict[str, Any] = {}
     width: int = Field(default=24, ge=4, le=256)
     dropout: float = Field(default=0.3, ge=0, lt=1)
     size: int = Field(default=128, ge=32, le=512)
     crop: float = Field(default=1.2, gt=0)
-    images: int = Field(ge=1)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    view: Literal["augmented", "flipped", "plain"] = "augmented"
+    images: int | None = Field(default=None, ge=1)
     batch: int = Field(default=48, ge=2)
+    accumulate: int = Field(default=1, ge=1)
     lr: float = Field(default=2e-3, gt=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
     weight_decay: float = Field(default=0.05, ge=0)
     warmup: int = Field(default=200, ge=0)
     smoothing: float = Field(default=0.05, ge=0, lt=1)
@@ -73,13 +140,42 @@ class TrainConfig(_Strict):
     seed: int = 0
     log_every: int = Field(default=100, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)
+    test_every: int = Field(default=20_000, ge=1)
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
+    study: StudyConfig = StudyConfig()
+    distill: DistillConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe_defaults(cls, data: Any) -> Any:
+        """The study's recipe has neither regularisers nor augmentation beyond a mirror image."""
+        if isinstance(data, dict) and data.get("recipe") == "study":
+            plain = {"weight_decay": 0.0, "warmup": 0, "smoothing": 0.0, "source_weight": 0.0, "ema": 0.0}
+            return plain | {"view": "augmented" if "augment" in data else "flipped"} | data
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainConfig":
+        if self.recipe == "study":
+            foreign = [k for k in ("images", "warmup", "smoothing", "source_weight", "ema") if getattr(self, k)]
+            if foreign or self.layer_decay != 1:
+                raise ValueError(f"{(foreign or ['layer_decay'])[0]} is no part of the study's recipe")
+        elif self.images is None:
+            raise ValueError("images, the training budget, is missing")
+        elif self.study != StudyConfig():
+            raise ValueError("[study] needs recipe = 'study'")
+        if self.accumulate > self.batch:
+            raise ValueError("accumulate is larger than the batch")
+        if self.distill and self.network != "deit":
+            raise ValueError("[distill] teaches a distillation token, which only network = 'deit' has")
+        return self
 
     @property
     def preprocess(self) -> PreprocessSpec:
         """The preprocessing that this network is trained and used with."""
-        return PreprocessSpec(size=self.size, crop=self.crop)
+        own: dict[str, Any] = {k: v for k, v in (("mean", self.mean), ("std", self.std)) if v is not None}
+        return PreprocessSpec(size=self.size, crop=self.crop, **own)
 
 
 def read_config(path: Path, overrides: list[str] | None = None) -> TrainConfig:
@@ -122,9 +218,14 @@ def _explain(path: Path, error: ValidationError) -> ConfigError:
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
     if first["type"] != "extra_forbidden":
-        return ConfigError(f"{path}: {key}: {first['msg']}")
-    tables = {"data": DataConfig.model_fields, "augment": AugmentConfig.model_fields}
-    near = difflib.get_close_matches(
-        str(first["loc"][-1]), tables.get(str(first["loc"][0]), TrainConfig.model_fields), 1
-    )
+        said = first["msg"].removeprefix("Value error, ")
+        return ConfigError(f"{path}: {key}: {said}" if key else f"{path}: {said}")
+    tables: dict[str, type[BaseModel]] = {
+        "data": DataConfig,
+        "augment": AugmentConfig,
+        "study": StudyConfig,
+        "distill": DistillConfig,
+    }
+    table = tables.get(str(first["loc"][0]), TrainConfig)
+    near = difflib.get_close_matches(str(first["loc"][-1]), table.model_fields, 1)
     return ConfigError(f"{path}: unknown key {key!r}", f"did you mean {near[0]!r}?" if near else None)

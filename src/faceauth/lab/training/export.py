@@ -32,7 +32,7 @@ def load_run(run: Path) -> tuple[nn.Module, TrainConfig, dict[str, Any]]:
     except FileNotFoundError as error:
         raise UsageError(f"{str(run)!r} is no finished run", "train it, or --resume it, first") from error
     config = TrainConfig.model_validate(facts["config"])
-    network = build(config.network, len(facts["sources"]), config.width, config.dropout)
+    network = build(config, len(facts["sources"]))
     network.load_state_dict(weights)
     return network.eval(), config, facts
 
@@ -54,11 +54,12 @@ def export(run: Path, output: Path) -> float:
         dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4096)},), optimize=True, verbose=False,
     )  # fmt: skip
     assert program is not None
+    data = "corpus" if config.data.manifest is None else "prepared data set"
     card = ModelCard(
         name=config.name if not facts["held_out"] else run.name, version=config.version,
         sources=tuple(facts["sources"]), labels=tuple(facts["labels"]), preprocess=config.preprocess,
         calibration=Calibration(), thresholds=Thresholds(1.0, 0.0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated"),
-        licence=LICENCE, trained_on="the train split of the corpus", data_sha256=facts["data_sha256"],
+        licence=LICENCE, trained_on=f"the train split of the {data}", data_sha256=facts["data_sha256"],
         commit=facts["commit"], seed=config.seed, parameters=facts["parameters"],
         notes={"held out": ", ".join(facts["held_out"])} if facts["held_out"] else {},
     )  # fmt: skip

@@ -1,253 +1,262 @@
-"""One training run: a folder that is never overwritten, a log, checkpoints, and the same result after a kill.
+"""One training run, by either recipe, on one device or several, with the same result after a kill."""
 
-Step k draws everything it needs from (seed, k), so a resumed run sees what an unbroken one would have seen.
-"""
-
-import copy
-import ctypes
-import json
+import contextlib
 import math
-import os
-import platform
-import subprocess
-import sys
+import signal
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from importlib.metadata import version
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.augment import augment
+from faceauth.errors import DataError
 from faceauth.lab.data.dataset import Examples
-from faceauth.lab.data.split import check_folds
+from faceauth.lab.training.batches import Batch, DecidingSet, Pixels, TrainingSet
 from faceauth.lab.training.config import TrainConfig
-from faceauth.lab.training.zoo import build
-
-
-class TrainingSet:
-    """Which images are trained on, and how they are drawn: real and fake equally, sources tempered by count."""
-
-    def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str]) -> None:
-        """Raises DataError where a class or a source is left without training images."""
-        self.faces, self.config = examples.faces, config
-        self.members: dict[str, list[int]] = {}
-        self.labels: list[str] = []
-        for label in ("real", "fake"):
-            for source in examples.sources(label):
-                if source not in held_out:
-                    self.members[source] = [
-                        i
-                        for i, (r, side) in enumerate(zip(examples.records, examples.splits, strict=True))
-                        if r.source == source and side == "train"
-                    ]
-                    self.labels.append(label)
-        empty = [s for s, members in self.members.items() if not members]
-        if empty or set(self.labels) != {"real", "fake"}:
-            raise DataError(f"nothing to train on for {', '.join(empty) or 'one of the classes'}", "mend the folds")
-        counts = np.array([len(m) for m in self.members.values()], float) ** config.data.temper
-        fake = np.array([label == "fake" for label in self.labels])
-        self.chances = np.where(fake, counts / counts[fake].sum(), counts / counts[~fake].sum()) / 2
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The sources trained on, in the order of the source logits."""
-        return tuple(self.members)
-
-    def batch(self, step: int, pool: ThreadPoolExecutor) -> tuple[npt.NDArray[np.uint8], Tensor]:
-        """(batch, size, size, 3) uint8, and the index of each one's source."""
-        rng = np.random.default_rng((self.config.seed, step))
-        classes = rng.choice(len(self.chances), self.config.batch, p=self.chances)
-        members = list(self.members.values())
-        chosen = [(members[c][rng.integers(len(members[c]))], rng.spawn(1)[0]) for c in classes]
-        return np.stack(list(pool.map(lambda item: self._one(*item), chosen))), torch.from_numpy(classes)
-
-    def _one(self, index: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-        return augment(*self.faces[index], self.config.preprocess, self.config.augment, rng)
+from faceauth.lab.training.devices import Place, place
+from faceauth.lab.training.distill import Teacher, teachers_loss
+from faceauth.lab.training.folder import RunFolder
+from faceauth.lab.training.networks import TaughtOutputs
+from faceauth.lab.training.recipes import recipe
+from faceauth.lab.training.zoo import build, initial
 
 
 class Trainer:
-    """The state of a run: network, its moving average, optimiser, step."""
+    """The state of a run: network, recipe, step, and the losses since the last line of the log."""
 
-    def __init__(self, config: TrainConfig, data: TrainingSet) -> None:
+    def __init__(
+        self, config: TrainConfig, data: TrainingSet, here: Place, teacher: Teacher | None = None, fresh: bool = True
+    ) -> None:
+        """Where not `fresh`, the weights come from a checkpoint, and `init` is not asked again."""
         torch.manual_seed(config.seed)
-        self.config, self.data = config, data
-        self.steps = math.ceil(config.images / config.batch)
-        self.network = build(config.network, len(data.sources), config.width, config.dropout)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-        self.fake = torch.tensor([float(label == "fake") for label in data.labels])
-        self.step = 0
+        count = len(data.sources)
+        network, config = initial(config, count) if fresh else (build(config, count), config)
+        self.config, self.data, self.here, self.teacher = config, data, here, teacher
+        self.network = network.to(here.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.recipe = recipe(config, self.network, data.steps)
+        self.spread = here.spread(self.network)
+        self.fake = torch.tensor([float(label == "fake") for label in data.labels], device=here.device)
+        self.step, self.rate = 0, 0.0
+        self.losses: list[Tensor] = []
 
-    def advance(self, pool: ThreadPoolExecutor) -> float:
-        """One optimiser step; returns its loss."""
-        config = self.config
-        pixels, sources = self.data.batch(self.step, pool)
-        torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(self.step)
+    def advance(self, batch: Batch) -> None:
+        """One step of the optimiser, on this process's slice of the batch."""
+        config, here = self.config, self.here
+        self.rate = self.recipe.before(self.step)
         self.network.train()
-        inputs = torch.from_numpy(config.preprocess.normalize(pixels)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            out = self.network(inputs)
-        loss = self.loss(out.logit.float(), out.source_logits.float(), sources)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimizer.step()
+        self.recipe.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=here.device)
+        parts = np.array_split(np.arange(len(batch.sources)), min(config.accumulate, len(batch.sources)))
+        for i, part in enumerate(parts):
+            torch.manual_seed(config.seed * 1_000_003 + self.step + ((here.rank * len(parts) + i) << 40))  # dropout
+            later = here.world > 1 and i < len(parts) - 1
+            with self.spread.no_sync() if later else contextlib.nullcontext():  # type: ignore[operator]
+                loss, probe = self._losses(batch.pixels[part], batch.sources[part].to(here.device))
+                share = len(part) / batch.whole
+                ((loss + probe) * (share * here.world)).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() * share
+        self.recipe.update(self.step)
         self.step += 1
-        self._move_average()
-        return float(loss.detach())
+        self.losses.append(here.sum(total))
 
-    def loss(self, logit: Tensor, source_logits: Tensor, sources: Tensor) -> Tensor:
-        """Smoothed binary cross-entropy on real/fake plus a weighted cross-entropy over sources."""
-        target = self.fake[sources] * (1 - self.config.smoothing) + self.config.smoothing / 2
-        binary = F.binary_cross_entropy_with_logits(logit, target)
-        return binary + self.config.source_weight * F.cross_entropy(source_logits, sources)
-
-    def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then half a cosine down to 1 %. Loshchilov and Hutter, ICLR 2017."""
-        cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * step / self.steps)) / 2
-        return self.config.lr * min(1.0, (step + 1) / max(1, self.config.warmup)) * cosine
+    def _losses(self, pixels: Pixels, sources: Tensor) -> tuple[Tensor, Tensor]:
+        """What moves the network, and what moves only a source head that is a probe; means over the images."""
+        config = self.config
+        with self._autocast():
+            out = self.spread(self._inputs(pixels))
+            word = self.teacher.logits(pixels) if self.teacher is not None else None
+        target = self.fake[sources] * (1 - config.smoothing) + config.smoothing / 2
+        loss = F.binary_cross_entropy_with_logits(out.logit.float(), target)
+        if word is not None and config.distill is not None:
+            assert isinstance(out, TaughtOutputs)
+            taught = teachers_loss(out.distilled_logit.float(), word, config.distill)
+            loss = (1 - config.distill.weight) * loss + config.distill.weight * taught
+        source = F.cross_entropy(out.source_logits.float(), sources)
+        if self.network.probe:
+            return loss, source
+        return loss + config.source_weight * source, torch.zeros_like(source)
 
     @torch.no_grad()
-    def _move_average(self) -> None:
-        keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - keep)
-            else:
-                mean.copy_(value)
+    def test(self, batches: Iterator[Batch]) -> float:
+        """Mean binary cross-entropy over the test images, of the network that the recipe judges. Raises DataError."""
+        network = self.recipe.judged.eval()
+        total, whole = torch.zeros((), device=self.here.device), 1
+        for batch in batches:
+            with self._autocast():
+                logit = network(self._inputs(batch.pixels)).logit.float()
+            target = self.fake[batch.sources.to(self.here.device)]
+            total += F.binary_cross_entropy_with_logits(logit, target, reduction="sum")
+            whole = batch.whole
+        return self._finite(float(self.here.sum(total)) / whole)
+
+    def drain(self) -> float:
+        """Mean loss since it was last asked. Raises DataError where it is no number."""
+        loss = float(torch.stack(self.losses).mean())
+        self.losses.clear()
+        return self._finite(loss)
+
+    def _finite(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise DataError(f"the loss is {loss} at step {self.step}", "lower the learning rate: --set lr=...")
+        return loss
+
+    def _inputs(self, pixels: Pixels) -> Tensor:
+        inputs = torch.from_numpy(self.config.preprocess.normalize(pixels)).to(self.here.device)
+        return inputs.contiguous(memory_format=torch.channels_last)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.here.device.type, torch.bfloat16, enabled=self.config.bf16)
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on."""
-        return {
-            "step": self.step,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+        losses = [float(loss) for loss in self.losses]
+        return {"step": self.step, "losses": losses, "network": self.network.state_dict(), **self.recipe.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`."""
         self.step = state["step"]
+        self.losses = [torch.tensor(loss, device=self.here.device) for loss in state["losses"]]
         self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.recipe.restore(state)
 
 
-def train(config: TrainConfig, runs: Path, fold: int | None = None, *, resume: bool = False, threads: int = 1) -> Path:
+def train(
+    config: TrainConfig, runs: Path, fold: int | None = None, *, resume: bool = False, threads: int = 1,
+    device: str = "auto",
+) -> Path:  # fmt: skip
     """Train one model, on all sources or with those of `fold` (from 1) held out. Returns the run's folder.
 
+    Under torchrun every process calls this with the same arguments; the first one writes.
+
     Raises:
-        UsageError: the run exists and `resume` is not set, or there is no such fold.
-        DataError: the corpus cannot be read or split.
+        UsageError: the run exists and `resume` is not set, no such fold, source, checkpoint or device.
+        DataError: the data cannot be read or split, weights cannot be had, or the loss is no number.
+        KeyboardInterrupt: asked to stop; one process alone has kept a checkpoint.
     """
-    folds = config.data.folds
-    if fold is not None and not 1 <= fold <= len(folds):
-        raise UsageError(f"no fold {fold}", f"the config has {len(folds)}, from 1")
-    run = runs / (config.name if fold is None else f"{config.name}-fold{fold}")
-    if (run / "model.safetensors").exists() or (run.exists() and not resume):
-        raise UsageError(f"{str(run)!r} exists", "choose another name, or --resume a run that was broken off")
-    torch.set_num_threads(threads)
-    _keep_pages()
-    examples = config.data.open()
-    fakes = examples.sources("fake")
-    if folds:
-        check_folds(folds, [*examples.sources("real"), *fakes])
-    held_out = folds[fold - 1] if fold is not None else []
-    if config.data.fake:
-        held_out = [*held_out, *(s for s in fakes if s not in config.data.fake)]
-    trainer = Trainer(config, TrainingSet(config, examples, held_out))
-    _describe(run, trainer, examples.sha256, held_out)
-    if (run / "checkpoint.pt").exists():
-        trainer.restore(torch.load(run / "checkpoint.pt", weights_only=True))
-    _loop(trainer, run, threads)
-    save_file({k: v.contiguous() for k, v in trainer.average.state_dict().items()}, run / "model.safetensors.part")
-    os.replace(run / "model.safetensors.part", run / "model.safetensors")
-    (run / "checkpoint.pt").unlink(missing_ok=True)
-    return run
+    with place(device, threads) as here:
+        folder = RunFolder(runs / (config.name if fold is None else f"{config.name}-fold{fold}"), resume)
+        here.wait()
+        if here.leads:
+            examples = config.data.open()  # which may fill the cache that the others then read
+        here.wait()
+        if not here.leads:
+            examples = config.data.open()
+        held_out = config.data.held_out(examples, fold)
+        trainer, deciding = _prepare(config, examples, held_out, folder, here)
+        _loop(trainer, deciding, folder, threads)
+        if here.leads:
+            if config.recipe == "modern":
+                folder.keep_best(trainer.recipe.judged)
+            folder.finish()
+        here.wait()
+    return folder.path
 
 
-def _keep_pages() -> None:
-    """Let glibc keep freed memory: page faults on large tensors otherwise cost half of the time on a CPU."""
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-4, 0)  # M_MMAP_MAX
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-
-
-def _loop(trainer: Trainer, run: Path, threads: int) -> None:
-    config, seen, start = trainer.config, trainer.step, time.perf_counter()
-    losses: list[float] = []
-    with ThreadPoolExecutor(threads) as pool, open(run / "log.jsonl", "a", encoding="utf-8") as log:
-        for _ in _tracked(trainer.step, trainer.steps):
-            losses.append(trainer.advance(pool))
-            if trainer.step % config.log_every == 0 or trainer.step == trainer.steps:
-                speed = (trainer.step - seen) * config.batch / (time.perf_counter() - start)
-                row = {"step": trainer.step, "loss": float(np.mean(losses)), "lr": trainer.rate(trainer.step)}
-                log.write(json.dumps(row | {"images_per_second": round(speed, 1)}) + "\n")
-                log.flush()
-                losses.clear()
-            if trainer.step % config.checkpoint_every == 0:
-                torch.save(trainer.state(), run / "checkpoint.pt.part")
-                os.replace(run / "checkpoint.pt.part", run / "checkpoint.pt")
-
-
-def _tracked(first: int, last: int) -> Iterator[int]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(range(first, last), "training", console=console, disable=not console.is_terminal)
-
-
-def _describe(run: Path, trainer: Trainer, data_sha256: str, held_out: Sequence[str]) -> None:
-    """Write what the run is made of, once; a resumed run must be made of the same."""
-    packages = {name: version(name) for name in ("torch", "numpy", "pillow", "dlib-bin")}
+def _prepare(
+    config: TrainConfig, examples: Examples, held_out: Sequence[str], folder: RunFolder, here: Place
+) -> tuple[Trainer, DecidingSet]:
+    teacher = Teacher(config, examples.sha256, held_out, here.device) if config.distill else None
+    state = folder.last()
+    config = folder.as_begun(config)
+    trainer = Trainer(config, TrainingSet(config, examples, held_out), here, teacher, fresh=state is None)
+    deciding = DecidingSet(trainer.config, examples, held_out)
+    if config.recipe == "study" and not deciding.chosen:
+        raise DataError(
+            "the study's recipe decides on the test split, which is empty here", "prepare one, or train modern"
+        )
     facts = {
         "config": trainer.config.model_dump(mode="json"),
         "sources": trainer.data.sources,
         "labels": trainer.data.labels,
         "held_out": list(held_out),
-        "data_sha256": data_sha256,
+        "data_sha256": examples.sha256,
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
     }
-    path = run / "run.json"
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = [k for k, v in facts.items() if json.loads(json.dumps(v)) != before[k]]
-        if changed:
-            raise UsageError(f"{str(run)!r} was begun with another {', '.join(changed)}", "choose another name")
+    if teacher is not None:
+        facts["teacher_sha256"] = teacher.sha256
+    here.wait()
+    if here.leads:
+        folder.describe(facts, trainer.network, trainer.config.size)
+        folder.forget_after(state["step"] if state else 0)
+    if state is not None:
+        trainer.restore(state)
+    return trainer, deciding
+
+
+def _loop(trainer: Trainer, deciding: DecidingSet, folder: RunFolder, threads: int) -> None:
+    config, here, last = trainer.config, trainer.here, trainer.data.steps
+    looks = trainer.data.epoch_steps if config.recipe == "study" else math.ceil(config.test_every / config.batch)
+    first, start = trainer.step, time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool, _Interrupt(here.world == 1) as interrupt:
+        for batch in _tracked(_batches(trainer, pool), first, last):
+            if trainer.recipe.finished or interrupt.asked:
+                break
+            trainer.advance(batch)
+            step = trainer.step
+            looking = bool(deciding.chosen) and (step % looks == 0 or step == last)
+            if looking or step % config.log_every == 0 or step == last:
+                speed = (step - first) * config.batch / (time.perf_counter() - start)
+                row = {"step": step, "loss": trainer.drain(), "lr": trainer.rate}
+                if looking:
+                    row["test_loss"] = trainer.test(deciding.batches(pool, here.rank, here.world))
+                    if trainer.recipe.hear(row["test_loss"]) and here.leads:
+                        folder.keep_best(trainer.recipe.judged)
+                if here.leads:
+                    folder.log(row | {"images_per_second": round(speed, 1)})
+            if here.leads and (step % config.checkpoint_every == 0 or looking):
+                folder.checkpoint(trainer.state())
+    if interrupt.asked and trainer.step < last:
+        folder.checkpoint(trainer.state())
+        raise KeyboardInterrupt
+
+
+def _batches(trainer: Trainer, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+    """The batches still to come; beside an accelerator the next one is made while this one is trained on."""
+    data, here = trainer.data, trainer.here
+    steps = range(trainer.step, data.steps)
+    if here.device.type == "cpu":
+        yield from (data.batch(step, pool, here.rank, here.world) for step in steps)
         return
-    run.mkdir(parents=True)
-    facts |= {
-        "commit": _commit(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["faceauth", *sys.argv[1:]]),
-        "environment": {"python": platform.python_version(), "machine": platform.machine(), **packages},
-    }
-    path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    with ThreadPoolExecutor(1) as ahead:
+        coming: deque[Future[Batch]] = deque()
+        for step in steps:
+            coming.append(ahead.submit(data.batch, step, pool, here.rank, here.world))
+            if len(coming) > 2:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
-def _commit() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"  # not a checkout
-    return done.stdout.strip()
+class _Interrupt:
+    """Ctrl-C waits for the end of a step; a second one does not."""
+
+    def __init__(self, watch: bool) -> None:
+        self.asked, self.watch = False, watch and threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> "_Interrupt":
+        self.before = signal.signal(signal.SIGINT, self._ask) if self.watch else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.watch:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self.before)
+
+
+def _tracked(batches: Iterator[Batch], first: int, last: int) -> Iterator[Batch]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    yield from track(batches, "training", last, first, console=console, disable=hidden)

@@ -1,96 +1,101 @@
-"""The networks. Each turns pixels (n, 3, size, size) into a logit (n,), source logits (n, k), an embedding (n, d)."""
+"""The networks by name: built again as a run wrote them down, or with the weights that training starts from.
 
-from typing import NamedTuple
+Each turns pixels (n, 3, size, size) into a logit (n,), source logits (n, k) and an embedding (n, d).
+"""
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from typing import Any
 
 from faceauth.errors import ConfigError
+from faceauth.lab.training import checkpoints
+from faceauth.lab.training.config import TrainConfig, nearest
+from faceauth.lab.training.networks import FaceNetwork, TimmNet, TransformerNet, timm_facts, transformer_classes
+from faceauth.lab.training.pyramid import PyramidNet
+
+NETWORKS = ("pyramid", "deit", "vit", "densenet", "timm/NAME")
+HUB = {"deit": "facebook/deit-base-distilled-patch16-384", "vit": "google/vit-base-patch16-224"}
+TIMM = {"densenet": "densenet121"}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of deit's and densenet's hub checkpoints
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # of google/vit-base-patch16-224
 
 
-class Outputs(NamedTuple):
-    """logit (n,), source_logits (n, k), embedding (n, d)."""
-
-    logit: Tensor
-    source_logits: Tensor
-    embedding: Tensor
-
-
-class _Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut. He et al., CVPR 2016; average-pooled shortcut, He et al., CVPR 2019."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.first = _convolution(inputs, outputs, stride)
-        self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs))
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or inputs != outputs:
-            pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
-            self.shortcut = nn.Sequential(pool, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.shortcut(x) + self.second(self.first(x)))
+def build(config: TrainConfig, sources: int) -> FaceNetwork:
+    """The network of a config with random weights; never asks a hub. Raises ConfigError."""
+    if config.network == "pyramid":
+        network: FaceNetwork = PyramidNet(sources, config.width, config.dropout)
+    elif config.network in HUB:
+        architecture = _full_architecture(config)
+        network = TransformerNet(config.network, architecture, config.size, sources, config.distill is not None)
+    else:
+        network = TimmNet(_timm_name(config), config.architecture, config.size, sources)
+    network.probe = config.source_weight == 0
+    return network
 
 
-def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
+def initial(config: TrainConfig, sources: int) -> tuple[FaceNetwork, TrainConfig]:
+    """The network as its training starts, and the config with all that the checkpoint decides written into it.
 
-
-class PyramidNet(nn.Module):
-    """A small residual network that sees a face as three octaves of detail, each brought to unit energy.
-
-    The Laplacian pyramid (Burt and Adelson, 1983) splits the picture into octaves; dividing each by its own
-    root mean square takes away how sharp, noisy or contrasty the picture is, which tells collections of
-    photographs apart rather than cameras from generators. The smooth remainder, which holds colours, light and
-    pose, is not seen at all.
+    Raises:
+        ConfigError: an unknown network, or a checkpoint of another. DataError: weights that cannot be had or read.
     """
-
-    OCTAVES = 3
-
-    def __init__(self, sources: int, width: int = 24, dropout: float = 0.3) -> None:
-        super().__init__()
-        self.stem = nn.ModuleList(
-            [
-                _convolution(3, width, 2),
-                _convolution(width + 3, 2 * width, 2),
-                _convolution(2 * width + 3, 2 * width, 1),
-            ]
-        )
-        self.body = nn.Sequential(
-            _Block(2 * width, 2 * width, 1),
-            _Block(2 * width, 4 * width, 2),
-            _Block(4 * width, 4 * width, 1),
-            _Block(4 * width, 8 * width, 2),
-        )
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(8 * width, 1)
-        self.source_head = nn.Linear(8 * width, sources)
-
-    def forward(self, pixels: Tensor) -> Outputs:
-        octaves = self.octaves(pixels)
-        x = self.stem[0](octaves[0])
-        for convolution, octave in zip(list(self.stem)[1:], octaves[1:], strict=True):
-            x = convolution(torch.cat([x, octave], 1))
-        embedding = self.body(x).mean((2, 3))
-        kept = self.dropout(embedding)
-        return Outputs(self.head(kept)[:, 0], self.source_head(kept), embedding)
-
-    def octaves(self, pixels: Tensor) -> list[Tensor]:
-        """(n, 3, s, s) to [(n, 3, s, s), (n, 3, s/2, s/2), (n, 3, s/4, s/4)], each of unit root mean square."""
-        found = []
-        for _ in range(self.OCTAVES):
-            smaller = F.avg_pool2d(pixels, 2)
-            detail = pixels - F.interpolate(smaller, scale_factor=2.0, mode="bilinear", align_corners=False)
-            found.append(detail / (detail.square().mean((1, 2, 3), keepdim=True) + 4e-4).sqrt())
-            pixels = smaller
-        return found
+    if config.network == "pyramid":
+        if config.init != "random" or config.architecture:
+            raise ConfigError("pyramid has no checkpoint and no [architecture]", "it has width and dropout")
+        return build(config, sources), config
+    if config.network in HUB:
+        return _initial_transformer(config, sources)
+    return _initial_timm(config, sources)
 
 
-def build(network: str, sources: int, width: int, dropout: float = 0.3) -> nn.Module:
-    """A network by name, with fresh weights. Raises ConfigError."""
-    if network != "pyramid":
-        raise ConfigError(f"unknown network {network!r}", "pyramid is the one there is")
-    return PyramidNet(sources, width, dropout)
+def _initial_transformer(config: TrainConfig, sources: int) -> tuple[FaceNetwork, TrainConfig]:
+    kind, distilled = config.network, config.distill is not None
+    known = _full_architecture(config)
+    mean, std = IMAGENET if kind == "deit" else HALF
+    if config.init == "random":
+        config = _resolved(config, known, {"mean": mean, "std": std})
+        return build(config, sources), config
+    path = checkpoints.folder(config.init, config.checkpoint or HUB[kind])
+    model = checkpoints.load_transformer(kind, path, config.architecture, config.size, distilled)
+    said = {"mean": mean, "std": std} | checkpoints.pixel_statistics(path)
+    config = _resolved(config, checkpoints.architecture(model), said)
+    network = build(config, sources)
+    assert isinstance(network, TransformerNet)
+    network.model.load_state_dict(model.state_dict())
+    return network, config
+
+
+def _initial_timm(config: TrainConfig, sources: int) -> tuple[FaceNetwork, TrainConfig]:
+    name = _timm_name(config)
+    known = timm_facts(name)
+    said = {"mean": known.mean, "std": known.std}
+    if config.init == "random":
+        config = _resolved(config, config.architecture, said)
+        return build(config, sources), config
+    path = checkpoints.folder(config.init, config.checkpoint or known.hf_hub_id or f"timm/{name}")
+    said |= checkpoints.pixel_statistics(path)
+    config = _resolved(config, checkpoints.timm_architecture(path, name) | config.architecture, said)
+    network = build(config, sources)
+    assert isinstance(network, TimmNet)
+    checkpoints.load_timm(network.model, path)
+    return network, config
+
+
+def _resolved(config: TrainConfig, architecture: dict[str, Any], said: dict[str, Any]) -> TrainConfig:
+    chosen = {"mean": config.mean or said.get("mean"), "std": config.std or said.get("std")}
+    return config.model_copy(update={"architecture": architecture, **chosen})
+
+
+def _full_architecture(config: TrainConfig) -> dict[str, Any]:
+    defaults = transformer_classes(config.network, distilled=False)[1]()
+    for key in config.architecture:
+        if key not in checkpoints.ARCHITECTURE:
+            raise ConfigError(f"architecture: unknown key {key!r}", nearest(key, checkpoints.ARCHITECTURE))
+    return {key: getattr(defaults, key) for key in checkpoints.ARCHITECTURE} | config.architecture
+
+
+def _timm_name(config: TrainConfig) -> str:
+    family, slash, name = config.network.partition("/")
+    if config.network in TIMM:
+        return TIMM[config.network]
+    if family != "timm" or not slash:
+        raise ConfigError(f"unknown network {config.network!r}", nearest(config.network, NETWORKS))
+    return name

@@ -1,0 +1,165 @@
+"""Which images a network is shown, and in which order: by chance within a budget, or epoch by epoch.
+
+Step k draws everything it needs from (seed, k), so that a resumed run sees what an unbroken one would have seen, and
+several processes agree on a batch of which each takes its slice. It knows nothing of networks.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from faceauth.errors import DataError
+from faceauth.lab.data.augment import augment
+from faceauth.lab.data.dataset import Examples
+from faceauth.lab.training.config import TrainConfig
+
+Pixels = npt.NDArray[np.uint8]
+Draw = tuple[int, int, np.random.Generator]  # index of the image, of its source, what augmentation draws from
+
+
+class Batch(NamedTuple):
+    """A process's slice of a batch: pixels (n, size, size, 3), index of the source (n,), images in the whole batch."""
+
+    pixels: Pixels
+    sources: Tensor
+    whole: int
+
+
+class ImageSet:
+    """The images of one split, by source; sources held out are left out.
+
+    Attributes:
+        members: the images of each source, by index; sources are in the order of the source logits.
+        labels: real or fake for each source.
+    """
+
+    def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str], split: str) -> None:
+        self.config, self.faces = config, examples.faces
+        self.members: dict[str, list[int]] = {}
+        self.labels: list[str] = []
+        for label in ("real", "fake"):
+            for source in examples.sources(label):
+                if source not in held_out:
+                    self.members[source] = []
+                    self.labels.append(label)
+        for i, (record, side) in enumerate(zip(examples.records, examples.splits, strict=True)):
+            if side == split and record.source in self.members:
+                self.members[record.source].append(i)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources, in the order of the source logits."""
+        return tuple(self.members)
+
+    def balanced(self, rng: np.random.Generator) -> list[tuple[int, int]]:
+        """Equally many images of each class, shuffled: pairs of image and source index.
+
+        Of the larger class some are left out, by chance, so that its sources come as close to equal as they can.
+        """
+        counts = np.array([len(m) for m in self.members.values()])
+        fake = np.array([label == "fake" for label in self.labels])
+        each = int(min(counts[fake].sum(), counts[~fake].sum()))
+        taken = np.zeros_like(counts)
+        for side in (fake, ~fake):
+            taken[side] = evenly(counts[side], each)
+        chosen = [
+            (int(i), source)
+            for source, (members, n) in enumerate(zip(self.members.values(), taken, strict=True))
+            for i in rng.permutation(members)[:n]
+        ]
+        return [chosen[k] for k in rng.permutation(len(chosen))]
+
+
+class TrainingSet(ImageSet):
+    """What is trained on: batch k of a run, real and fake equally.
+
+    The modern recipe draws each image by itself, sources tempered by their count; the study's goes through all of
+    them in a new order each epoch, in batches of nearly one size.
+    """
+
+    def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str]) -> None:
+        """Raises DataError where a class or a source is left without training images."""
+        super().__init__(config, examples, held_out, "train")
+        empty = [s for s, members in self.members.items() if not members]
+        if empty or set(self.labels) != {"real", "fake"}:
+            raise DataError(f"nothing to train on for {', '.join(empty) or 'one of the classes'}", "mend the folds")
+        counts = np.array([len(m) for m in self.members.values()], float) ** config.data.temper
+        fake = np.array([label == "fake" for label in self.labels])
+        self.chances = np.where(fake, counts / counts[fake].sum(), counts / counts[~fake].sum()) / 2
+        self._epoch: tuple[int, list[tuple[int, int]]] = (-1, [])
+        self.epoch_steps = math.ceil(len(self._order(0)) / config.batch)
+        if config.images is not None:
+            self.steps = math.ceil(config.images / config.batch)
+        else:
+            self.steps = config.study.epochs * self.epoch_steps
+
+    def batch(self, step: int, pool: ThreadPoolExecutor, rank: int = 0, world: int = 1) -> Batch:
+        """The slice of batch `step` that belongs to process `rank` of `world`."""
+        drawn = self.draw(step)
+        mine = [drawn[i] for i in np.array_split(np.arange(len(drawn)), world)[rank]]
+        pixels = np.stack(list(pool.map(self._pixels, mine)))
+        return Batch(pixels, torch.tensor([source for _, source, _ in mine]), len(drawn))
+
+    def draw(self, step: int) -> list[Draw]:
+        """All images of batch `step`."""
+        rng = np.random.default_rng((self.config.seed, step))
+        if self.config.recipe == "study":
+            epoch, position = divmod(step, self.epoch_steps)
+            order = self._order(epoch)
+            part = np.array_split(np.arange(len(order)), self.epoch_steps)[position]
+            return [(*order[i], rng.spawn(1)[0]) for i in part]
+        classes = rng.choice(len(self.chances), self.config.batch, p=self.chances)
+        members = list(self.members.values())
+        return [(members[c][rng.integers(len(members[c]))], int(c), rng.spawn(1)[0]) for c in classes]
+
+    def _order(self, epoch: int) -> list[tuple[int, int]]:
+        if self._epoch[0] != epoch:
+            self._epoch = epoch, self.balanced(np.random.default_rng((self.config.seed, epoch, 1)))
+        return self._epoch[1]
+
+    def _pixels(self, drawn: Draw) -> Pixels:
+        image, face = self.faces[drawn[0]]
+        spec, rng = self.config.preprocess, drawn[2]
+        if self.config.view == "augmented":
+            return augment(image, face, spec, self.config.augment, rng)
+        pixels = spec.resize(image, spec.region(face, *image.size))
+        return pixels[:, ::-1] if self.config.view == "flipped" and rng.random() < 0.5 else pixels
+
+
+class DecidingSet(ImageSet):
+    """The test images that a run looks at while it trains: the sources that it trains on, the classes equally."""
+
+    def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str]) -> None:
+        super().__init__(config, examples, held_out, "test")
+        self.chosen = self.balanced(np.random.default_rng((config.seed, 0, 2)))
+
+    def batches(self, pool: ThreadPoolExecutor, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """The images of process `rank`, as a user's would be seen: no augmentation."""
+        mine = self.chosen[rank::world]
+        size = max(1, self.config.batch // self.config.accumulate)
+        for start in range(0, len(mine), size):
+            part = mine[start : start + size]
+            pixels = np.stack(list(pool.map(self._pixels, [i for i, _ in part])))
+            yield Batch(pixels, torch.tensor([source for _, source in part]), len(self.chosen))
+
+    def _pixels(self, index: int) -> Pixels:
+        image, face = self.faces[index]
+        spec = self.config.preprocess
+        return spec.resize(image, spec.region(face, *image.size))
+
+
+def evenly(counts: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.int64]:
+    """How many to take of each of `counts`, `total` in all: one ceiling for all, a remainder to the first ones."""
+    taken = np.zeros_like(counts)
+    while (left := total - int(taken.sum())) > 0:
+        room = np.flatnonzero(counts > taken)
+        share = max(1, left // len(room))
+        for i in room[:left] if share == 1 else room:
+            taken[i] += min(share, counts[i] - taken[i])
+    return taken

@@ -1,0 +1,85 @@
+"""Our own network: a small residual one that sees octaves of detail. It knows nothing of how it is trained."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from faceauth.lab.training.networks import FaceNetwork, Outputs
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut. He et al., CVPR 2016; average-pooled shortcut, He et al., CVPR 2019."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = _convolution(inputs, outputs, stride)
+        self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+            self.shortcut = nn.Sequential(pool, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.shortcut(x) + self.second(self.first(x)))
+
+
+def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class PyramidNet(FaceNetwork):
+    """A small residual network that sees a face as three octaves of detail, each brought to unit energy.
+
+    The Laplacian pyramid (Burt and Adelson, 1983) splits the picture into octaves; dividing each by its own
+    root mean square takes away how sharp, noisy or contrasty the picture is, which tells collections of
+    photographs apart rather than cameras from generators. The smooth remainder, which holds colours, light and
+    pose, is not seen at all.
+    """
+
+    OCTAVES = 3
+
+    def __init__(self, sources: int, width: int = 24, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.stem = nn.ModuleList(
+            [
+                _convolution(3, width, 2),
+                _convolution(width + 3, 2 * width, 2),
+                _convolution(2 * width + 3, 2 * width, 1),
+            ]
+        )
+        self.body = nn.Sequential(
+            _Block(2 * width, 2 * width, 1),
+            _Block(2 * width, 4 * width, 2),
+            _Block(4 * width, 4 * width, 1),
+            _Block(4 * width, 8 * width, 2),
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(8 * width, 1)
+        self.source_head = nn.Linear(8 * width, sources)
+
+    def forward(self, pixels: Tensor) -> Outputs:
+        octaves = self.octaves(pixels)
+        x = self.stem[0](octaves[0])
+        for convolution, octave in zip(list(self.stem)[1:], octaves[1:], strict=True):
+            x = convolution(torch.cat([x, octave], 1))
+        embedding = self.body(x).mean((2, 3))
+        kept = self.dropout(embedding)
+        return Outputs(self.head(kept)[:, 0], self.sources(kept), embedding)
+
+    def depth(self, name: str) -> int:
+        part, _, rest = name.partition(".")
+        if part == "stem":
+            return int(rest[0])
+        return self.OCTAVES + int(rest[0]) if part == "body" else self.OCTAVES + len(self.body)
+
+    def octaves(self, pixels: Tensor) -> list[Tensor]:
+        """(n, 3, s, s) to [(n, 3, s, s), (n, 3, s/2, s/2), (n, 3, s/4, s/4)], each of unit root mean square."""
+        found = []
+        for _ in range(self.OCTAVES):
+            smaller = F.avg_pool2d(pixels, 2)
+            detail = pixels - F.interpolate(smaller, scale_factor=2.0, mode="bilinear", align_corners=False)
+            found.append(detail / (detail.square().mean((1, 2, 3), keepdim=True) + 4e-4).sqrt())
+            pixels = smaller
+        return found
