@@ -24,19 +24,28 @@ def test_the_study_s_numbers():
     assert {wanted[s] for s in wanted if s[0] == "f"} == {12_000}
 
 
-@given(SIZES, SIZES, st.none() | st.integers(2, 500))
-def test_classes_and_sources_are_equal(real, fake, count):
+@given(SIZES, SIZES)
+def test_without_a_count_all_sources_are_equal(real, fake):
     labels, sizes = sources(real, fake)
-    wanted = allot(labels, sizes, count)
+    wanted = allot(labels, sizes, None)
     by_class = {k: [n for s, n in wanted.items() if labels[s] == k] for k in ("real", "fake")}
     assert sum(by_class["real"]) == sum(by_class["fake"])
     assert all(max(v) - min(v) <= 1 for v in by_class.values())
-    assert all(wanted[s] <= sizes[s] for s in sizes)
-    total = sum(wanted.values())
-    assert count is None or total <= count
-    one_more = sum(by_class["real"]) + 1
-    limits = {k: len(v) * min(n for s, n in sizes.items() if labels[s] == k) for k, v in by_class.items()}
-    assert one_more > min(limits.values()) or (count is not None and 2 * one_more > count), "more would have fitted"
+    limits = [len(v) * min(n for s, n in sizes.items() if labels[s] == k) for k, v in by_class.items()]
+    assert sum(by_class["real"]) == min(limits), "more would have fitted"
+
+
+@given(SIZES, SIZES, st.integers(2, 500))
+def test_a_small_source_gives_all_and_the_others_are_equal(real, fake, count):
+    labels, sizes = sources(real, fake)
+    wanted = allot(labels, sizes, count)
+    each = min(count // 2, sum(real), sum(fake))
+    for label in ("real", "fake"):
+        of = [s for s in wanted if labels[s] == label]
+        assert sum(wanted[s] for s in of) == each
+        most = max(wanted[s] for s in of)
+        assert all(wanted[s] <= sizes[s] for s in of)
+        assert all(wanted[s] >= most - 1 or wanted[s] == sizes[s] for s in of)
 
 
 def test_a_class_or_source_without_images_is_refused():

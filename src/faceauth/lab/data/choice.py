@@ -37,10 +37,11 @@ def order(names: Sequence[str], key: str) -> list[int]:
 
 
 def allot(labels: Mapping[str, str], sizes: Mapping[str, int], count: int | None) -> dict[str, int]:
-    """How many images each source gives: `count` in all where the sources allow it, else as many as they do.
+    """How many images each source gives. Both classes get the same number, to the image.
 
-    Both classes get the same number, to the image; sources of a class differ by one at most, where the number
-    cannot be divided.
+    Without `count` all sources of a class give the same (one more or less where it cannot be divided), as many as the
+    smallest allows. With it, `count` images in all where there are so many: a source too small gives all that it
+    has, and the others of its class share what it lacks equally.
 
     Args:
         labels: real or fake for each source; sizes: how many images it has.
@@ -55,12 +56,16 @@ def allot(labels: Mapping[str, str], sizes: Mapping[str, int], count: int | None
     empty = sorted(s for s in labels if not sizes[s])
     if empty:
         raise DataError(f"no image of {', '.join(empty)} can be used", "mend the source, or leave it out")
-    most = min(len(sources) * min(sizes[s] for s in sources) for sources in classes.values())
-    each = most if count is None else min(most, count // 2)
+    if count is None:
+        each = min(len(sources) * min(sizes[s] for s in sources) for sources in classes.values())
+    else:
+        each = min(count // 2, *(sum(sizes[s] for s in sources) for sources in classes.values()))
     wanted: dict[str, int] = {}
     for sources in classes.values():
-        share, rest = divmod(each, len(sources))
-        wanted |= {source: share + (k < rest) for k, source in enumerate(sources)}
+        left = each
+        for k, source in enumerate(sorted(sources, key=lambda s: (sizes[s], s))):
+            wanted[source] = min(sizes[source], -(-left // (len(sources) - k)))
+            left -= wanted[source]
     return wanted
 
 

@@ -220,14 +220,14 @@ def _wanted(
     config: PrepareConfig, labels: dict[str, str], sizes: dict[str, int], say: Say | None = None
 ) -> dict[str, int]:
     wanted = allot(labels, sizes, config.count)
-    total = sum(wanted.values())
-    if say and config.count and total < config.count // 2 * 2:
+    if say and config.count:
         classes = Counter(labels.values())
-        need = {name: -(-(config.count // 2) // classes[label]) for name, label in labels.items()}
+        need = {name: config.count // 2 // classes[label] for name, label in labels.items()}
         small = ", ".join(f"{n} has {sizes[n]:,} of {need[n]:,}" for n in sorted(labels) if sizes[n] < need[n])
-        if config.strict:
+        if small and config.strict:
             raise DataError(f"too small for {config.count:,} images: {small}", "ask for fewer, or leave --strict off")
-        say(f"too small: {small}; the balance is kept with {total:,} images instead of {config.count:,}")
+        if small:
+            say(f"too small: {small}; others of their class give more where they can: {sum(wanted.values()):,} images in all")
     return wanted
 
 
