@@ -10,7 +10,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
     [], ["detect"], ["model", "info"], ["lab", "sources"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"],
-    ["lab", "calibrate"], ["lab", "synthesize"],
+    ["lab", "calibrate"], ["lab", "synthesize"], ["lab", "study"],
 )  # fmt: skip
 
 

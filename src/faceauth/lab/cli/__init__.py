@@ -2,12 +2,12 @@
 
 import typer
 
-from faceauth.lab.cli import data, evaluation, training
+from faceauth.lab.cli import data, evaluation, study, training
 
 app = typer.Typer(
     help="Train and judge detectors. Needs pip install 'faceauth[lab]'.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-for room in (data, training, evaluation):
+for room in (data, training, evaluation, study):
     room.register(app)

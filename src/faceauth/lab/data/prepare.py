@@ -227,7 +227,8 @@ def _wanted(
         if small and config.strict:
             raise DataError(f"too small for {config.count:,} images: {small}", "ask for fewer, or leave --strict off")
         if small:
-            say(f"too small: {small}; others of their class give more where they can: {sum(wanted.values()):,} images in all")
+            total = sum(wanted.values())
+            say(f"too small: {small}; others of their class give more where they can: {total:,} images in all")
     return wanted
 
 

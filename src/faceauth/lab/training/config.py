@@ -2,9 +2,9 @@
 
 import difflib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,11 +24,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A table of a TOML file: unknown keys are errors, and nothing changes it once it is read."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """Which images, and who sees them.
 
     Either `root`, a corpus that is split here, or `manifest`, a prepared data set that is split already.
@@ -79,7 +81,7 @@ class DataConfig(_Strict):
         return out
 
 
-class StudyConfig(_Strict):
+class StudyConfig(Strict):
     """The study's recipe: SGD with momentum, the rate halved where the test loss stands still, early stopping."""
 
     epochs: int = Field(default=30, ge=1)
@@ -89,7 +91,7 @@ class StudyConfig(_Strict):
     stop_after: int = Field(default=5, ge=1)  # epochs without a better test loss before training ends
 
 
-class DistillConfig(_Strict):
+class DistillConfig(Strict):
     """A finished run that teaches the distillation token. Touvron et al., ICML 2021, arXiv 2012.12877."""
 
     teacher: Path
@@ -98,7 +100,7 @@ class DistillConfig(_Strict):
     temperature: float = Field(default=3.0, gt=0)  # soft only: both logits are divided by it
 
 
-class TrainConfig(_Strict):
+class TrainConfig(Strict):
     """One experiment. Without `recipe` it is the modern one, whose budget `images` counts augmented crops.
 
     Attributes:
@@ -178,8 +180,16 @@ class TrainConfig(_Strict):
         return PreprocessSpec(size=self.size, crop=self.crop, **own)
 
 
-def read_config(path: Path, overrides: list[str] | None = None) -> TrainConfig:
-    """Read a TOML config; `overrides` are `key=value`, dotted, the value in TOML.
+Table = TypeVar("Table", bound=BaseModel)
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read one experiment; see `read_table`."""
+    return read_table(path, TrainConfig, overrides)
+
+
+def read_table(path: Path, kind: type[Table], overrides: Sequence[str] = ()) -> Table:
+    """Read a TOML file as a checked table; `overrides` are `key=value`, dotted, the value in TOML.
 
     Raises:
         ConfigError: for a missing file, bad TOML, an unknown key, or a value out of range.
@@ -190,12 +200,12 @@ def read_config(path: Path, overrides: list[str] | None = None) -> TrainConfig:
         raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    for override in overrides or []:
+    for override in overrides:
         _set(data, override)
     try:
-        return TrainConfig.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        raise _explain(path, error) from error
+        raise _explain(path, error, kind) from error
 
 
 def _set(data: dict[str, Any], override: str) -> None:
@@ -214,18 +224,15 @@ def _set(data: dict[str, Any], override: str) -> None:
     data[last] = parsed
 
 
-def _explain(path: Path, error: ValidationError) -> ConfigError:
+def _explain(path: Path, error: ValidationError, kind: type[BaseModel]) -> ConfigError:
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
     if first["type"] != "extra_forbidden":
         said = first["msg"].removeprefix("Value error, ")
         return ConfigError(f"{path}: {key}: {said}" if key else f"{path}: {said}")
-    tables: dict[str, type[BaseModel]] = {
-        "data": DataConfig,
-        "augment": AugmentConfig,
-        "study": StudyConfig,
-        "distill": DistillConfig,
-    }
-    table = tables.get(str(first["loc"][0]), TrainConfig)
+    table: Any = kind
+    for name in first["loc"][:-1]:
+        inner = get_args(table.model_fields[name].annotation) or (table.model_fields[name].annotation,)
+        table = inner[0]
     near = difflib.get_close_matches(str(first["loc"][-1]), table.model_fields, 1)
     return ConfigError(f"{path}: unknown key {key!r}", f"did you mean {near[0]!r}?" if near else None)
