@@ -2,7 +2,6 @@ import hashlib
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -20,59 +19,70 @@ pytestmark = pytest.mark.torch  # a killed run starts the laboratory a dozen tim
 
 
 MOVER = """
-import sys
+import os, shutil, signal, sys
 from pathlib import Path
-from faceauth.lab.data.prepare import PrepareConfig, prepare
-from faceauth.lab.data import moving
-import os, time
-if {across}:
-    def rename(a, b):
-        raise OSError(18, "Invalid cross-device link")
-    moving.os.rename = rename
-slow = moving._move
-def _move(*a):
-    slow(*a)
-    time.sleep(0.004)
-moving._move = _move
-data = {{"cam": "{root}/real:real", "gan": "{root}/fake:fake"}}
-print(prepare(PrepareConfig(data=data, mode="move"), Path("{root}/out"), 1, lambda _: None).sha256)
+from faceauth.lab.data import prepare as module
+
+root, across, moment = Path(sys.argv[1]), sys.argv[2] == "two", sys.argv[3]
+steps = 0
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def step(name, do):
+    def done(*args):
+        global steps
+        steps += 1
+        if moment.isdigit() and steps == int(moment):
+            if name == "copyfileobj":
+                args[1].write(args[0].read(100))
+                args[1].flush()
+            die()
+        if name == "rename" and across:
+            raise OSError(18, "Invalid cross-device link")
+        return do(*args)
+    return done
+
+def move_all(moves):
+    for place, name in ((os, "rename"), (os, "replace"), (os, "unlink"), (os, "fsync"), (shutil, "copyfileobj")):
+        setattr(place, name, step(name, getattr(place, name)))
+    return original(moves)
+
+original, module.move_all = module.move_all, move_all
+if moment in ("write_manifest", "finish_state"):
+    setattr(module, moment, die)
+data = {"cam": f"{root}/real:real", "gan": f"{root}/fake:fake"}
+print(module.prepare(module.PrepareConfig(data=data, mode="move"), root / "out", 1, lambda _: None).sha256)
 """
+MOMENTS = {  # steps before which, or in the middle of which, the process is killed; each run takes up what is left
+    "one": ("1", "2", "9", "write_manifest", "finish_state"),
+    "two": ("1", "2", "3", "4", "5", "6", "40"),  # rename, half a copy, fsync, replace, fsync of the folder, unlink
+}
 
 
-@pytest.mark.parametrize("across", [False, True], ids=["one file system", "two"])
-def test_a_killed_move_loses_no_image(tmp_path, across):
-    """Killed for good a number of times at different moments; every image lies somewhere whole at each, and at last in place."""
-    lab_trees.plain(tmp_path / "real", 20, 0)
-    lab_trees.plain(tmp_path / "fake", 20, 1000, True)
-    before = sorted(hashlib.sha256(p.read_bytes()).hexdigest() for p in tmp_path.rglob("*.png"))
-    command = [sys.executable, "-c", MOVER.format(root=tmp_path, across=across)]
-    for arrived in (0, 3, 9, 17, 30):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while process.poll() is None:
-            moved = len(list(tmp_path.glob("out/images/*/*.png")))
-            if (tmp_path / "out" / "moves.jsonl").exists() and moved >= arrived:
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.001)
-        assert process.wait() == -signal.SIGKILL
-        now = {hashlib.sha256(p.read_bytes()).hexdigest() for p in tmp_path.rglob("*.png")}
-        assert now == set(before)
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("systems", ["one", "two"])
+def test_a_killed_move_loses_no_image(tmp_path, systems):
+    """Killed again and again, each time elsewhere: every image lies whole somewhere at each, and at last in place."""
+    lab_trees.plain(tmp_path / "real", 12, 0)
+    lab_trees.plain(tmp_path / "fake", 12, 1000, True)
+    before = sorted(digest(p) for p in tmp_path.rglob("*.png"))
+    command = [sys.executable, "-c", MOVER, str(tmp_path), systems]
+    for moment in MOMENTS[systems]:
+        assert subprocess.run([*command, moment], capture_output=True).returncode == -signal.SIGKILL
+        assert {digest(p) for p in tmp_path.rglob("*.png")} == set(before), moment
+    done = subprocess.run([*command, "never"], capture_output=True, text=True, check=True)
     manifest = read_manifest(tmp_path / "out" / "manifest.xlsx")
     assert manifest.sha256 == done.stdout.strip()
-    assert sorted(hashlib.sha256(manifest.file(r).read_bytes()).hexdigest() for r in manifest.rows) == before
-    assert all(
-        manifest.file(r).is_file() and hashlib.sha256(manifest.file(r).read_bytes()).hexdigest() == r.sha256
-        for r in manifest.rows
-    )
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "images",
-        "manifest.parquet",
-        "manifest.xlsx",
-        "prepare.json",
-    ]
+    assert sorted(digest(manifest.file(r)) for r in manifest.rows) == before
+    assert all(digest(manifest.file(r)) == r.sha256 for r in manifest.rows)
+    whole = ["images", "manifest.parquet", "manifest.xlsx", "prepare.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == whole
     assert not list((tmp_path / "real").iterdir())
     assert not list(tmp_path.rglob("*.part"))
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @settings(max_examples=40, deadline=None)

@@ -168,7 +168,7 @@ def _find(config: PrepareConfig, output: Path, say: Say) -> dict[str, Found]:
 def _check(found: Found, mode: str, output: Path) -> None:
     place = found.items[0].place
     if mode in {"link", "move"} and place.kind != "folder":
-        raise UsageError(f"{found.folder} lies in an archive, so its files cannot be {mode}ed", "use --copy")
+        raise UsageError(f"{found.folder} lies in an archive, so --{mode} cannot take its files", "use --copy")
     if place.kind == "folder" and output.resolve().is_relative_to(Path(place.file).resolve()):
         raise UsageError(f"{str(output)!r} lies inside the source {found.folder}", "give a folder outside of it")
 
@@ -212,7 +212,7 @@ def _choose_and_store(
     for name, c in candidates.items():
         _say_unreadable(name, c, say)
     rows = _rows(config, candidates, choice)
-    _remove_rest(output, candidates, {row.destination_path for row, _ in rows}, config.mode)
+    _remove_rest(output, journal, {row.destination_path for row, _ in rows}, config.mode)
     return rows
 
 
@@ -235,12 +235,12 @@ def _wanted(
 def _candidates(found: Found, config: PrepareConfig, output: Path, journal: Journal) -> _Candidates:
     def before(name: str) -> Outcome | None:
         outcome = journal.outcomes.get((found.folder, name))
-        whole = not outcome or outcome.error or config.mode == "move"
-        return outcome if whole or (output / destination(found.folder, name, config.mode)).exists() else None
+        if outcome is None or outcome.error:  # what could not be read may have been mended
+            return None
+        stored = config.mode == "move" or (output / destination(found.folder, name, config.mode)).exists()
+        return outcome if stored else None
 
-    by_name = {
-        item.name: item for item in found.items
-    }  # of members that share a name the last one, as unpacking has it
+    by_name = {item.name: item for item in found.items}  # the last of those that share a name, as unpacking has it
     names = list(by_name)
     items = [by_name[names[k]] for k in order(names, f"{config.seed}:{found.folder}")]
     return _Candidates(found, items, [before(item.name) for item in items])
@@ -321,13 +321,12 @@ def _rows(config: PrepareConfig, candidates: dict[str, _Candidates], choice: Cho
     return sorted(rows, key=lambda row: row[0].destination_path)
 
 
-def _remove_rest(output: Path, candidates: dict[str, _Candidates], kept: set[str], mode: str) -> None:
+def _remove_rest(output: Path, journal: Journal, kept: set[str], mode: str) -> None:
     """Delete what was stored and then not chosen. Nothing that this run did not write is touched."""
-    for name, c in candidates.items():
-        for item, outcome in zip(c.items, c.outcomes, strict=True):
-            path = destination(name, item.name, mode) if outcome else ""
-            if outcome and path not in kept:
-                (output / path).unlink(missing_ok=True)
+    for folder, name in journal.outcomes:
+        path = destination(folder, name, mode)
+        if path not in kept:
+            (output / path).unlink(missing_ok=True)
 
 
 # -- finishing --------------------------------------------------------------------------------------------------------
