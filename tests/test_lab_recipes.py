@@ -21,7 +21,7 @@ from faceauth.lab.training.batches import DecidingSet, TrainingSet, evenly
 from faceauth.lab.training.config import DistillConfig, read_config
 from faceauth.lab.training.devices import Place, place
 from faceauth.lab.training.distill import teachers_loss
-from faceauth.lab.training.export import load_run
+from faceauth.lab.training.export import export, load_run
 from faceauth.lab.training.loop import Trainer, train
 from faceauth.lab.training.recipes import layer_groups
 from faceauth.lab.training.zoo import build
@@ -263,6 +263,8 @@ def test_a_teacher_moves_the_distillation_head(manifest, teacher, tmp_path, kind
         apart = network.train()(pixels)
         assert torch.allclose(network.eval()(pixels).logit, (apart.logit + apart.distilled_logit) / 2, atol=1e-6)
     assert not torch.allclose(apart.logit, apart.distilled_logit, atol=1e-3)
+    if kind == "soft":
+        assert export(run, run / "detector.onnx") < 1e-4
 
 
 def test_a_teacher_of_other_data_is_refused(manifest, teacher, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from conftest import ROOT
 from lab_prepared import DENSE, TRANSFORMER, small, write_prepared
 
 torch = pytest.importorskip("torch")
@@ -158,6 +159,50 @@ def test_without_a_hub_nothing_falls_back_to_random(network, hub, tmp_path, monk
     with pytest.raises(DataError, match=f"cannot get {hub}") as caught:
         initial(config(network, init="pretrained", architecture={}), 3)
     assert "--init FOLDER" in caught.value.hint
+
+
+def test_what_the_hub_once_gave_is_used(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    kept = tmp_path / "models--some--deit"
+    shutil.copytree(saved / "deit", kept / "snapshots" / "abc")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    net, _ = initial(config("deit", init="pretrained", checkpoint="some/deit", architecture={}), 3)
+    given = torch.load(saved / "deit.pt")
+    assert torch.equal(net.model.state_dict()["deit.layernorm.weight"], given["deit.layernorm.weight"])
+    assert torch.equal(net.model.deit.embeddings.position_embeddings, given["deit.embeddings.position_embeddings"])
+    (kept / "snapshots" / "abc" / "model.safetensors").unlink()
+    with pytest.raises(DataError, match="without its weights"):
+        initial(config("deit", init="pretrained", checkpoint="some/deit", architecture={}), 3)
+
+
+def test_weights_without_a_head_and_a_bare_file(saved, tmp_path):
+    import transformers
+
+    bare = transformers.ViTModel(transformers.ViTConfig(**TRANSFORMER, image_size=32))
+    bare.save_pretrained(tmp_path / "bare")
+    net, _ = initial(config("vit", init=str(tmp_path / "bare"), architecture={}), 3)
+    own, given = net.model.vit.state_dict(), bare.state_dict()
+    assert all(torch.equal(value, given[key]) for key, value in own.items())
+    net, _ = initial(config("densenet", init=str(saved / "densenet" / "model.safetensors")), 3)
+    own, given = net.model.state_dict(), torch.load(saved / "densenet.pt")
+    assert all(torch.equal(own[key], given[key]) for key in own if "classifier" not in key)
+
+
+def test_init_on_the_command_line(saved, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from faceauth.lab.cli import app
+    from faceauth.lab.training import loop
+
+    seen = []
+    monkeypatch.setattr(loop, "train", lambda config, *_, **options: seen.append((config.init, options)) or tmp_path)
+    path = str(ROOT / "configs" / "report" / "deit.toml")
+    for given in ([], ["--init", "random", "--device", "cpu"], ["--init", "a folder"]):
+        assert CliRunner().invoke(app, ["train", path, *given]).exit_code == 0
+    assert [init for init, _ in seen] == ["pretrained", "random", "a folder"]
+    assert [options["device"] for _, options in seen] == ["auto", "cpu", "auto"]
 
 
 @pytest.mark.parametrize(("changes", "says"), [
