@@ -15,9 +15,9 @@ SCORES, FAKE = np.array([0.1, 0.4, 0.4, 0.8, 0.9]), np.array([False, False, True
 
 def test_metrics_of_five_faces_worked_out_by_hand():
     assert metrics.auroc(SCORES, FAKE) == pytest.approx(3.5 / 6)  # of six pairs three are right and one is a tie
-    assert metrics.tpr_at_fpr(SCORES, FAKE, 0.01) == 0
-    assert metrics.tpr_at_fpr(SCORES, FAKE, 0.34) == 0.5
-    assert metrics.balanced_accuracy(SCORES, FAKE, 0.5) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert metrics.tpr_at_fpr(SCORES, FAKE, rate=0.01) == 0
+    assert metrics.tpr_at_fpr(SCORES, FAKE, rate=0.34) == 0.5
+    assert metrics.balanced_accuracy(SCORES, FAKE, threshold=0.5) == pytest.approx((1 / 2 + 2 / 3) / 2)
     reals, fakes = (0.01 + 0.16 + 0.81) / 3, (0.36 + 0.04) / 2
     assert metrics.brier(SCORES, FAKE) == pytest.approx((reals + fakes) / 2)
 

@@ -4,6 +4,8 @@ Two classifiers that see no face: one reads how the file was saved, one a 16 x 1
 close to a detector, the images are told apart by something else than faces, and the column is worthless.
 """
 
+import hashlib
+import io
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -18,7 +20,8 @@ from faceauth import images
 from faceauth.lab.data.dataset import open_crops
 from faceauth.lab.data.sources import read_corpus
 from faceauth.lab.data.split import FRACTIONS, split
-from faceauth.lab.evaluation.protocol import RESAVES, VARIANTS, Column
+from faceauth.lab.evaluation.protocol import Column
+from faceauth.lab.evaluation.scoring import RESAVES, VARIANTS, keep, tracked
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 BASELINES = ("file facts", "16 px thumbnail")
@@ -26,8 +29,6 @@ BASELINES = ("file facts", "16 px thumbnail")
 
 def file_facts(data: bytes) -> list[float]:
     """Format, width, height, aspect, bytes a pixel, means of the JPEG quantisation tables, EXIF presence."""
-    import io
-
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
         tables = getattr(image, "quantization", None) or {}
@@ -63,7 +64,8 @@ def audit(
     fake = np.array([r.fake for r in corpus.records])
     sources = np.array([r.source for r in corpus.records])
     in_class = np.array([r.label != "edited" for r in corpus.records])
-    features = _features([str(corpus.file(r)) for r in corpus.records], corpus.sha256, cache, workers)
+    files = [str(corpus.file(r)) for r in corpus.records]
+    features = features_of(files, corpus.sha256, cache, workers)
     found = {}
     for name, values in zip(BASELINES, features, strict=True):
         columns = []
@@ -72,32 +74,45 @@ def audit(
             train = in_class & (splits == "train") & ~out
             judged = np.flatnonzero(in_class & (splits == part) & (out if number else True))
             records = tuple(corpus.records[i] for i in judged)
-            logits = _fit(values[train, 0], fake[train], [values[judged, v] for v in range(len(VARIANTS))])
+            logits = fit(values[train, 0], fake[train], [values[judged, v] for v in range(len(VARIANTS))])
             columns.append(Column(records, logits, np.full(len(judged), number)))
         found[name] = columns[0], sum(columns[2:], columns[1]) if len(columns) > 1 else columns[0]
     return found
 
 
-def _fit(train: npt.NDArray[Any], fake: npt.NDArray[np.bool_], judged: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def fit(train: npt.NDArray[Any], fake: npt.NDArray[np.bool_], judged: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Log-odds (n, len(judged)) of a classifier fitted on train features (m, d) for features (n, d), variant by variant.
+
+    Gradient-boosted trees, both classes weighing the same.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(max_iter=100, class_weight="balanced", random_state=0).fit(train, fake)
     return np.stack([model.decision_function(v) for v in judged], axis=1)
 
 
-def _features(paths: list[str], corpus: str, cache: Path, workers: int) -> list[npt.NDArray[np.float32]]:
-    kept = cache / f"audit-{corpus[:16]}.npz"
+def features_of(
+    paths: Sequence[str], data: str, cache: Path, workers: int, resaved: bool = True
+) -> list[npt.NDArray[np.float32]]:
+    """What each of `BASELINES` sees of every file, (n, variants, d), kept in the cache.
+
+    Args:
+        data: hash of the corpus or manifest, a part of the cache's key.
+        resaved: all variants of the protocol; else the files as they are alone.
+    """
+    key = hashlib.sha256(repr((data, list(paths), resaved)).encode()).hexdigest()[:32]
+    kept = cache / "audit" / f"{key}.npz"
     if not kept.is_file():
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            facts, thumbnails = zip(*pool.map(_features_one, paths, chunksize=32), strict=True)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, facts=np.asarray(facts, np.float32), thumbnails=np.asarray(thumbnails, np.float32))
+            found = pool.map(_features_one, paths, [resaved] * len(paths), chunksize=32)
+            facts, thumbnails = zip(*tracked(found, len(paths), "shortcut audit"), strict=True)
+        keep(kept, facts=np.asarray(facts, np.float32), thumbnails=np.asarray(thumbnails, np.float32))
     with np.load(kept) as file:
         return [file["facts"], file["thumbnails"]]
 
 
-def _features_one(path: str) -> tuple[list[list[float]], list[list[float]]]:
+def _features_one(path: str, resaved: bool) -> tuple[list[list[float]], list[list[float]]]:
     data = Path(path).read_bytes()
     image = images.decode(data)
-    files = [data, *(resave(image) for resave in RESAVES)]
+    files = [data, *(resave(image) for resave in (RESAVES if resaved else ()))]
     return [file_facts(f) for f in files], [thumbnail(images.decode(f)) for f in files]
