@@ -81,7 +81,7 @@ def audit(
 
 
 def fit(train: npt.NDArray[Any], fake: npt.NDArray[np.bool_], judged: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Log-odds (n, len(judged)) of a classifier fitted on train features (m, d) for features (n, d), variant by variant.
+    """Log-odds (n, len(judged)) of a classifier fitted on train features (m, d) for features (n, d).
 
     Gradient-boosted trees, both classes weighing the same.
     """

@@ -1,4 +1,4 @@
-"""Who is judged: a finished run's folder, or a model file. Here the dev split is unsealed, and each opening written down.
+"""Who is judged: a run or a model file. Here the dev split is unsealed, and each opening written down.
 
 It knows nothing of images or metrics.
 """
@@ -66,9 +66,7 @@ def _run(run: Path) -> Subject:
     except (OSError, ValueError) as error:
         raise UsageError(f"{str(run)!r} is no run", "give the folder that faceauth lab train printed") from error
     if not (run / "model.safetensors").is_file():
-        raise UsageError(
-            f"{str(run)!r} is no finished run", "train it to the end with --resume; nothing is judged before"
-        )
+        raise UsageError(f"{str(run)!r} is no finished run", "end it with train --resume; nothing is judged before")
     if not (run / MODEL).is_file():
         from faceauth.lab.training.export import export
 
