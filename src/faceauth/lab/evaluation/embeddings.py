@@ -42,19 +42,22 @@ class Embedded:
 
     def save(self, file: Path) -> None:
         """Write .npz, or .parquet with one row an image. Raises UsageError for another suffix."""
+        check_suffix(file)
         if file.suffix == ".npz":
             keep(file, **{f.name: getattr(self, f.name) for f in fields(self)})
-        elif file.suffix == ".parquet":
-            import pandas as pd
+            return
+        import pandas as pd
 
-            table = pd.DataFrame({f.name: list(getattr(self, f.name)) for f in fields(self)})
-            file.parent.mkdir(parents=True, exist_ok=True)
-            table.to_parquet(f"{file}.part", index=False)
-            os.replace(f"{file}.part", file)
-        else:
-            raise UsageError(
-                f"embeddings are not written as {file.suffix or 'a file without suffix'}", ".npz or .parquet"
-            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table = pd.DataFrame({f.name: list(getattr(self, f.name)) for f in fields(self)})
+        table.to_parquet(f"{file}.part", index=False)
+        os.replace(f"{file}.part", file)
+
+
+def check_suffix(file: Path) -> None:
+    """Raises UsageError for a suffix in which embeddings are not written."""
+    if file.suffix not in {".npz", ".parquet"}:
+        raise UsageError(f"embeddings are not written as {file.suffix or 'a file without suffix'}", ".npz or .parquet")
 
 
 def embed(
@@ -109,18 +112,25 @@ class Map:
         )  # fmt: skip
         return np.asarray(known.transform(np.asarray(embedding, np.float64), perplexity=min(5, len(self.points) - 1)))
 
+    def nearest(self, point: Sequence[float]) -> str:
+        """The source of the image that lies nearest to a point of the map."""
+        return str(self.embedded.source[np.square(self.points - np.asarray(point)).sum(axis=1).argmin()])
+
 
 _SETTINGS = ("seed", "perplexity", "model_sha256", "manifest_sha256")
 
 
-def load_map(file: Path) -> Map:
-    """A saved map. Raises DataError where it is none."""
+def load_map(file: Path, model_sha256: str) -> Map:
+    """A saved map. Raises DataError where it is none, UsageError where it is another model's."""
     try:
         with np.load(file, allow_pickle=False) as a:
             embedded = Embedded(*(a[f.name] for f in fields(Embedded)))
-            return Map(embedded, a["points"], *(a[name].item() for name in _SETTINGS))
+            found = Map(embedded, a["points"], *(a[name].item() for name in _SETTINGS))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{str(file)!r} is no map", "make it again with faceauth lab tsne") from error
+    if found.model_sha256 != model_sha256:
+        raise UsageError(f"{str(file)!r} is the map of another model", "choose another folder with -o")
+    return found
 
 
 def tsne(embedded: Embedded, seed: int, perplexity: float, model_sha256: str, manifest_sha256: str) -> Map:

@@ -123,7 +123,7 @@ def _made(judging: Judging, indices: Sequence[int], gone: int) -> dict[str, Any]
     return {
         "split": judging.part, "real": labels.count("real"), "fake": labels.count("fake"),
         "manifest": str(judging.manifest.root), "manifest_sha256": judging.manifest.sha256,
-        "files": "the original files" if judging.originals else f"the prepared files ({gone} originals are gone)",
+        "files": "the original files" if judging.originals else f"the prepared files ({gone} originals are no files here)",
         "per_source": judging.per_source, "seed": judging.seed, "commit": commit(), "command": command(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
@@ -283,7 +283,7 @@ def _curve(scores: Floats, column: Column) -> dict[str, list[float]]:
     fpr, tpr = metrics.roc(scores, column.fake)
     at = np.unique(np.concatenate([np.geomspace(1e-3, 1, POINTS), [0]]))
     thin = np.unique(np.searchsorted(fpr, at, side="right") - 1)
-    return {"fpr": fpr[thin].tolist(), "tpr": tpr[thin].tolist()}
+    return {"fpr": [0.0, *fpr[thin].tolist()], "tpr": [0.0, *tpr[thin].tolist()]}
 
 
 def _reliability(scores: Floats, column: Column, bins: int = 10) -> list[dict[str, float]]:
@@ -305,7 +305,8 @@ def _confusion(card: ModelCard, outputs: Outputs, column: Column) -> list[dict[s
     """For each true source, how often the source head named each source that the model knows."""
     named = outputs.source_logits.argmax(axis=1)
     rows = []
-    for source in sorted(set(column.sources.tolist()), key=lambda s: (s not in card.sources, s)):
+    order = {source: i for i, source in enumerate(card.sources)}
+    for source in sorted(set(column.sources.tolist()), key=lambda s: (order.get(s, len(order)), s)):
         counts = np.bincount(named[column.sources == source], minlength=len(card.sources))
         rows.append({"true source": source, **dict(zip(card.sources, counts.tolist(), strict=True))})
     return rows

@@ -12,7 +12,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from faceauth.lab.evaluation.embeddings import Map
@@ -22,18 +21,18 @@ from faceauth.lab.evaluation.spectrum import SourceSpectrum
 PALETTE = (
     "#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#44AA99", "#882255", "#999933", "#AA4499", "#000000",
 )  # fmt: skip
+LINES = ("-", "--", ":")
 MARKERS = {"real": "o", "fake": "^"}
 WIDTH = 8.4  # inches; 1210 pixels at DPI
 DPI = 144
-Points = npt.NDArray[np.floating[Any]]
 
 
 def style() -> AbstractContextManager[None]:
     """The style that figures are made and saved in; the same data give the same file."""
     return matplotlib.rc_context({
         "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
-        "axes.titlesize": 11, "legend.frameon": False, "figure.constrained_layout.use": True, "svg.hashsalt": "faceauth",
-        "font.family": "DejaVu Sans", "text.parse_math": False,
+        "axes.titlesize": 11, "legend.frameon": False, "figure.constrained_layout.use": True,
+        "svg.hashsalt": "faceauth", "font.family": "DejaVu Sans", "text.parse_math": False,
     })  # fmt: skip
 
 
@@ -64,8 +63,8 @@ def colours(sources: Sequence[str]) -> dict[str, str]:
     return {source: PALETTE[i % len(PALETTE)] for i, source in enumerate(sources)}
 
 
-def tsne_map(map_: Map, name: str, placed: Mapping[str, Points] | None = None) -> Figure:
-    """A map, coloured by source and marked by class; `placed` are names and points of new images on it."""
+def tsne_map(map_: Map, name: str, placed: Mapping[str, Sequence[float]] | None = None) -> Figure:
+    """A map, coloured by source and marked by class; `placed` are paths and points of new images on it."""
     e = map_.embedded
     order = sorted({(-int(t), str(s)) for t, s in zip(e.target, e.source, strict=True)})
     colour = colours([source for _, source in order])
@@ -80,7 +79,9 @@ def tsne_map(map_: Map, name: str, placed: Mapping[str, Points] | None = None) -
             )  # fmt: skip
         for title, (x, y) in (placed or {}).items():
             axes.scatter([x], [y], s=170, c="#EE3377", marker="*", edgecolors="black", linewidths=0.8, zorder=3)
-            axes.annotate(title, (x, y), xytext=(7, 7), textcoords="offset points", fontsize=9, fontweight="bold")
+            axes.annotate(
+                Path(title).name, (x, y), xytext=(7, 7), textcoords="offset points", fontsize=9, fontweight="bold"
+            )
         axes.set(xticks=[], yticks=[], title=f"{name}: embeddings of {len(e.path)} images")
         axes.set_xlabel(
             f"t-SNE, seed {map_.seed}, perplexity {map_.perplexity:g}; distances between groups mean little"
@@ -95,7 +96,10 @@ def roc_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) 
         figure = _figure(4.2)
         left, right = figure.subplots(1, 2)
         for i, (name, curve) in enumerate(curves.items()):
-            line = {"color": PALETTE[i % len(PALETTE)], "linestyle": ("-", "--", ":", "-.")[i // len(PALETTE) % 4]}
+            line: dict[str, Any] = {
+                "color": PALETTE[i % len(PALETTE)],
+                "linestyle": LINES[i // len(PALETTE) % 3],
+            }
             left.plot(curve["fpr"], curve["tpr"], label=name, **line)
             right.plot(np.maximum(curve["fpr"], 1e-3), curve["tpr"], **line)
         left.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
@@ -103,6 +107,7 @@ def roc_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) 
         right.axvline(0.01, color="grey", linestyle=":", linewidth=0.8)
         left.set(xlabel="real called fake", ylabel="fake caught", title=title)
         right.set(xlabel="real called fake (log)", xscale="log", xlim=(1e-3, 1), title="few false alarms")
+        right.xaxis.set_major_formatter("{x:g}")
         figure.legend(loc="outside right upper", fontsize=9)
         return figure
 
@@ -131,7 +136,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             kinds = sorted({k for row in rows for k, v in row.items() if k.endswith("loss") and v is not None})
             for j, kind in enumerate(kinds):
                 points = [(row["step"], row[kind]) for row in rows if row.get(kind) is not None and "step" in row]
-                line = {"color": PALETTE[i % len(PALETTE)], "linestyle": ("-", "--", ":")[j % 3]}
+                line: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "linestyle": LINES[j % 3]}
                 marker = "o" if len(points) == 1 else None
                 axes.plot(*zip(*points, strict=True), marker=marker, label=f"{name}, {kind}", **line)
         axes.set(xlabel="step", ylabel="loss", title="Training")
@@ -183,7 +188,7 @@ def spectrum_profiles(found: Sequence[SourceSpectrum]) -> Figure:
         figure = _figure(7.6)
         above, below = figure.subplots(2, 1, sharex=True)
         for s in found:
-            line = {"color": colour[s.source], "linestyle": "--" if s.fake else "-", "linewidth": 1.3}
+            line: dict[str, Any] = {"color": colour[s.source], "linestyle": "--" if s.fake else "-", "linewidth": 1.3}
             above.plot(s.frequency, s.profile, label=f"{s.source} ({'fake' if s.fake else 'real'})", **line)
             above.fill_between(s.frequency, s.low, s.high, color=colour[s.source], alpha=0.15, linewidth=0)
             below.plot(s.frequency, s.difference, **line)

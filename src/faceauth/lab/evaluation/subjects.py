@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import Examples
+from faceauth.lab.data.dataset import Examples, from_manifest
+from faceauth.lab.data.manifest import Manifest, read_manifest
 from faceauth.model_file import ModelCard, ModelFile
 
 LEDGER = "dev_ledger.jsonl"
@@ -95,6 +96,15 @@ def manifest_of(subjects: Sequence[Subject]) -> Path:
     return Path(found.pop())
 
 
+def open_examples(subjects: Sequence[Subject], manifest: Path | None, split: str) -> tuple[Manifest, Examples]:
+    """The prepared data set to look at. Raises UsageError for dev, which `evaluate` alone opens, and for no split."""
+    if split not in {"train", "test"}:
+        hint = "faceauth lab evaluate --open-dev opens it" if split == "dev" else "train or test"
+        raise UsageError(f"the split {split!r} is sealed" if split == "dev" else f"no split {split!r}", hint)
+    opened = read_manifest(manifest or manifest_of(subjects))
+    return opened, from_manifest(opened)
+
+
 def check_not_trained_on(subject: Subject, examples: Examples, judged: Sequence[int]) -> str | None:
     """Whether the judged images are new to a model: None, or a sentence where that cannot be known.
 
@@ -119,8 +129,6 @@ def _trained_on(subject: Subject) -> set[str] | None:
     manifest = subject.facts.get("config", {}).get("data", {}).get("manifest")
     if not manifest or not Path(manifest).is_file():
         return None
-    from faceauth.lab.data.manifest import read_manifest
-
     rows = read_manifest(Path(manifest)).rows
     return {r.sha256 for r in rows if r.split == "train" and r.sha256}
 
