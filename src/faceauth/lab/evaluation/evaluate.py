@@ -123,7 +123,7 @@ def _made(judging: Judging, indices: Sequence[int], gone: int) -> dict[str, Any]
     return {
         "split": judging.part, "real": labels.count("real"), "fake": labels.count("fake"),
         "manifest": str(judging.manifest.root), "manifest_sha256": judging.manifest.sha256,
-        "files": "the original files" if judging.originals else f"the prepared files ({gone} originals are no files here)",
+        "files": "the original files" if judging.originals else f"the prepared files ({gone} originals lie elsewhere)",
         "per_source": judging.per_source, "seed": judging.seed, "commit": commit(), "command": command(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
@@ -153,7 +153,7 @@ def _judge(
     areas = {n: float(metrics.auroc(with_calibration(card, p, "clean"), p.fake)) for n, p in columns.items()}
     audit = _audit(subject.name, card, column, judging, indices)
     notes = notes + [
-        f"{row['column']}: the {row['baseline']} alone reaches {row['clean']:.3f}, the model "
+        f"{row['column']}: the {row['baseline']} alone reaches {row['clean']:.3f} clean, the model "
         f"{areas[row['column']]:.3f}; this column says nothing of faces"
         for row in audit if row["clean"] > areas[row["column"]] - CLOSE
     ]  # fmt: skip

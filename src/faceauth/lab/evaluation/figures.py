@@ -79,9 +79,8 @@ def tsne_map(map_: Map, name: str, placed: Mapping[str, Sequence[float]] | None 
             )  # fmt: skip
         for title, (x, y) in (placed or {}).items():
             axes.scatter([x], [y], s=170, c="#EE3377", marker="*", edgecolors="black", linewidths=0.8, zorder=3)
-            axes.annotate(
-                Path(title).name, (x, y), xytext=(7, 7), textcoords="offset points", fontsize=9, fontweight="bold"
-            )
+            label = Path(title).name
+            axes.annotate(label, (x, y), xytext=(7, 7), textcoords="offset points", fontsize=9, fontweight="bold")
         axes.set(xticks=[], yticks=[], title=f"{name}: embeddings of {len(e.path)} images")
         axes.set_xlabel(
             f"t-SNE, seed {map_.seed}, perplexity {map_.perplexity:g}; distances between groups mean little"
@@ -91,11 +90,16 @@ def tsne_map(map_: Map, name: str, placed: Mapping[str, Sequence[float]] | None 
 
 
 def roc_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
-    """ROC curves of several models: on the left as it is, on the right the false alarms on a log axis."""
+    """ROC curves of several models: on the left as it is, on the right the false alarms on a log axis.
+
+    A model without a curve (no points) keeps its colour for the next figure.
+    """
     with style():
         figure = _figure(4.2)
         left, right = figure.subplots(1, 2)
         for i, (name, curve) in enumerate(curves.items()):
+            if not curve["fpr"]:
+                continue
             line: dict[str, Any] = {
                 "color": PALETTE[i % len(PALETTE)],
                 "linestyle": LINES[i // len(PALETTE) % 3],

@@ -87,15 +87,19 @@ def header(evaluation: dict[str, Any]) -> list[str]:
     for m in evaluation["models"]:
         limits = f"fake from {m['fake_from']:.3f}, real to {m['real_to']:.3f}"
         lines.append(f"{m['name']}: model {m['model_sha256'][:16]}, {limits}")
-        lines += [f"{m['name']}: {note}" for note in (*m["notes"], *m["left_out"])]
     return lines
+
+
+def remarks(evaluation: dict[str, Any]) -> list[str]:
+    """What has to be said of each model: how it was calibrated, what is left out, which column says nothing."""
+    return [f"{m['name']}: {note}" for m in evaluation["models"] for note in (*m["notes"], *m["left_out"])]
 
 
 def text(evaluation: dict[str, Any]) -> str:
     """A judging as Markdown."""
-    parts = ["\n".join(f"- {_inline(line)}" for line in header(evaluation))]
+    parts = ["\n".join(f"- {_inline(line)}" for line in (*header(evaluation), *remarks(evaluation)))]
     parts += [f"## {t.title}\n\n{t.note}\n\n{markdown(t.rows)}" for t in tables_of(evaluation)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _inline(line: str) -> str:
@@ -169,9 +173,9 @@ def report(
 
 def _overview(subjects: Sequence[Subject], evaluation: dict[str, Any]) -> Section:
     models = evaluation["models"]
-    section = Section("All models", tables=tables_of(evaluation))
+    section = Section("All models", remarks(evaluation), tables_of(evaluation))
     for column in dict.fromkeys(name for m in models for name in m["roc"]):
-        curves = {m["name"]: m["roc"][column] for m in models if column in m["roc"]}
+        curves = {m["name"]: m["roc"].get(column, {"fpr": [], "tpr": []}) for m in models}
         name = f"roc-{column.replace(', ', '-').replace(' ', '-')}"
         section.figures.append((name, f"ROC curves, {column}, clean", _png(figures.roc_curves(curves, column))))
     bins = {m["name"]: m["reliability"] for m in models}
@@ -271,10 +275,11 @@ def _markdown(output: Path, evaluation: dict[str, Any], sections: Sequence[Secti
     parts = ["# Report", "\n".join(f"- {_inline(line)}" for line in header(evaluation))]
     for number, section in enumerate(sections):
         parts.append(f"## {_inline(section.title)}")
-        parts += [f"- {_inline(note)}" for note in section.notes]
+        parts.append("\n".join(f"- {_inline(note)}" for note in section.notes))
         parts += [f"### {t.title}\n\n{t.note}\n\n{markdown(t.rows)}" for t in section.tables]
         for name, shows, _ in section.figures:
             file = _figure(output, number, name)
             parts.append(f"![{shows}]({file.parent.name}/{file.name})")
+        parts += ["### Config, environment, hashes"] if section.facts else []
         parts += [f"- {key}: `{' '.join(value.split()).replace('`', '')}`" for key, value in section.facts]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
