@@ -4,51 +4,21 @@ Two classifiers that see no face: one reads how the file was saved, one a 16 x 1
 close to a detector, the images are told apart by something else than faces, and the column is worthless.
 """
 
-import hashlib
-import io
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from faceauth import images
 from faceauth.lab.data.dataset import open_crops
 from faceauth.lab.data.sources import read_corpus
 from faceauth.lab.data.split import FRACTIONS, split
+from faceauth.lab.evaluation.facts import features_of
 from faceauth.lab.evaluation.protocol import Column
-from faceauth.lab.evaluation.scoring import RESAVES, VARIANTS, keep, tracked
+from faceauth.lab.evaluation.scoring import VARIANTS
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 BASELINES = ("file facts", "16 px thumbnail")
-
-
-def file_facts(data: bytes) -> list[float]:
-    """Format, width, height, aspect, bytes a pixel, means of the JPEG quantisation tables, EXIF presence."""
-    with Image.open(io.BytesIO(data)) as image:
-        width, height = image.size
-        tables = getattr(image, "quantization", None) or {}
-        means = [float(np.mean(tables[k])) if k in tables else -1.0 for k in (0, 1)]
-        formats = [float(image.format == f) for f in FORMATS]
-        return [
-            *formats,
-            width,
-            height,
-            width / height,
-            len(data) / (width * height),
-            *means,
-            float(bool(image.getexif())),
-        ]
-
-
-def thumbnail(image: Image.Image) -> list[float]:
-    """The whole picture at 16 x 16, RGB, in [0, 1]."""
-    small = image.resize((16, 16), Image.Resampling.BOX)
-    return [float(v) / 255 for v in np.asarray(small).reshape(-1)]
 
 
 def audit(
@@ -86,33 +56,9 @@ def fit(train: npt.NDArray[Any], fake: npt.NDArray[np.bool_], judged: Sequence[n
     Gradient-boosted trees, both classes weighing the same.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
 
-    model = HistGradientBoostingClassifier(max_iter=100, class_weight="balanced", random_state=0).fit(train, fake)
-    return np.stack([model.decision_function(v) for v in judged], axis=1)
-
-
-def features_of(
-    paths: Sequence[str], data: str, cache: Path, workers: int, resaved: bool = True
-) -> list[npt.NDArray[np.float32]]:
-    """What each of `BASELINES` sees of every file, (n, variants, d), kept in the cache.
-
-    Args:
-        data: hash of the corpus or manifest, a part of the cache's key.
-        resaved: all variants of the protocol; else the files as they are alone.
-    """
-    key = hashlib.sha256(repr((data, list(paths), resaved)).encode()).hexdigest()[:32]
-    kept = cache / "audit" / f"{key}.npz"
-    if not kept.is_file():
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            found = pool.map(_features_one, paths, [resaved] * len(paths), chunksize=32)
-            facts, thumbnails = zip(*tracked(found, len(paths), "shortcut audit"), strict=True)
-        keep(kept, facts=np.asarray(facts, np.float32), thumbnails=np.asarray(thumbnails, np.float32))
-    with np.load(kept) as file:
-        return [file["facts"], file["thumbnails"]]
-
-
-def _features_one(path: str, resaved: bool) -> tuple[list[list[float]], list[list[float]]]:
-    data = Path(path).read_bytes()
-    image = images.decode(data)
-    files = [data, *(resave(image) for resave in (RESAVES if resaved else ()))]
-    return [file_facts(f) for f in files], [thumbnail(images.decode(f)) for f in files]
+    model = HistGradientBoostingClassifier(max_iter=100, class_weight="balanced", random_state=0)
+    with threadpool_limits(1):  # OpenMP threads that wait for a busy core made this a hundred times slower
+        model.fit(train, fake)
+        return np.stack([model.decision_function(v) for v in judged], axis=1)

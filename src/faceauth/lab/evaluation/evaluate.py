@@ -17,7 +17,8 @@ from faceauth.errors import DataError
 from faceauth.lab.data.dataset import Examples, from_manifest
 from faceauth.lab.data.manifest import Manifest, read_manifest
 from faceauth.lab.evaluation import metrics
-from faceauth.lab.evaluation.baselines import BASELINES, features_of, fit
+from faceauth.lab.evaluation.baselines import BASELINES, fit
+from faceauth.lab.evaluation.facts import features_of
 from faceauth.lab.evaluation.protocol import Column, with_calibration
 from faceauth.lab.evaluation.protocol import fit as fit_calibration
 from faceauth.lab.evaluation.scoring import VARIANTS, Floats, look, score_files

@@ -7,9 +7,10 @@ prepared face, as the study did (`look`). It knows nothing of labels, splits or 
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from PIL import Image
 
 from faceauth import images
 from faceauth.detector import Detector
+from faceauth.errors import DataError, ImageError
 from faceauth.lab.data.dataset import Examples
 from faceauth.model_file import ModelFile, Outputs
 
@@ -57,15 +59,14 @@ def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: 
         data: hash of the corpus or manifest, a part of the cache's key.
 
     Raises:
-        ImageError: for a file that cannot be read.
+        DataError: for a file that cannot be read.
     """
     keys = [_key(ModelFile(m), data, list(paths)) for m in models]
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
     if missing and paths:
-        start = tuple(str(models[i]) for i in missing)
-        with ProcessPoolExecutor(workers, get_context("spawn"), _start, (start,)) as pool:
-            found = list(tracked(pool.map(_score_one, paths, chunksize=BATCH), len(paths), "scoring"))
+        start = partial(_start, tuple(str(models[i]) for i in missing))
+        found = shared(_score_one, paths, workers, "scoring", start)
         for row, i in enumerate(missing):
             keep(kept[i], np.array([f[row] for f in found]))
     return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS))) for file in kept]
@@ -137,6 +138,18 @@ def keep(path: Path, array: Floats | None = None, **arrays: npt.NDArray[Any]) ->
     os.replace(f"{path}.part", path)
 
 
+def shared(
+    one: Callable[[str], Any], paths: Sequence[str], workers: int, name: str, start: Callable[[], None] | None = None
+) -> list[Any]:
+    """What `one` gives for each path, in order; in as many processes, or here where that is 1. `start` comes first."""
+    if workers <= 1:
+        if start:
+            start()
+        return list(tracked(map(one, paths), len(paths), name))
+    with ProcessPoolExecutor(workers, get_context("spawn"), start) as pool:
+        return list(tracked(pool.map(one, paths, chunksize=BATCH), len(paths), name))
+
+
 def tracked(items: Iterable[Any], total: int, name: str) -> Iterator[Any]:
     """The items, with a progress bar on standard error where that is a terminal."""
     from rich.console import Console
@@ -155,7 +168,10 @@ def _start(models: tuple[str, ...]) -> None:
 
 def _score_one(path: str) -> list[list[float]]:
     """For each model its logits in every variant."""
-    image = images.load(path).image
+    try:
+        image = images.load(path).image
+    except ImageError as error:
+        raise DataError(f"{path}: {error}") from error
     logits: list[list[float]] = [[] for _ in _detectors]
     for variant in (image, *(images.decode(resave(image)) for resave in RESAVES)):
         boxes = _detectors[0].find_faces(variant)
