@@ -9,7 +9,8 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
-    [], ["detect"], ["model", "info"], ["lab", "train"], ["lab", "export"], ["lab", "calibrate"], ["lab", "synthesize"],
+    [], ["detect"], ["model", "info"], ["lab", "train"], ["lab", "export"], ["lab", "calibrate"], ["lab", "evaluate"],
+    ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "report"], ["lab", "synthesize"],
 )  # fmt: skip
 
 

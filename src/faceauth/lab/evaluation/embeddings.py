@@ -162,40 +162,47 @@ def _affinities(embedding: Floats, perplexity: float, seed: int) -> Any:
 
 
 def clusters(embedded: Embedded, seed: int = 0) -> list[dict[str, Any]]:
-    """How far images lie among their like in the full space, each number beside its chance level.
+    """How far images lie among their like in the full space, each number beside its chance levels.
 
     Silhouette (Rousseeuw, 1987; -1 to 1) and leave-one-out accuracy of the `NEIGHBOURS` nearest neighbours, by
-    Euclidean distance. Chance is the mean over permutations of the labels. "the reals as one cluster" is the mean
-    silhouette of the real images against the fakes: about zero where they form no cluster of their own.
+    Euclidean distance. "the reals as one cluster" is the mean silhouette of the real images against the fakes.
+    `chance` is the mean over permutations of the images' labels. Sources are lumps whatever their class, so for real
+    and fake `chance, sources whole` permutes the labels of whole sources: the reals form a cluster of their own only
+    as far as the value lies above that.
 
     Returns:
-        Rows of `measure`, `of`, `value`, `chance`, `images`; one that needs two labels and has one is left out.
+        Rows of `measure`, `of`, `value`, the chances and `images`; one that lacks a second label is left out.
     """
     distances = _distances(embedded.embedding)
     real, source = embedded.target == 1, embedded.source
     classes = np.where(real, "real", "fake")
-    rng = np.random.default_rng(seed)
-    questions = [
-        ("silhouette", "sources", source, _silhouette),
-        ("silhouette", "real and fake", classes, _silhouette),
-        ("silhouette", "the reals as one cluster", classes, lambda d, y: _silhouette(d, y, "real")),
-        (f"accuracy of {NEIGHBOURS} nearest", "sources", source, _nearest),
-        (f"accuracy of {NEIGHBOURS} nearest", "real and fake", classes, _nearest),
+    nearest = f"accuracy of {NEIGHBOURS} nearest"
+    rows = [
+        _row("silhouette", "sources", _silhouette, distances, source, None, seed),
+        _row("silhouette", "real and fake", _silhouette, distances, classes, source, seed),
+        _row("silhouette", "the reals as one cluster", _silhouette_of_reals, distances, classes, source, seed),
+        _row(nearest, "sources", _nearest, distances, source, None, seed),
+        _row(nearest, "real and fake", _nearest, distances, classes, source, seed),
     ]
-    rows = [_row(name, of, measure, distances, labels, rng) for name, of, labels, measure in questions]
     among = distances[np.ix_(real, real)], source[real]
-    rows += [_row("silhouette", "real sources among themselves", _silhouette, *among, rng)]
-    rows += [_row(f"accuracy of {NEIGHBOURS} nearest", "real sources among themselves", _nearest, *among, rng)]
+    rows += [_row("silhouette", "real sources among themselves", _silhouette, *among, None, seed)]
+    rows += [_row(nearest, "real sources among themselves", _nearest, *among, None, seed)]
     return [row for row in rows if row["value"] is not None]
 
 
 def _row(
-    name: str, of: str, measure: Any, distances: Floats, labels: Strings, rng: np.random.Generator
+    name: str, of: str, measure: Any, distances: Floats, labels: Strings, lumps: Strings | None, seed: int
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {"measure": name, "of": of, "value": None, "chance": None, "images": len(labels)}
+    row: dict[str, Any] = {"measure": name, "of": of, "value": None, "chance": None, "chance, sources whole": None}
+    row["images"] = len(labels)
+    rng = np.random.default_rng(seed)
     if 2 <= len(set(labels.tolist())) < len(labels):
-        shuffled = [measure(distances, rng.permutation(labels)) for _ in range(PERMUTATIONS)]
-        row |= {"value": float(measure(distances, labels)), "chance": float(np.mean(shuffled))}
+        row["value"] = float(measure(distances, labels))
+        row["chance"] = float(np.mean([measure(distances, rng.permutation(labels)) for _ in range(PERMUTATIONS)]))
+        if lumps is not None:
+            names, first, lump = np.unique(lumps, return_index=True, return_inverse=True)
+            drawn = [labels[first][rng.permutation(len(names))][lump] for _ in range(PERMUTATIONS)]
+            row["chance, sources whole"] = float(np.mean([measure(distances, d) for d in drawn]))
     return row
 
 
@@ -205,11 +212,16 @@ def _distances(x: Floats) -> Floats:
     return np.asarray(squareform(pdist(np.asarray(x, np.float64))))
 
 
-def _silhouette(distances: Floats, labels: Strings, only: str | None = None) -> float:
+def _silhouette(distances: Floats, labels: Strings) -> float:
+    from sklearn.metrics import silhouette_score
+
+    return float(silhouette_score(distances, labels, metric="precomputed"))
+
+
+def _silhouette_of_reals(distances: Floats, labels: Strings) -> float:
     from sklearn.metrics import silhouette_samples
 
-    values = silhouette_samples(distances, labels, metric="precomputed")
-    return float(values[labels == only].mean() if only else values.mean())
+    return float(silhouette_samples(distances, labels, metric="precomputed")[labels == "real"].mean())
 
 
 def _nearest(distances: Floats, labels: Strings) -> float:

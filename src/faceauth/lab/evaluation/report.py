@@ -218,7 +218,10 @@ def _model(subject: Subject, judged: dict[str, Any], manifest: Manifest, picture
 
 def _add_map(section: Section, subject: Subject, embedded: embeddings.Embedded, seed: int) -> None:
     rows = embeddings.clusters(embedded, seed)
-    note = "Among the images on the map, in the full embedding space; chance is the mean over permuted labels."
+    note = (
+        "Among the images on the map, in the full embedding space, beside the mean over permuted labels: of single "
+        "images, and of whole sources. Only as far as a value exceeds the second do the reals form a cluster."
+    )
     if rows:
         section.tables.insert(0, Table("clusters", "Clusters in numbers", note, rows))
     perplexity = min(PERPLEXITY, (len(embedded.path) - 1) // 3)

@@ -127,7 +127,7 @@ def _load(file: Path, model: ModelFile) -> Outputs:
         return Outputs(*(arrays[name] for name in Outputs.__slots__))
 
 
-def keep(path: Path, array: Floats | None = None, **arrays: npt.NDArray[Any]) -> None:
+def keep(path: Path, array: Floats | None = None, /, **arrays: npt.NDArray[Any]) -> None:
     """Write one array as .npy, or named ones as .npz, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{path}.part", "wb") as file:
