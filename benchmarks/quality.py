@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from faceauth.errors import FaceAuthError
 from faceauth.lab.data.sources import Record
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.baselines import audit
-from faceauth.lab.evaluation.protocol import VARIANTS, Column, Judged, judge, with_calibration
+from faceauth.lab.evaluation.protocol import Column, Judged, judge, with_calibration
+from faceauth.lab.evaluation.scoring import VARIANTS
 from faceauth.model_file import embedded_path
 
 HERE = Path(__file__).resolve().parent
@@ -113,15 +115,17 @@ def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple
 def _main_table(fake_from: float, real_to: float, judged: Judged, columns: dict[str, Column]) -> Iterator[str]:
     heads = ["column", "images", "n", "AUROC", "balanced accuracy", "TPR at 1 % FPR", "EER", "ECE", "Brier"]
     yield f"\n| {' | '.join([*heads, 'real called fake', 'fake caught', 'uncertain real / fake'])} |\n{'|---' * 12}|"
+    balanced = partial(metrics.balanced_accuracy, threshold=fake_from)
     for name, column in columns.items():
         fake, groups = column.fake, column.groups
         for variant in VARIANTS:
             scores = with_calibration(judged.card, column, variant)
-            area = metrics.interval(metrics.auroc, scores, fake, groups)
-            balanced = metrics.interval(lambda s, f: metrics.balanced_accuracy(s, f, fake_from), scores, fake, groups)
+            wanted: dict[str, metrics.Metric] = {"area": metrics.auroc, "balanced": balanced}
+            found = metrics.intervals(wanted, scores, fake, groups)
             unsure = (scores > real_to) & (scores < fake_from)
             yield (
-                f"| {name} | {variant} | {len(fake)} | {area} | {balanced} | {metrics.tpr_at_fpr(scores, fake):.3f} | "
+                f"| {name} | {variant} | {len(fake)} | {found['area']} | {found['balanced']} | "
+                f"{metrics.tpr_at_fpr(scores, fake):.3f} | "
                 f"{metrics.eer(scores, fake):.3f} | {metrics.calibration_error(scores, fake):.3f} | "
                 f"{metrics.brier(scores, fake):.3f} | "
                 f"{(scores[~fake] >= fake_from).mean():.1%} | {(scores[fake] >= fake_from).mean():.1%} | "

@@ -10,7 +10,8 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
     [], ["detect"], ["model", "info"], ["lab", "sources"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"],
-    ["lab", "calibrate"], ["lab", "synthesize"], ["lab", "study"],
+    ["lab", "calibrate"], ["lab", "evaluate"], ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"],
+    ["lab", "report"], ["lab", "study"], ["lab", "synthesize"],
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The direction of imports, held: errors < verdict, preprocess < images, ... < detector < cli; wings above."""
+"""The direction of imports, held: errors < verdict, preprocess, spectra < images, ... < detector < cli; wings above."""
 
 import ast
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "faceauth"
 HALL = {
-    "errors": 0, "verdict": 1, "preprocess": 1, "images": 2, "model_file": 2, "faces": 2, "output": 2, "detector": 3, "cli": 4,
+    "errors": 0, "verdict": 1, "preprocess": 1, "spectra": 1, "images": 2, "model_file": 2, "faces": 2, "output": 2, "detector": 3, "cli": 4,
 }  # fmt: skip
 LAB = {"data": 0, "training": 1, "evaluation": 2, "study": 3, "cli": 4}
 WINGS_ONLY = {
@@ -18,6 +18,9 @@ WINGS_ONLY = {
     "sklearn",
     "pandas",
     "matplotlib",
+    "scipy",
+    "openTSNE",
+    "jinja2",
     "fastapi",
     "ray",
     "onnx",

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lab_prepared import small, write_prepared
+from lab_networks import small, write_prepared
 
 torch = pytest.importorskip("torch")
 from faceauth.lab.training.export import load_run

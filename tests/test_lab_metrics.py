@@ -4,6 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("sklearn")
+from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
+
 from faceauth.errors import DataError
 from faceauth.lab.evaluation import metrics
 
@@ -15,9 +17,9 @@ SCORES, FAKE = np.array([0.1, 0.4, 0.4, 0.8, 0.9]), np.array([False, False, True
 
 def test_metrics_of_five_faces_worked_out_by_hand():
     assert metrics.auroc(SCORES, FAKE) == pytest.approx(3.5 / 6)  # of six pairs three are right and one is a tie
-    assert metrics.tpr_at_fpr(SCORES, FAKE, 0.01) == 0
-    assert metrics.tpr_at_fpr(SCORES, FAKE, 0.34) == 0.5
-    assert metrics.balanced_accuracy(SCORES, FAKE, 0.5) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert metrics.tpr_at_fpr(SCORES, FAKE, rate=0.01) == 0
+    assert metrics.tpr_at_fpr(SCORES, FAKE, rate=0.34) == 0.5
+    assert metrics.balanced_accuracy(SCORES, FAKE, threshold=0.5) == pytest.approx((1 / 2 + 2 / 3) / 2)
     reals, fakes = (0.01 + 0.16 + 0.81) / 3, (0.36 + 0.04) / 2
     assert metrics.brier(SCORES, FAKE) == pytest.approx((reals + fakes) / 2)
 
@@ -67,3 +69,30 @@ def test_intervals_draw_groups_not_images():
 def test_intervals_need_both_classes():
     with pytest.raises(DataError):
         metrics.interval(metrics.auroc, np.array([0.1, 0.2]), np.array([True, True]), np.arange(2))
+
+
+ALL = (
+    metrics.auroc, metrics.tpr_at_fpr, metrics.eer, metrics.balanced_accuracy, metrics.calibration_error, metrics.brier,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", ALL, ids=lambda m: m.__name__)
+def test_an_image_drawn_twice_counts_as_two(metric):
+    rng = np.random.default_rng(5)
+    scores, fake = rng.random(60).round(1), np.arange(60) % 3 == 0
+    weights = rng.integers(0, 4, (7, 60)).astype(float)
+    repeated = [metric(np.repeat(scores, w.astype(int)), np.repeat(fake, w.astype(int))) for w in weights]
+    assert metric(scores, fake, weights) == pytest.approx(np.array(repeated))
+
+
+def test_metrics_agree_with_scikit_learn():
+    rng = np.random.default_rng(2)
+    fake = np.arange(300) % 4 == 0
+    scores = np.clip(0.3 + 0.3 * fake + rng.normal(0, 0.2, 300), 0, 1).round(2)
+    assert metrics.auroc(scores, fake) == pytest.approx(roc_auc_score(fake, scores))
+    fpr, tpr, _ = roc_curve(fake, scores, drop_intermediate=False)
+    for ours, theirs in zip(metrics.roc(scores, fake), (fpr, tpr), strict=True):
+        assert ours == pytest.approx(theirs)
+    assert metrics.tpr_at_fpr(scores, fake) == pytest.approx(tpr[fpr <= 0.01].max())
+    weight = np.where(fake, 1 / fake.sum(), 1 / (~fake).sum())
+    assert metrics.brier(scores, fake) == pytest.approx(brier_score_loss(fake, scores, sample_weight=weight))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT
-from lab_prepared import DENSE, TRANSFORMER, small, write_prepared
+from lab_networks import DENSE, TRANSFORMER, small, write_prepared
 
 torch = pytest.importorskip("torch")
 from faceauth.errors import ConfigError, DataError, UsageError

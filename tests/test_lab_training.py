@@ -14,8 +14,10 @@ from lab_corpus import CONFIG, write_corpus
 torch = pytest.importorskip("torch")
 from faceauth.detector import Detector
 from faceauth.errors import ConfigError, DataError, UsageError
-from faceauth.lab.evaluation.baselines import audit, file_facts, thumbnail
-from faceauth.lab.evaluation.protocol import VARIANTS, Resave, calibrate, judge, with_calibration
+from faceauth.lab.evaluation.baselines import audit
+from faceauth.lab.evaluation.facts import file_facts, thumbnail
+from faceauth.lab.evaluation.protocol import calibrate, judge, with_calibration
+from faceauth.lab.evaluation.scoring import VARIANTS, Resave
 from faceauth.lab.training.config import read_config
 from faceauth.lab.training.export import calibrated, export, fit_thresholds, load_run, parity
 from faceauth.lab.training.loop import train

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from lab_prepared import DENSE, TRANSFORMER, small, write_prepared
+from lab_networks import DENSE, TRANSFORMER, small, write_prepared
 
 torch = pytest.importorskip("torch")
 from faceauth.errors import ConfigError, DataError

@@ -1,68 +1,85 @@
-"""The numbers of the protocol, from scores = P(fake) and labels; intervals by resampling groups, not images."""
+"""The numbers of the protocol, from scores = P(fake) and labels; intervals by resampling groups, not images.
 
-from collections.abc import Callable
+Every metric takes `weights` of shape (n,) or (draws, n): how often each image counts. A bootstrap is one call with
+many rows of weights. The result is a number, or (draws,).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
 from faceauth.errors import DataError
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
+Metric = Callable[[Floats, Bools, Floats | None], Any]
+CHUNK = 2_000_000  # weights held at a time
 
 
-def auroc(scores: Floats, fake: Bools) -> float:
+def roc(scores: Floats, fake: Bools, weights: Floats | None = None) -> tuple[Floats, Floats]:
+    """False-positive and true-positive rates at every distinct score, from none flagged to all flagged.
+
+    Returns:
+        Two arrays (thresholds + 1,) or (draws, thresholds + 1), rising; NaN where a class is absent.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    weights = np.ones(len(scores)) if weights is None else weights
+    rates = []
+    for of_class in (~fake, fake):
+        counts = np.cumsum(np.where(of_class, weights, 0)[..., order], axis=-1)[..., ends]
+        start = np.zeros((*counts.shape[:-1], 1))
+        with np.errstate(invalid="ignore"):
+            rates.append(np.concatenate([start, counts], axis=-1) / counts[..., -1:])
+    return rates[0], rates[1]
+
+
+def auroc(scores: Floats, fake: Bools, weights: Floats | None = None) -> Any:
     """Area under the ROC curve from scores, ties counting half. NaN where a class is absent."""
-    return float(roc_auc_score(fake, scores)) if fake.any() and not fake.all() else float("nan")
+    fpr, tpr = roc(scores, fake, weights)
+    return (np.diff(fpr) * (tpr[..., 1:] + tpr[..., :-1])).sum(-1) / 2
 
 
-def roc(scores: Floats, fake: Bools) -> tuple[Floats, Floats]:
-    """False-positive and true-positive rates at every threshold, from none flagged to all flagged."""
-    fpr, tpr, _ = roc_curve(fake, scores, drop_intermediate=False)
-    return fpr, tpr
-
-
-def tpr_at_fpr(scores: Floats, fake: Bools, rate: float = 0.01) -> float:
+def tpr_at_fpr(scores: Floats, fake: Bools, weights: Floats | None = None, rate: float = 0.01) -> Any:
     """Largest share of fakes caught by a threshold that flags at most `rate` of the real ones."""
-    fpr, tpr = roc(scores, fake)
-    return float(tpr[fpr <= rate].max())
+    fpr, tpr = roc(scores, fake, weights)
+    return np.where(fpr <= rate, tpr, 0).max(-1)
 
 
-def eer(scores: Floats, fake: Bools) -> float:
+def eer(scores: Floats, fake: Bools, weights: Floats | None = None) -> Any:
     """Equal error rate: where the false-positive rate equals the false-negative rate, interpolated."""
-    fpr, tpr = roc(scores, fake)
-    gap = fpr - (1 - tpr)
-    i = int(np.argmax(gap >= 0))
-    if i == 0 or gap[i] == gap[i - 1]:
-        return float(fpr[i])
-    share = -gap[i - 1] / (gap[i] - gap[i - 1])
-    return float(fpr[i - 1] + share * (fpr[i] - fpr[i - 1]))
+    fpr, tpr = roc(scores, fake, weights)
+    gap = fpr + tpr - 1  # rises from -1 to 1
+    i = np.argmax(gap >= 0, axis=-1)[..., None]
+    at, before = (np.take_along_axis(gap, k, -1) for k in (i, i - 1))
+    high, low = (np.take_along_axis(fpr, k, -1) for k in (i, i - 1))
+    return (low - before / (at - before) * (high - low))[..., 0]
 
 
-def balanced_accuracy(scores: Floats, fake: Bools, threshold: float) -> float:
+def balanced_accuracy(scores: Floats, fake: Bools, weights: Floats | None = None, threshold: float = 0.5) -> Any:
     """Mean of the shares of fakes at or above, and of reals below, the threshold."""
-    flagged = scores >= threshold
-    return float((flagged[fake].mean() + (~flagged[~fake]).mean()) / 2)
+    return (_balanced(fake, weights) * ((scores >= threshold) == fake)).sum(-1)
 
 
-def calibration_error(scores: Floats, fake: Bools, bins: int = 15) -> float:
+def calibration_error(scores: Floats, fake: Bools, weights: Floats | None = None, bins: int = 15) -> Any:
     """Expected calibration error over equally wide bins (Guo et al., ICML 2017), both classes weighing the same."""
-    weight = _balanced(fake)
     which = np.minimum((scores * bins).astype(int), bins - 1)
-    gaps = [abs(float((weight[m] * (scores[m] - fake[m])).sum())) for b in range(bins) if (m := which == b).any()]
-    return float(sum(gaps))
+    gaps = (scores - fake)[:, None] * (which[:, None] == np.arange(bins))
+    return np.abs(_balanced(fake, weights) @ gaps).sum(-1)
 
 
-def brier(scores: Floats, fake: Bools) -> float:
+def brier(scores: Floats, fake: Bools, weights: Floats | None = None) -> Any:
     """Mean squared distance of score and label, both classes weighing the same. Brier, 1950."""
-    return float(brier_score_loss(fake, scores, sample_weight=_balanced(fake)))
+    return (_balanced(fake, weights) * (scores - fake) ** 2).sum(-1)
 
 
-def _balanced(fake: Bools) -> Floats:
-    return np.where(fake, 0.5 / max(1, int(fake.sum())), 0.5 / max(1, int((~fake).sum())))
+def _balanced(fake: Bools, weights: Floats | None) -> Floats:
+    weights = np.ones(len(fake)) if weights is None else weights
+    real, false = ((weights * mask).sum(-1, keepdims=True) for mask in (~fake, fake))
+    return np.asarray(np.where(fake, weights / (2 * np.maximum(false, 1)), weights / (2 * np.maximum(real, 1))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +95,17 @@ class Interval:
 
 
 def interval(
-    metric: Callable[[Floats, Bools], float], scores: Floats, fake: Bools, groups: npt.NDArray[Any], draws: int = 500,
+    metric: Metric, scores: Floats, fake: Bools, groups: npt.NDArray[Any], draws: int = 500, seed: int = 0
+) -> Interval:
+    """A metric and its percentile bootstrap interval; see `intervals`."""
+    return intervals({"": metric}, scores, fake, groups, draws, seed)[""]
+
+
+def intervals(
+    metrics: Mapping[str, Metric], scores: Floats, fake: Bools, groups: npt.NDArray[Any], draws: int = 500,
     seed: int = 0,
-) -> Interval:  # fmt: skip
-    """A metric and its percentile bootstrap interval, groups drawn with replacement within each class.
+) -> dict[str, Interval]:  # fmt: skip
+    """Metrics and their percentile bootstrap intervals on the same draws, of groups, with replacement, within a class.
 
     Args:
         groups: (n,) what ties images; an image alone is a group of its own.
@@ -91,16 +115,26 @@ def interval(
     """
     if fake.all() or not fake.any():
         raise DataError("a metric needs real and fake images")
-    rng = np.random.default_rng(seed)
-    blocks: list[list[npt.NDArray[Any]]] = []
-    for label in (False, True):
-        of_class = np.flatnonzero(fake == label)
-        _, inverse = np.unique(groups[of_class], return_inverse=True)
-        order = np.argsort(inverse, kind="stable")
-        blocks.append(np.split(of_class[order], np.cumsum(np.bincount(inverse))[:-1]))
-    values = []
-    for _ in range(draws):
-        chosen = np.concatenate([b[i] for b in blocks for i in rng.integers(len(b), size=len(b))])
-        values.append(metric(scores[chosen], fake[chosen]))
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(metric(scores, fake), float(low), float(high))
+    drawn: dict[str, list[Floats]] = {name: [] for name in metrics}
+    for weights in _draws(fake, groups, draws, np.random.default_rng(seed)):
+        for name, metric in metrics.items():
+            drawn[name].append(metric(scores, fake, weights))
+    found = {}
+    for name, metric in metrics.items():
+        low, high = np.percentile(np.concatenate(drawn[name]), [2.5, 97.5])
+        found[name] = Interval(float(metric(scores, fake, None)), float(low), float(high))
+    return found
+
+
+def _draws(fake: Bools, groups: npt.NDArray[Any], draws: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """(some, n) at a time: how often each image was drawn, until there are `draws` rows."""
+    of_class = [np.flatnonzero(fake == label) for label in (False, True)]
+    members = [np.unique(groups[rows], return_inverse=True)[1] for rows in of_class]
+    rows_at_once = max(1, CHUNK // len(fake))
+    for first in range(0, draws, rows_at_once):
+        weights = np.zeros((min(rows_at_once, draws - first), len(fake)))
+        for row in weights:
+            for rows, member in zip(of_class, members, strict=True):
+                count = int(member.max()) + 1
+                row[rows] = np.bincount(rng.integers(count, size=count), minlength=count)[member]
+        yield weights

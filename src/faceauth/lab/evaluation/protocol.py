@@ -9,51 +9,23 @@ Everything is scored through the hall's own `Detector`, from the image file on, 
 Raw logits of every model go through the judged model's calibration, so that one threshold holds for all.
 """
 
-import hashlib
-import io
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from faceauth import images
-from faceauth.detector import Detector
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.dataset import open_crops
 from faceauth.lab.data.sources import Corpus, Record, read_corpus
 from faceauth.lab.data.split import FRACTIONS, split
+from faceauth.lab.evaluation.scoring import VARIANTS, score_files
 from faceauth.lab.training.export import calibrated, rewrite
 from faceauth.model_file import ModelCard, ModelFile
 
 Floats = npt.NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Resave:
-    """Reduce to at most `longest` pixels a side (never enlarge), then save as JPEG of `quality`."""
-
-    name: str
-    longest: int
-    quality: int
-
-    def __call__(self, image: Image.Image) -> bytes:
-        """The bytes of the file saved again."""
-        k = min(1.0, self.longest / max(image.size))
-        size = max(1, round(image.width * k)), max(1, round(image.height * k))
-        file = io.BytesIO()
-        image.resize(size, Image.Resampling.LANCZOS).save(file, "JPEG", quality=self.quality)
-        return file.getvalue()
-
-
-RESAVES = (Resave("web", 768, 60), Resave("hard", 512, 40), Resave("avatar", 128, 75))
-VARIANTS = ("clean", *(r.name for r in RESAVES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,69 +145,27 @@ def calibrate(model: Path, root: Path, folds: Sequence[Path], cache: Path, worke
     judged = judge(model, folds, root, cache, "test", workers=workers)
     column = (judged.unseen if folds else judged.seen).where(lambda record: record.family != "swap")
     described = "test photos of sources " + ("the scoring model had not seen" if folds else "it was trained on")
-    described += f", face swaps left out, {', '.join(VARIANTS[:3])}"
-    logits, repeats = column.logits[:, :3].T.reshape(-1), 3
-    card = calibrated(
-        judged.card,
-        logits,
-        np.tile(column.fake, repeats),
-        np.tile(column.sources, repeats).tolist(),
-        described,
-    )
+    card = fit(judged.card, column, described + ", face swaps left out")
     rewrite(model, card)
     return card
 
 
+def fit(card: ModelCard, column: Column, described: str) -> ModelCard:
+    """The card with calibration and thresholds fitted on a column, clean, web and hard. Raises DataError."""
+    repeats = 3
+    return calibrated(
+        card,
+        column.logits[:, :repeats].T.reshape(-1),
+        np.tile(column.fake, repeats),
+        np.tile(column.sources, repeats).tolist(),
+        f"{described}, {', '.join(VARIANTS[:repeats])}",
+    )
+
+
 def _column(model: Path, corpus: Corpus, indices: Sequence[int], fold: int, cache: Path, workers: int) -> Column:
     records = tuple(corpus.records[i] for i in indices)
-    logits = _score(model, [str(corpus.file(r)) for r in records], corpus, cache, workers)
+    [logits] = score_files([model], [str(corpus.file(r)) for r in records], corpus.sha256, cache, workers)
     return Column(records, logits, np.full(len(records), fold))
-
-
-def _score(model: Path, paths: Sequence[str], corpus: Corpus, cache: Path, workers: int) -> Floats:
-    """Logits (n, variants) of the largest face; kept under the network's hash, since metadata do not move them."""
-    if not paths:
-        return np.zeros((0, len(VARIANTS)))
-    opened = ModelFile(model)
-    weights = opened.run(np.linspace(-2, 2, 3 * opened.card.preprocess.size**2, dtype=np.float32).reshape(
-        1, 3, opened.card.preprocess.size, opened.card.preprocess.size)).embedding  # fmt: skip
-    key = hashlib.sha256(weights.tobytes() + repr((opened.card.preprocess, corpus.sha256, paths)).encode()).hexdigest()
-    kept = cache / "scores" / f"{key[:32]}.npy"
-    if kept.is_file():
-        return np.asarray(np.load(kept))
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (str(model),)) as pool:
-        logits = np.array(list(_tracked(pool.map(_score_one, paths, chunksize=16), len(paths), opened.card.name)))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{kept}.part", "wb") as file:
-        np.save(file, logits)
-    os.replace(f"{kept}.part", kept)
-    return logits
-
-
-def _tracked(items: Any, total: int, name: str) -> Any:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(items, f"scoring {name}", total, console=console, disable=not console.is_terminal)
-
-
-_detector: Detector | None = None
-
-
-def _start(model: str) -> None:
-    global _detector
-    _detector = Detector(model)
-
-
-def _score_one(path: str) -> list[float]:
-    assert _detector is not None
-    image = images.load(path).image
-    logits = []
-    for variant in (image, *(images.decode(resave(image)) for resave in RESAVES)):
-        boxes = _detector.find_faces(variant)
-        logits.append(float(_detector.run_faces(variant, [boxes[0] if boxes else None]).logit[0]))
-    return logits
 
 
 def with_calibration(card: ModelCard, column: Column, variant: str) -> Floats:

@@ -1,0 +1,180 @@
+"""What models say of images, computed once: several models in one pass, kept under each network's fingerprint.
+
+Two ways to look at an image: from its file on, as a user's (`score_files`), in every variant of the protocol; or as a
+prepared face, as the study did (`look`). It knows nothing of labels, splits or metrics.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from faceauth import images
+from faceauth.detector import Detector
+from faceauth.errors import DataError, ImageError
+from faceauth.lab.data.dataset import Examples
+from faceauth.model_file import ModelFile, Outputs
+
+Floats = npt.NDArray[np.floating[Any]]
+BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Resave:
+    """Reduce to at most `longest` pixels a side (never enlarge), then save as JPEG of `quality`."""
+
+    name: str
+    longest: int
+    quality: int
+
+    def __call__(self, image: Image.Image) -> bytes:
+        """The bytes of the file saved again."""
+        k = min(1.0, self.longest / max(image.size))
+        size = max(1, round(image.width * k)), max(1, round(image.height * k))
+        file = io.BytesIO()
+        image.resize(size, Image.Resampling.LANCZOS).save(file, "JPEG", quality=self.quality)
+        return file.getvalue()
+
+
+RESAVES = (Resave("web", 768, 60), Resave("hard", 512, 40), Resave("avatar", 128, 75))
+VARIANTS = ("clean", *(r.name for r in RESAVES))
+
+
+def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: Path, workers: int) -> list[Floats]:
+    """Logits (n, variants) of the largest face in each file (the whole image where there is none), for each model.
+
+    A file is decoded, saved again and searched for faces once, whatever the number of models.
+
+    Args:
+        data: hash of the corpus or manifest, a part of the cache's key.
+
+    Raises:
+        DataError: for a file that cannot be read.
+    """
+    keys = [_key(ModelFile(m), data, list(paths)) for m in models]
+    kept = [cache / "scores" / f"{key}.npy" for key in keys]
+    missing = [i for i, file in enumerate(kept) if not file.is_file()]
+    if missing and paths:
+        start = partial(_start, tuple(str(models[i]) for i in missing))
+        found = shared(_score_one, paths, workers, "scoring", start)
+        for row, i in enumerate(missing):
+            keep(kept[i], np.array([f[row] for f in found]))
+    return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS))) for file in kept]
+
+
+def look(
+    models: Sequence[Path], examples: Examples, indices: Sequence[int], cache: Path, workers: int
+) -> list[Outputs]:
+    """Every network output for prepared faces, for each model; each face is decoded once.
+
+    Raises:
+        DataError: for an image that cannot be read.
+    """
+    chosen = [(examples.records[i].path, examples.records[i].sha256) for i in indices]
+    opened = [ModelFile(m) for m in models]
+    kept = [cache / "outputs" / f"{_key(m, examples.sha256, chosen)}.npz" for m in opened]
+    missing = [i for i, file in enumerate(kept) if not file.is_file()]
+    if missing and len(indices):
+        batches = [indices[i : i + BATCH] for i in range(0, len(indices), BATCH)]
+        todo = [opened[i] for i in missing]
+        with ThreadPoolExecutor(workers) as pool:  # decoding, resizing and ONNX Runtime all run beside each other
+            done = pool.map(lambda batch: _look_at(todo, examples, batch), batches)
+            found = list(tracked(done, len(batches), "looking at prepared faces"))
+        for row, i in enumerate(missing):
+            keep(kept[i], **{n: np.concatenate([getattr(f[row], n) for f in found]) for n in Outputs.__slots__})
+    return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
+
+
+def fingerprint(model: ModelFile) -> str:
+    """A hash of the network and its preprocessing that calibrating leaves alone: what it says of one fixed input."""
+    size = model.card.preprocess.size
+    probe = np.linspace(-2, 2, 3 * size**2, dtype=np.float32).reshape(1, 3, size, size)
+    said = model.run(probe)
+    parts = (said.embedding.tobytes(), said.logit.tobytes(), repr(model.card.preprocess).encode())
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _key(model: ModelFile, data: str, chosen: list[Any]) -> str:
+    return hashlib.sha256(repr((fingerprint(model), data, chosen)).encode()).hexdigest()[:32]
+
+
+def _look_at(models: Sequence[ModelFile], examples: Examples, batch: Iterable[int]) -> list[Outputs]:
+    faces = [examples.faces[i] for i in batch]
+    outputs = []
+    for model in models:
+        spec = model.card.preprocess
+        pixels = np.stack([spec.resize(image, spec.region(face, *image.size)) for image, face in faces])
+        outputs.append(model.run(spec.normalize(pixels)))
+    return outputs
+
+
+def _load(file: Path, model: ModelFile) -> Outputs:
+    if not file.is_file():
+        size = model.card.preprocess.size
+        one = model.run(np.zeros((1, 3, size, size), np.float32))
+        return Outputs(one.logit[:0], one.source_logits[:0], one.embedding[:0])
+    with np.load(file) as arrays:
+        return Outputs(*(arrays[name] for name in Outputs.__slots__))
+
+
+def keep(path: Path, array: Floats | None = None, /, **arrays: npt.NDArray[Any]) -> None:
+    """Write one array as .npy, or named ones as .npz, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{path}.part", "wb") as file:
+        if array is None:
+            np.savez(file, allow_pickle=False, **arrays)
+        else:
+            np.save(file, array)
+    os.replace(f"{path}.part", path)
+
+
+def shared(
+    one: Callable[[str], Any], paths: Sequence[str], workers: int, name: str, start: Callable[[], None] | None = None
+) -> list[Any]:
+    """What `one` gives for each path, in order; in as many processes, or here where that is 1. `start` comes first."""
+    if workers <= 1:
+        if start:
+            start()
+        return list(tracked(map(one, paths), len(paths), name))
+    with ProcessPoolExecutor(workers, get_context("spawn"), start) as pool:
+        return list(tracked(pool.map(one, paths, chunksize=BATCH), len(paths), name))
+
+
+def tracked(items: Iterable[Any], total: int, name: str) -> Iterator[Any]:
+    """The items, with a progress bar on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(items, name, total, console=console, disable=not console.is_terminal)
+
+
+_detectors: list[Detector] = []
+
+
+def _start(models: tuple[str, ...]) -> None:
+    _detectors[:] = [Detector(model) for model in models]
+
+
+def _score_one(path: str) -> list[list[float]]:
+    """For each model its logits in every variant."""
+    try:
+        image = images.load(path).image
+    except ImageError as error:
+        raise DataError(f"{path}: {error}") from error
+    logits: list[list[float]] = [[] for _ in _detectors]
+    for variant in (image, *(images.decode(resave(image)) for resave in RESAVES)):
+        boxes = _detectors[0].find_faces(variant)
+        for detector, row in zip(_detectors, logits, strict=True):
+            row.append(float(detector.run_faces(variant, [boxes[0] if boxes else None]).logit[0]))
+    return logits

@@ -1,0 +1,51 @@
+"""Rows to Markdown and CSV. An interval is a mapping of value, low and high. It knows nothing of what the rows mean."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+def cell(value: Any) -> str:
+    """One value as text: three decimals, an interval in parentheses, a dash for what is not defined."""
+    if isinstance(value, Mapping):
+        return f"{cell(value['value'])} ({cell(value['low'])}-{cell(value['high'])})"
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A Markdown table; the heads are the first row's keys. HTML and bars in the values are made harmless."""
+    heads = list(rows[0])
+    lines = [f"| {' | '.join(map(_plain, heads))} |", "|" + "---|" * len(heads)]
+    lines += [f"| {' | '.join(_plain(cell(row.get(head))) for head in heads)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
+    return " ".join(escaped.split())
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Comma-separated values at full precision; an interval takes three columns."""
+    flat = [_flat(row) for row in rows]
+    heads = list(dict.fromkeys(head for row in flat for head in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, heads, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for head, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= {head: value["value"], f"{head} low": value["low"], f"{head} high": value["high"]}
+        else:
+            flat[head] = value
+    return flat
