@@ -34,14 +34,16 @@ def main() -> None:
         _prepare(args.prepare, args.workers)
         return
     print(f"JPEG photographs of {SIDE} px, {args.workers} workers, {os.cpu_count()} cores\n")
-    print("| images | seconds | images/s | peak memory, MB: main process | largest worker |\n|---|---|---|---|---|")
+    print("| images | seconds | images/s | images per CPU second | peak memory, MB: main process | largest worker |")
+    print("|---|---|---|---|---|---|")
     for count in args.images:
         with tempfile.TemporaryDirectory() as name:
             _make(Path(name), count)
             command = [sys.executable, __file__, "--prepare", name, "--workers", str(args.workers)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        prepared, seconds, memory, worker = done.split()
-        print(f"| {int(prepared):,} | {float(seconds):.1f} | {count / float(seconds):.1f} | {memory} | {worker} |")
+        prepared, seconds, cpu, memory, worker = done.split()
+        rates = f"{count / float(seconds):.1f} | {count / float(cpu):.1f}"
+        print(f"| {int(prepared):,} | {float(seconds):.1f} | {rates} | {memory} | {worker} |", flush=True)
     _manifest(args.rows)
 
 
@@ -60,15 +62,20 @@ def _make(root: Path, count: int) -> None:
 
 
 def _prepare(root: Path, workers: int) -> None:
-    """Prepare in this process, and print images, seconds, and peak memory of it and of its largest worker."""
+    """Prepare in this process, and print images, seconds, CPU seconds, and peak memory of it and of a worker."""
     from faceauth.lab.data.prepare import PrepareConfig, prepare
 
     start = time.perf_counter()
     config = PrepareConfig(data={"cam": f"{root / 'real'}:real", "gan": f"{root / 'fake'}:fake"})
     manifest = prepare(config, root / "prepared", workers, say=lambda line: None)
     seconds = time.perf_counter() - start
-    peaks = [resource.getrusage(w).ru_maxrss // 1024 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(len(manifest.rows), seconds, *peaks)
+    used = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(u.ru_utime + u.ru_stime for u in used)
+    print(len(manifest.rows), seconds, cpu, *(u.ru_maxrss // 1024 for u in used))
+
+
+def _since(start: tuple[float, float]) -> str:
+    return f"{time.perf_counter() - start[0]:.1f} | {time.process_time() - start[1]:.1f}"
 
 
 def _manifest(count: int) -> None:
@@ -86,16 +93,16 @@ def _manifest(count: int) -> None:
         for row in rows:
             (Path(name) / row.destination_path).parent.mkdir(parents=True, exist_ok=True)
             (Path(name) / row.destination_path).touch()
-        print(f"\n| manifest of {count:,} rows | seconds | MB |\n|---|---|---|")
-        start = time.perf_counter()
+        print(f"\n| manifest of {count:,} rows | seconds | CPU seconds | MB |\n|---|---|---|---|")
+        start = time.perf_counter(), time.process_time()
         written = write_manifest(Path(name), rows)
         size = sum(p.stat().st_size for p in Path(name).glob("manifest.*")) / 1e6
-        print(f"| write .xlsx and .parquet | {time.perf_counter() - start:.1f} | {size:.1f} |")
+        print(f"| write .xlsx and .parquet | {_since(start)} | {size:.1f} |")
         for suffix in ("xlsx", "parquet"):
             path = Path(name) / f"manifest.{suffix}"
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             assert read_manifest(path).sha256 == written.sha256
-            print(f"| read and check .{suffix} | {time.perf_counter() - start:.1f} | {path.stat().st_size / 1e6:.1f} |")
+            print(f"| read and check .{suffix} | {_since(start)} | {path.stat().st_size / 1e6:.1f} |")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ def test_the_prepare_benchmark_prints_its_tables():
         "1",
     ]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    images, seconds, rate, memory, _ = re.search(r"\| (\d+) \| ([\d.]+) \| ([\d.]+) \| (\d+) \| (\d+) \|", out).groups()
+    numbers = re.search(r"\| (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (\d+) \| (\d+) \|", out).groups()
+    images, seconds, rate, _, memory, _ = numbers
     assert int(images) == 6
     assert float(rate) == pytest.approx(6 / float(seconds), rel=0.2)
     assert 30 < int(memory) < 2000
