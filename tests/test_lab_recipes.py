@@ -133,7 +133,7 @@ def test_the_study_needs_a_test_split(tmp_path):
 def test_killed_and_resumed_the_study_gives_the_same(manifest, tmp_path):
     (tmp_path / "study.toml").write_text(
         'name = "small"\nrecipe = "study"\nnetwork = "deit"\nsize = 32\nbatch = 16\nlr = 0.05\nbf16 = false\nlog_every = 3\n'
-        "checkpoint_every = 7\n[study]\nepochs = 24\nstop_after = 24\n"
+        "checkpoint_every = 7\n[study]\nepochs = 14\nstop_after = 14\n"
         f'[data]\nmanifest = "{manifest}"\n[architecture]\nhidden_size = 16\nnum_hidden_layers = 2\n'
         "num_attention_heads = 2\nintermediate_size = 32\npatch_size = 8\n"
     )
