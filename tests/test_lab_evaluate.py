@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,13 +22,13 @@ from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.manifest import read_manifest
 from faceauth.lab.data.sources import Record
 from faceauth.lab.evaluation import metrics
-from faceauth.lab.evaluation.evaluate import columns_of, evaluate, study_row
+from faceauth.lab.evaluation.evaluate import _calibrated, _shortcuts, columns_of, evaluate, study_row
 from faceauth.lab.evaluation.protocol import Column
 from faceauth.lab.evaluation.report import text
 from faceauth.lab.evaluation.scoring import VARIANTS
 from faceauth.lab.evaluation.subjects import manifest_of, open_subjects
 from faceauth.lab.evaluation.tables import markdown, to_csv
-from faceauth.model_file import ModelFile
+from faceauth.model_file import Calibration, ModelFile, Thresholds
 from faceauth.preprocess import PreprocessSpec
 from lab_prepared import write_run, write_set
 
@@ -254,6 +255,33 @@ def test_without_originals_the_prepared_files_are_judged_and_said_so(tmp_path):
     assert found["made"]["files"].startswith("the prepared files (8 originals")
     assert found["made"]["real"] == found["made"]["fake"] == 4
     assert "not known" in found["models"][0]["notes"][0]
+
+
+def test_a_model_at_odds_with_the_labels_is_judged_and_not_calibrated():
+    column = column_of(cam_a=20, gan_a=20)
+    against = Column(column.records, np.where(column.fake, -1.0, 1.0)[:, None] * np.ones(4), column.fold)
+    untrained = make_card(sources=("cam_a", "gan_a"), thresholds=Thresholds(1, 0, ((0, 1), (1, 0)), "nothing"))
+    card, note = _calibrated(untrained, against, "test")
+    assert note.startswith("not calibrated: the logits do not rise")
+    assert card.calibration == untrained.calibration
+    assert (card.calibration(np.array([1.0])) >= card.thresholds.fake).sum() == 0  # 5 % false alarms are kept still
+    kept, note = _calibrated(replace(card, calibration=Calibration(2, 1, "another set")), against, "test")
+    assert (kept.calibration.scale, note) == (2, None)
+
+
+def test_a_baseline_that_does_as_well_is_named(judged):
+    audit = [{"baseline": b, "column": c, "clean": v} for b, c, v in
+             [("file facts", "seen", 0.9), ("file facts", "unseen", 0.5), ("16 px thumbnail", "seen", 0.6)]]  # fmt: skip
+    said = list(_shortcuts(audit, {"seen": 0.92, "unseen": 0.7}))
+    assert said == [
+        "the file facts alone does as well, clean: seen 0.900 against 0.920; AUROC there says nothing of faces"
+    ]
+
+
+def test_the_worst_mistakes_are_on_the_wrong_side(judged):
+    for model in judged["models"]:
+        for row in model["worst"]:
+            assert (row["score"] > 0.5) == (row["label"] == "real")
 
 
 def test_tables_are_harmless_and_complete():

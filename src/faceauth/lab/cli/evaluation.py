@@ -135,7 +135,7 @@ def tsne(
     """Draw the embeddings of some images of each source as a t-SNE map, and say in numbers how they cluster.
 
     Writes tsne.png, tsne.svg, tsne.csv, clusters.csv and map.npz. With --place, new images are laid on the map that
-    the folder holds already, where it is of the same model; the map itself does not move.
+    the folder holds already, or on a new one, and drawn in placed.png and placed.svg; the map itself does not move.
 
     \b
     Examples:
@@ -156,16 +156,16 @@ def tsne(
         chosen = embeddings.embed(subject, examples, split, cache, workers, per_source, seed)
         map_ = embeddings.tsne(chosen, seed, perplexity, subject.sha256, opened.sha256)
         map_.save(file)
-        clusters = embeddings.clusters(chosen, seed)
+        figures.save(figures.tsne_map(map_, subject.name), output / "tsne.png", output / "tsne.svg")
         write(output / "tsne.csv", tables.to_csv(embeddings.table(map_)))
-        write(output / "clusters.csv", tables.to_csv(clusters))
+        write(output / "clusters.csv", tables.to_csv(clusters := embeddings.clusters(chosen, seed)))
         typer.echo(tables.markdown(clusters))
-    points = map_.place(embeddings.placed(subject, place)).tolist() if place else []
-    named = {str(path): point for path, point in zip(place or [], points, strict=True)}
-    name = "placed" if place else "tsne"
-    figures.save(figures.tsne_map(map_, subject.name, named), output / f"{name}.png", output / f"{name}.svg")
-    for path, (x, y) in named.items():
-        typer.echo(f"{path}: {x:.2f}, {y:.2f}; nearest {map_.nearest((x, y))}")
+    if place:
+        points = map_.place(embeddings.placed(subject, place)).tolist()
+        named = {str(path): point for path, point in zip(place, points, strict=True)}
+        figures.save(figures.tsne_map(map_, subject.name, named), output / "placed.png", output / "placed.svg")
+        for path, (x, y) in named.items():
+            typer.echo(f"{path}: {x:.2f}, {y:.2f}; nearest {map_.nearest((x, y))}")
 
 
 def spectrum(
