@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -255,6 +256,22 @@ def test_without_originals_the_prepared_files_are_judged_and_said_so(tmp_path):
     assert found["made"]["files"].startswith("the prepared files (8 originals")
     assert found["made"]["real"] == found["made"]["fake"] == 4
     assert "not known" in found["models"][0]["notes"][0]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_originals_in_an_archive_are_judged_where_they_are(tmp_path, kind):
+    manifest = write_set(tmp_path, counts={"train": 2, "test": 3})
+    model = write_model(tmp_path / "m.onnx", make_card(name="m"))
+    loose = evaluate(open_subjects([model]), manifest, cache=tmp_path / "cache")
+    shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path / "originals")
+    shutil.rmtree(tmp_path / "originals")
+    table = pd.read_parquet(manifest)
+    table["image_path"] = f"{tmp_path}/packed.{kind}!/" + table["destination_path"]
+    table.to_parquet(manifest, index=False)
+    packed = evaluate(open_subjects([model]), manifest, cache=tmp_path / "cache")
+    assert packed["made"]["files"] == loose["made"]["files"] == "the original files"
+    for part in ("study", "protocol", "by_source"):
+        assert packed["models"][0][part] == loose["models"][0][part]
 
 
 def test_a_model_at_odds_with_the_labels_is_judged_and_not_calibrated():

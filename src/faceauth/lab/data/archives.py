@@ -108,6 +108,26 @@ def listing(path: Path, scratch: Path) -> Listing:
         raise DataError(f"cannot read {str(path)!r}: {reason}", "give a folder, a .zip or a .tar(.gz)") from error
 
 
+def find_original(image_path: str) -> Item | None:
+    """What `Item.origin` named: a file, or a member of a zip or plain tar. None where it is gone."""
+    path = Path(image_path)
+    if path.is_file():
+        folder, name = os.path.split(path.resolve())
+        return Item(Place(folder, folder, "folder"), name)
+    archive, _, member = image_path.rpartition("!/")
+    return _members(archive, os.stat(archive).st_mtime_ns).get(member) if os.path.isfile(archive) else None
+
+
+@functools.lru_cache(maxsize=8)
+def _members(archive: str, stamp: int) -> dict[str, Item]:
+    kind = "zip" if zipfile.is_zipfile(archive) else "tar"
+    try:
+        found = _in_zip(Path(archive)) if kind == "zip" else _in_tar(archive)
+        return {item.name: item for item in _sorted_out(Place(archive, archive, kind), found).items}
+    except (OSError, tarfile.TarError, zipfile.BadZipFile):
+        return {}
+
+
 def _sorted_out(place: Place, found: Iterator[tuple[str, int, int, str]]) -> Listing:
     result = Listing([])
     for name, start, size, problem in found:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from faceauth.errors import DataError
+from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.dataset import Examples, from_manifest
 from faceauth.lab.data.manifest import Manifest, read_manifest
 from faceauth.lab.evaluation import metrics
@@ -100,7 +101,7 @@ def evaluate(
     if part == "dev":
         open_dev(subjects, opened.sha256)
     parts = {name: judging.indices(name) for name in dict.fromkeys((part, "test"))}
-    gone = sum(not Path(opened.rows[i].image_path).is_file() for chosen in parts.values() for i in chosen)
+    gone = sum(find_original(opened.rows[i].image_path) is None for chosen in parts.values() for i in chosen)
     judging = replace(judging, originals=not gone)
     columns = {name: _scored(subjects, judging, chosen) for name, chosen in parts.items()}
     looks = look([s.file for s in subjects], judging.examples, indices, cache, workers)
@@ -257,7 +258,7 @@ def _audit(
 ) -> list[dict[str, Any]]:
     """AUROC of classifiers that see no face, trained on the train images of the sources that the model knows."""
     every = choose(judging.examples, "train", AUDIT_TRAIN, judging.seed)
-    if not all(Path(f).is_file() for f in judging.files(every)):
+    if not all(find_original(f) for f in judging.files(every)):
         return []
     of, cache, workers = judging.examples, judging.cache, judging.workers
     trained = features_of(judging.files(every), of.sha256, cache, workers, resaved=False)

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from faceauth import images
-from faceauth.errors import DataError, ImageError
-from faceauth.lab.evaluation.scoring import RESAVES, keep, shared
+from faceauth.lab.evaluation.scoring import RESAVES, keep, open_file, shared
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -64,10 +63,6 @@ def features_of(
 
 
 def _features_one(path: str, resaved: bool) -> tuple[list[list[float]], list[list[float]]]:
-    try:
-        data = Path(path).read_bytes()
-        image = images.decode(data)
-    except (OSError, ImageError) as error:
-        raise DataError(f"{path}: {error}") from error
+    data, image = open_file(path)
     files = [data, *(resave(image) for resave in (RESAVES if resaved else ()))]
     return [file_facts(f) for f in files], [thumbnail(images.decode(f)) for f in files]

@@ -22,6 +22,7 @@ from PIL import Image
 from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import DataError, ImageError
+from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.dataset import Examples
 from faceauth.model_file import ModelFile, Outputs
 
@@ -93,6 +94,18 @@ def look(
         for row, i in enumerate(missing):
             keep(kept[i], **{n: np.concatenate([getattr(f[row], n) for f in found]) for n in Outputs.__slots__})
     return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
+
+
+def open_file(path: str) -> tuple[bytes, Image.Image]:
+    """An image file, or a member `archive.zip!/name`: its bytes, and decoded. Raises DataError where it is no image."""
+    try:
+        item = find_original(path)
+        if item is None:
+            raise ImageError("is not there")
+        data = item.read()
+        return data, images.decode(data)
+    except ImageError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def fingerprint(model: ModelFile) -> str:
@@ -168,10 +181,7 @@ def _start(models: tuple[str, ...]) -> None:
 
 def _score_one(path: str) -> list[list[float]]:
     """For each model its logits in every variant."""
-    try:
-        image = images.load(path).image
-    except ImageError as error:
-        raise DataError(f"{path}: {error}") from error
+    _, image = open_file(path)
     logits: list[list[float]] = [[] for _ in _detectors]
     for variant in (image, *(images.decode(resave(image)) for resave in RESAVES)):
         boxes = _detectors[0].find_faces(variant)
