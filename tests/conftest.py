@@ -2,8 +2,11 @@
 
 import functools
 import io
+import os
 from pathlib import Path
 from unittest import mock
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # on networks this small, threads only wait for each other
 
 import dlib
 import numpy as np

@@ -225,7 +225,8 @@ def _set(data: dict[str, Any], override: str) -> None:
 
 
 def _explain(path: Path, error: ValidationError, kind: type[BaseModel]) -> ConfigError:
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo explains what is missing
     key = ".".join(map(str, first["loc"]))
     if first["type"] != "extra_forbidden":
         said = first["msg"].removeprefix("Value error, ")
