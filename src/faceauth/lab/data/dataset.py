@@ -5,12 +5,12 @@ enlarged, so that augmentation can still move and scale them. A prepared data se
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from faceauth.faces import DlibFinder
 from faceauth.lab.data.manifest import Manifest
 from faceauth.lab.data.sources import Corpus, Record
 from faceauth.lab.data.split import FRACTIONS, split
+from faceauth.lab.progress import tracked
 from faceauth.preprocess import square
 
 CONTEXT = 2.0  # side of a kept crop, in face boxes
@@ -151,7 +152,7 @@ def _cut_all(corpus: Corpus, folder: Path, workers: int) -> None:
         ProcessPoolExecutor(workers, get_context("spawn")) as pool,
     ):
         paths = [str(corpus.file(r)) for r in corpus.records]
-        for crop, face, was_found, hash_ in _tracked(pool.map(_cut, paths, chunksize=32), len(paths)):
+        for crop, face, was_found, hash_ in tracked(pool.map(_cut, paths, chunksize=32), len(paths), "cutting faces"):
             pixels.write(crop.tobytes())
             sides.append(len(crop))
             faces.append(face)
@@ -163,14 +164,6 @@ def _cut_all(corpus: Corpus, folder: Path, workers: int) -> None:
         folder / "index.npz", sides=np.asarray(sides), offsets=np.cumsum(sizes) - sizes, found=np.asarray(found),
         faces=np.asarray(faces, np.float32), dhashes=np.asarray(hashes, np.uint64),
     )  # fmt: skip
-
-
-def _tracked(items: Iterator[Any], total: int) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(items, "cutting faces", total, console=console, disable=not console.is_terminal)
 
 
 _finder: DlibFinder | None = None

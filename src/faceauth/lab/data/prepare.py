@@ -26,10 +26,7 @@ from faceauth.lab.data import adapters
 from faceauth.lab.data.adapters import Found
 from faceauth.lab.data.archives import Item
 from faceauth.lab.data.choice import Choice, Outcome, allot, choose, order
-from faceauth.lab.data.dataset import _tracked
-from faceauth.lab.data.manifest import Manifest, Row, read_manifest, write_manifest
-from faceauth.lab.data.moving import move_all
-from faceauth.lab.data.progress import (
+from faceauth.lab.data.journal import (
     JOURNAL,
     PLAN,
     SCRATCH,
@@ -41,9 +38,12 @@ from faceauth.lab.data.progress import (
     write_plan,
     write_state,
 )
+from faceauth.lab.data.manifest import Manifest, Row, read_manifest, write_manifest
+from faceauth.lab.data.moving import move_all
 from faceauth.lab.data.sources import Record
 from faceauth.lab.data.split import apportion
 from faceauth.lab.data.store import IMAGES, JPEG, SPEC, Job, destination, die_with_parent, store
+from faceauth.lab.progress import tracked
 
 Say = Callable[[str], None]
 Stored = Iterator[Outcome]
@@ -272,7 +272,7 @@ def _look(
     for name, index in unknown:
         item = candidates[name].items[index]
         jobs.append(Job(item, str(output / destination(name, item.name, mode)), str(output / SCRATCH), mode))
-    for (name, index), outcome in zip(unknown, _tracked(run(jobs), len(jobs)), strict=True):
+    for (name, index), outcome in zip(unknown, tracked(run(jobs), len(jobs), "preparing"), strict=True):
         candidates[name].outcomes[index] = outcome
         journal.add(name, candidates[name].items[index].name, outcome)
 
@@ -337,7 +337,7 @@ def _finish(config: PrepareConfig, output: Path, rows: list[tuple[Row, Path]], s
         if not (output / PLAN).exists():
             write_plan(output / PLAN, rows)
         moves = ((origin, output / row.destination_path, row.sha256) for row, origin in rows)
-        for _ in _tracked(move_all(moves), len(rows)):
+        for _ in tracked(move_all(moves), len(rows), "moving"):
             continue
     manifest = write_manifest(output, [row for row, _ in rows])
     finish_state(output)

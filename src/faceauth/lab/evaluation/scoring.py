@@ -7,7 +7,7 @@ prepared face, as the study did (`look`). It knows nothing of labels, splits or 
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from faceauth.detector import Detector
 from faceauth.errors import DataError, ImageError
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.dataset import Examples
+from faceauth.lab.progress import tracked
 from faceauth.model_file import ModelFile, Outputs
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -161,15 +162,6 @@ def shared(
         return list(tracked(map(one, paths), len(paths), name))
     with ProcessPoolExecutor(workers, get_context("spawn"), start) as pool:
         return list(tracked(pool.map(one, paths, chunksize=BATCH), len(paths), name))
-
-
-def tracked(items: Iterable[Any], total: int, name: str) -> Iterator[Any]:
-    """The items, with a progress bar on standard error where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(items, name, total, console=console, disable=not console.is_terminal)
 
 
 _detectors: list[Detector] = []

@@ -16,7 +16,7 @@ from faceauth import spectra
 from faceauth.errors import DataError
 from faceauth.lab.data.dataset import Examples
 from faceauth.lab.evaluation.evaluate import choose
-from faceauth.lab.evaluation.scoring import tracked
+from faceauth.lab.progress import tracked
 
 Floats = npt.NDArray[np.floating[Any]]
 DRAWS = 500

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from faceauth.errors import DataError
 from faceauth.lab.data.dataset import Examples
+from faceauth.lab.progress import tracked
 from faceauth.lab.training.batches import Batch, DecidingSet, Pixels, TrainingSet
 from faceauth.lab.training.config import TrainConfig
 from faceauth.lab.training.devices import Place, place
@@ -195,7 +196,7 @@ def _loop(trainer: Trainer, deciding: DecidingSet, folder: RunFolder, threads: i
     looks = trainer.data.epoch_steps if config.recipe == "study" else math.ceil(config.test_every / config.batch)
     first, start = trainer.step, time.perf_counter()
     with ThreadPoolExecutor(threads) as pool, _Interrupt(here.world == 1) as interrupt:
-        for batch in _tracked(_batches(trainer, pool), first, last):
+        for batch in tracked(_batches(trainer, pool), last, "training", first):
             if trainer.recipe.finished or interrupt.asked:
                 break
             trainer.advance(batch)
@@ -251,12 +252,3 @@ class _Interrupt:
     def _ask(self, *_: object) -> None:
         self.asked = True
         signal.signal(signal.SIGINT, self.before)
-
-
-def _tracked(batches: Iterator[Batch], first: int, last: int) -> Iterator[Batch]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    hidden = not console.is_terminal
-    yield from track(batches, "training", last, first, console=console, disable=hidden)

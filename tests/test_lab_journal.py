@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 pytest.importorskip("pydantic")
 from faceauth.errors import UsageError
 from faceauth.lab.data.choice import Outcome
-from faceauth.lab.data.progress import Journal, finish_state, read_plan, read_state, write_plan, write_state
+from faceauth.lab.data.journal import Journal, finish_state, read_plan, read_state, write_plan, write_state
 from test_lab_manifest import rows
 
 OUTCOME = st.builds(
