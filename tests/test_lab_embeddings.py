@@ -215,6 +215,9 @@ def test_spectra_show_the_grid_of_the_fakes(place):
     ring = np.abs(fake.frequency - at).argmin()
     assert fake.difference_low[ring - 1 : ring + 2].max() > 1
     assert abs(found[0].difference[ring]) < 1
+    means = [s.summary()["upper half, dB"] for s in found]
+    assert means[0] + means[1] == pytest.approx(0, abs=1e-9)  # the reals lie about their own mean
+    assert means[2] > 0.1
 
 
 def test_spectrum_writes_figures_and_a_table(place):

@@ -291,7 +291,7 @@ def test_a_baseline_that_does_as_well_is_named(judged):
              [("file facts", "seen", 0.9), ("file facts", "unseen", 0.5), ("16 px thumbnail", "seen", 0.6)]]  # fmt: skip
     said = list(_shortcuts(audit, {"seen": 0.92, "unseen": 0.7}))
     assert said == [
-        "the file facts alone does as well, clean: seen 0.900 against 0.920; AUROC there says nothing of faces"
+        "a classifier of file facts alone does as well, clean: seen 0.900 against 0.920; AUROC there says nothing of faces"
     ]
 
 

@@ -178,7 +178,8 @@ def spectrum(
 ) -> None:
     """Average log-power spectra of the noise residual of each source, radial profiles, and the difference from real.
 
-    Writes spectra.png, profiles.png (and both as SVG) and profiles.csv. The images are the prepared faces, whose resize
+    Prints how far each source lies from the mean of the real ones; writes spectra.png, profiles.png (and both as SVG)
+    and profiles.csv. The images are the prepared faces, whose resize
     shapes every spectrum: sources are compared after it.
 
     \b
@@ -197,7 +198,7 @@ def spectrum(
     figures.save(figures.spectrum_profiles(found), output / "profiles.png", output / "profiles.svg")
     write(output / "profiles.csv", tables.to_csv([row for s in found for row in s.rows()]))
     typer.echo(CAVEAT, err=True)
-    typer.echo(f"{output}: {len(found)} sources, {sum(s.images for s in found)} images")
+    typer.echo(tables.markdown([s.summary() for s in found]))
 
 
 def report(

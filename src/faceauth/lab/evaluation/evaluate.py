@@ -283,7 +283,7 @@ def _shortcuts(audit: list[dict[str, Any]], areas: dict[str, float]) -> Iterator
         near = [r for r in audit if r["baseline"] == baseline and r["clean"] > areas[r["column"]] - CLOSE]
         if near:
             named = ", ".join(f"{r['column']} {r['clean']:.3f} against {areas[r['column']]:.3f}" for r in near)
-            yield f"the {baseline} alone does as well, clean: {named}; AUROC there says nothing of faces"
+            yield f"a classifier of {baseline} alone does as well, clean: {named}; AUROC there says nothing of faces"
 
 
 def _curve(scores: Floats, column: Column) -> dict[str, list[float]]:

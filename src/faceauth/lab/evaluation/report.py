@@ -97,9 +97,15 @@ def remarks(evaluation: dict[str, Any]) -> list[str]:
 
 def text(evaluation: dict[str, Any]) -> str:
     """A judging as Markdown."""
-    parts = ["\n".join(f"- {_inline(line)}" for line in (*header(evaluation), *remarks(evaluation)))]
+    parts = [_list(header(evaluation))]
     parts += [f"## {t.title}\n\n{t.note}\n\n{markdown(t.rows)}" for t in tables_of(evaluation)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    if said := remarks(evaluation):
+        parts.append(f"## Remarks\n\n{_list(said)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {_inline(line)}" for line in lines)
 
 
 def _inline(line: str) -> str:
@@ -173,7 +179,7 @@ def report(
 
 def _overview(subjects: Sequence[Subject], evaluation: dict[str, Any]) -> Section:
     models = evaluation["models"]
-    section = Section("All models", remarks(evaluation), tables_of(evaluation))
+    section = Section("All models", tables=tables_of(evaluation))
     for column in dict.fromkeys(name for m in models for name in m["roc"]):
         curves = {m["name"]: m["roc"].get(column, {"fpr": [], "tpr": []}) for m in models}
         name = f"roc-{column.replace(', ', '-').replace(' ', '-')}"
@@ -275,10 +281,10 @@ def _figure(output: Path, section: int, name: str) -> Path:
 
 
 def _markdown(output: Path, evaluation: dict[str, Any], sections: Sequence[Section]) -> str:
-    parts = ["# Report", "\n".join(f"- {_inline(line)}" for line in header(evaluation))]
+    parts = ["# Report", _list(header(evaluation))]
     for number, section in enumerate(sections):
         parts.append(f"## {_inline(section.title)}")
-        parts.append("\n".join(f"- {_inline(note)}" for note in section.notes))
+        parts.append(_list(section.notes))
         parts += [f"### {t.title}\n\n{t.note}\n\n{markdown(t.rows)}" for t in section.tables]
         for name, shows, _ in section.figures:
             file = _figure(output, number, name)

@@ -58,6 +58,15 @@ class SourceSpectrum:
             for k in range(len(self.frequency))
         ]  # fmt: skip
 
+    def summary(self) -> dict[str, Any]:
+        """How far the source lies from the real ones' mean, in dB, over the lower and the upper half of frequencies."""
+        upper = self.frequency > self.frequency[-1] / 2
+        low, high = float(self.difference[~upper].mean()), float(self.difference[upper].mean())
+        return {
+            "source": self.source, "label": "fake" if self.fake else "real", "images": self.images,
+            "lower half, dB": low, "upper half, dB": high,
+        }  # fmt: skip
+
 
 _BY_RING = ("frequency", "profile", "low", "high", "difference", "difference_low", "difference_high")
 
