@@ -8,12 +8,12 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("torch")
+import pandas as pd
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
