@@ -274,6 +274,22 @@ def test_originals_in_an_archive_are_judged_where_they_are(tmp_path, kind):
         assert packed["models"][0][part] == loose["models"][0][part]
 
 
+def test_a_calibrated_model_file_is_used_as_it_is(tmp_path):
+    manifest = write_set(tmp_path, sources={"cam-a": 1, "gan-a": 0}, counts={"train": 2, "test": 12, "dev": 4})
+    unset = {"calibration": Calibration(), "thresholds": Thresholds(1, 0, ((0, 1), (1, 0)), "nothing: not calibrated")}
+    run = write_run(tmp_path / "runs", manifest, sources=("cam-a", "gan-a"), **unset)
+    evaluated = evaluate(open_subjects([run]), manifest, "dev", cache=tmp_path / "cache")["models"][0]
+    result = CliRunner().invoke(app, ["lab", "calibrate", str(run), "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 0, result.output
+    card = ModelFile(run / "detector.onnx").card
+    assert "trained on" in card.thresholds.measured_on
+    assert card.calibration.scale == pytest.approx(evaluated["calibration"]["scale"])
+    again = evaluate(open_subjects([run]), manifest, "dev", cache=tmp_path / "cache")["models"][0]
+    assert again["fake_from"] == evaluated["fake_from"] == card.thresholds.fake
+    refused = CliRunner().invoke(app, ["lab", "calibrate", str(run), "--fold", "x.onnx"])
+    assert isinstance(refused.exception, UsageError)
+
+
 def test_a_model_at_odds_with_the_labels_is_judged_and_not_calibrated():
     column = column_of(cam_a=20, gan_a=20)
     against = Column(column.records, np.where(column.fake, -1.0, 1.0)[:, None] * np.ones(4), column.fold)

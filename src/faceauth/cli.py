@@ -263,10 +263,11 @@ def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None) -
         + (f"; {tally['unreadable']} unreadable" if tally["unreadable"] else "")
         + (f"; written to {output}" if output else "")
     )
-    _notice(
-        f"{detector.model.card.name}: fake from {detector.fake_from:.2f} on, where {detector.false_alarm_rate:.0%} of "
-        "real faces of unseen origin are called fake. A score is evidence, not proof."
-    )
+    measured = detector.model.card.thresholds.measured_on
+    promise = f"where {detector.false_alarm_rate:.0%} of real faces are called fake (measured on {measured})"
+    if measured.startswith("nothing"):
+        promise = "which promises nothing: this model was not calibrated (faceauth lab calibrate)"
+    _notice(f"{detector.model.card.name}: fake from {detector.fake_from:.2f} on, {promise}. A score is no proof.")
 
 
 def _notice(text: str) -> None:

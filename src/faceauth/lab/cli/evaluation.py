@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from faceauth.errors import UsageError
 from faceauth.lab.cli.needs import need_lab
 
 Runs = Annotated[list[Path], typer.Argument(help="Finished runs' folders, or model files.", metavar="RUN...")]
@@ -25,28 +26,39 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="A model file; its metadata is rewritten.")],
-    corpus: Annotated[Path, typer.Option(help="The corpus that it was trained on.")],
+    model: Annotated[Path, typer.Argument(help="A finished run, or a model file, whose metadata is rewritten.")],
+    manifest: ManifestOption = None,
+    corpus: Annotated[Path | None, typer.Option(help="The corpus that it was trained on, not a manifest.")] = None,
     folds: Annotated[
         list[Path] | None, typer.Option("--fold", help="A fold's model file; repeat for every fold.")
     ] = None,
     cache: Annotated[Path, typer.Option(help="Where crops and scores are kept.")] = Path("cache"),
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
 ) -> None:
-    """Fit calibration and thresholds on the test split, on sources that the scoring model has not seen.
+    """Fit calibration and thresholds on the test split, and write them into the model file.
 
-    With --fold models, each scores the test images of the sources it was trained without, and the promise of
-    5 % false alarms is kept on those. Without, it is kept on sources the model knows, and the file says so.
+    Without it a model file makes no promise. The promise of 5 % false alarms is kept on sources that the model knows,
+    and the file says so. With a corpus and --fold models, each of which scores the test images of the sources it was
+    trained without, it is kept on unseen sources.
 
     \b
-    Example:
+    Examples:
+      faceauth lab calibrate runs/deit
       faceauth lab calibrate runs/embedded/detector.onnx --corpus ../shared/data \\
         --fold runs/embedded-fold1/detector.onnx --fold runs/embedded-fold2/detector.onnx
     """
     need_lab()
-    from faceauth.lab.evaluation.protocol import calibrate as calibrate_
+    from faceauth.lab.evaluation import evaluate as on_manifest
+    from faceauth.lab.evaluation import protocol as on_corpus
 
-    card = calibrate_(model, corpus, folds or [], cache, workers)
+    if corpus is None:
+        if folds:
+            raise UsageError("--fold needs --corpus", "the folds are those of a corpus")
+        card = on_manifest.calibrate(model, manifest, cache, workers)
+    elif manifest is not None:
+        raise UsageError("--corpus and --manifest at once", "choose the one that the model was trained on")
+    else:
+        card = on_corpus.calibrate(model, corpus, folds or [], cache, workers)
     limits = card.thresholds
     typer.echo(f"score = sigmoid({card.calibration.scale:.3f} x logit {card.calibration.shift:+.3f})")
     typer.echo(f"fake from {limits.fake:.3f}, real to {limits.real:.3f}, on {limits.measured_on}")

@@ -4,7 +4,7 @@ The study's table is computed on the prepared faces at logit 0, as the study did
 files, as a user's would be. Everything ends in one dictionary of plain values, `evaluation.json`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,14 +23,23 @@ from faceauth.lab.evaluation.facts import features_of
 from faceauth.lab.evaluation.protocol import Column, with_calibration
 from faceauth.lab.evaluation.protocol import fit as fit_calibration
 from faceauth.lab.evaluation.scoring import VARIANTS, Floats, look, score_files
-from faceauth.lab.evaluation.subjects import Subject, check_not_trained_on, command, commit, open_dev
-from faceauth.lab.training.export import fit_thresholds
+from faceauth.lab.evaluation.subjects import (
+    Subject,
+    check_not_trained_on,
+    command,
+    commit,
+    manifest_of,
+    open_dev,
+    open_subjects,
+)
+from faceauth.lab.training.export import fit_thresholds, rewrite
 from faceauth.model_file import ModelCard, Outputs
 
 AUDIT_TRAIN = 1000  # train images of each source that the audit's classifiers are fitted on, at most
 CLOSE = 0.05  # of AUROC: a baseline that comes so near to a model makes a column worthless
 WORST = 6  # mistakes shown of each class
 POINTS = 200  # of a curve, at most
+KNOWN = "test images of sources it was trained on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,10 @@ class Judging:
         """The file of each image, as the protocol looks at it."""
         rows = [self.manifest.rows[i] for i in indices]
         return [r.image_path if self.originals else str(self.manifest.file(r)) for r in rows]
+
+    def gone(self, indices: Iterable[int]) -> int:
+        """How many originals are no longer where the manifest says."""
+        return sum(find_original(self.manifest.rows[i].image_path) is None for i in indices)
 
 
 def choose(examples: Examples, part: str, per_source: int | None, seed: int) -> list[int]:
@@ -101,7 +114,7 @@ def evaluate(
     if part == "dev":
         open_dev(subjects, opened.sha256)
     parts = {name: judging.indices(name) for name in dict.fromkeys((part, "test"))}
-    gone = sum(find_original(opened.rows[i].image_path) is None for chosen in parts.values() for i in chosen)
+    gone = judging.gone(i for chosen in parts.values() for i in chosen)
     judging = replace(judging, originals=not gone)
     columns = {name: _scored(subjects, judging, chosen) for name, chosen in parts.items()}
     looks = look([s.file for s in subjects], judging.examples, indices, cache, workers)
@@ -111,6 +124,30 @@ def evaluate(
         said = notes[subject.name] + ([note] if note else [])
         models.append(_judge(replace(subject, card=card), columns[part][k], looks[k], judging, indices, said))
     return {"made": _made(judging, indices, gone), "models": models}
+
+
+def calibrate(model: Path, manifest: Path | None, cache: Path, workers: int = 1) -> ModelCard:
+    """Fit calibration and thresholds on the test images of the sources a model knows, and write them into its file.
+
+    Args:
+        model: a finished run, or a model file; manifest: by default the run's own.
+
+    Raises:
+        DataError: the test split lacks a class, an image cannot be read, or the logits do not rise with P(fake).
+    """
+    [subject] = open_subjects([model])
+    opened = read_manifest(manifest or manifest_of([subject]))
+    judging = Judging(opened, from_manifest(opened), "test", cache, workers)
+    indices = judging.indices("test")
+    check_not_trained_on(subject, judging.examples, indices)
+    [column] = _scored([subject], replace(judging, originals=not judging.gone(indices)), indices)
+    card = fit_calibration(subject.card, _known(subject.card, column), KNOWN)
+    rewrite(subject.file, card)
+    return card
+
+
+def _known(card: ModelCard, column: Column) -> Column:
+    return column.where(lambda record: record.source in card.sources)
 
 
 def _scored(subjects: Sequence[Subject], judging: Judging, indices: Sequence[int]) -> list[Column]:
@@ -135,11 +172,10 @@ def _calibrated(card: ModelCard, test: Column, part: str) -> tuple[ModelCard, st
     """The model file's own calibration; else one fitted on the test images of the sources that it knows."""
     if not card.calibration.fitted_on.startswith("nothing"):
         return card, None
-    described = "test images of sources it was trained on"
     where = "; these are the images judged here" if part == "test" else ""
-    known = test.where(lambda record: record.source in card.sources)
     try:
-        return fit_calibration(card, known, described), f"calibration and thresholds fitted on {described}{where}"
+        fitted = fit_calibration(card, _known(card, test), KNOWN)
+        return fitted, f"calibration and thresholds fitted on {KNOWN}{where}"
     except DataError as error:
         scores = card.calibration(test.logits[:, 0])
         limits = fit_thresholds(scores, test.fake, np.ones(len(scores)), 0.05, 0.1, "all test images")
