@@ -79,7 +79,7 @@ def test_scores_and_embeddings_have_the_promised_shapes(detector, folder):
     assert detector.embed(folder).shape == (3, 2)
     assert detector.scores([]).shape == (0,)
     assert detector.embed([]).shape == (0, 2)
-    with pytest.raises(ImageError):
+    with pytest.raises(ImageError, match="missing.jpg"):
         detector.scores("missing.jpg")
 
 

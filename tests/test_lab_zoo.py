@@ -115,7 +115,7 @@ def test_another_size_interpolates_the_positions(saved):
 
 
 @pytest.mark.parametrize(("network", "init", "says"), [
-    ("vit", "deit", "holds 'deit', not 'vit'"), ("deit", "densenet", "no checkpoint of transformers"),
+    ("vit", "deit", "holds deit, not vit"), ("deit", "densenet", "no checkpoint of transformers"),
     ("densenet", "vit", "of transformers, not timm's"), ("timm/densenet161", "densenet", "holds 'densenet121', not"),
     ("deit", "nowhere", "no checkpoint at"),
 ])  # fmt: skip

@@ -162,7 +162,11 @@ class Detector:
     def _largest(self, images: Source | Iterable[Source]) -> Outputs:
         outputs = []
         for reference in images_.references(images):
-            image = images_.load(reference, self.limits).image
+            try:
+                image = images_.load(reference, self.limits).image
+            except ImageError as error:
+                name = images_.shown(reference)
+                raise ImageError(f"{name}: {error.message}" if name else error.message, error.hint) from error
             outputs.append(self.run_faces(image, [next(iter(self.find_faces(image)), None)]))
         if not outputs:
             return self.run_nothing()

@@ -133,6 +133,8 @@ def read_manifest(path: Path) -> Manifest:
             fault with row numbers as Excel counts them: an unknown split or class, a target that contradicts its
             class, a path outside the folder, a missing file, an image that stands twice, a source under both classes.
     """
+    if not path.is_file():
+        raise DataError(f"no manifest {str(path)!r}", "faceauth lab prepare makes one")
     first = 2 if path.suffix.lower() != ".parquet" else 1
     try:
         records = _from_parquet(path) if first == 1 else _from_xlsx(path)
@@ -160,8 +162,6 @@ def _from_xlsx(path: Path) -> list[Record]:
         with CalamineWorkbook.from_path(str(path)) as book:
             sheets = [book.get_sheet_by_name(n).to_python(skip_empty_area=False) for n in book.sheet_names[:2]]
     except CalamineError as error:
-        if not path.exists():
-            raise DataError(f"cannot read the manifest {str(path)!r}: no such file") from error
         raise DataError(f"{path} is no Excel workbook: {error}", "save it as .xlsx") from error
     table = _records(path, sheets[0], COLUMNS)
     if len(sheets) == 1 or not sheets[1]:

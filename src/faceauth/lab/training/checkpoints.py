@@ -71,7 +71,7 @@ def load_transformer(kind: str, path: Path, changes: dict[str, Any], size: int, 
     said = _json(path / "config.json")
     if said.get("model_type") != kind:
         raise ConfigError(
-            f"{str(path)!r} holds {said.get('model_type') or 'no checkpoint of transformers'!r}, not {kind!r}",
+            f"{str(path)!r} holds {said.get('model_type') or 'no checkpoint of transformers'}, not {kind}",
             "name its architecture as `network`, or another --init",
         )
     model_class, _ = transformer_classes(kind, distilled)
