@@ -12,6 +12,7 @@ from faceauth.lab.evaluation import metrics
 rounded = st.floats(0, 1).map(lambda v: round(v, 2))
 
 
+AUROC = {"AUROC": metrics.auroc}
 SCORES, FAKE = np.array([0.1, 0.4, 0.4, 0.8, 0.9]), np.array([False, False, True, True, False])
 
 
@@ -60,15 +61,15 @@ def test_intervals_draw_groups_not_images():
     people = np.repeat(np.arange(40), 25)
     fake = people % 2 == 0
     scores = np.clip(0.5 + 0.1 * fake + rng.normal(0, 0.2, 40)[people], 0, 1)
-    by_person = metrics.interval(metrics.auroc, scores, fake, people, draws=300)
-    by_image = metrics.interval(metrics.auroc, scores, fake, np.arange(1000), draws=300)
+    by_person = metrics.intervals(AUROC, scores, fake, people, draws=300)["AUROC"]
+    by_image = metrics.intervals(AUROC, scores, fake, np.arange(1000), draws=300)["AUROC"]
     assert by_person.low <= by_person.value <= by_person.high
     assert by_person.high - by_person.low > 2 * (by_image.high - by_image.low)
 
 
 def test_intervals_need_both_classes():
     with pytest.raises(DataError):
-        metrics.interval(metrics.auroc, np.array([0.1, 0.2]), np.array([True, True]), np.arange(2))
+        metrics.intervals(AUROC, np.array([0.1, 0.2]), np.array([True, True]), np.arange(2))
 
 
 ALL = (

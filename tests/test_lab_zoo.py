@@ -124,6 +124,20 @@ def test_a_checkpoint_of_something_else_is_one_line(saved, network, init, says):
         initial(small("m", network=network, architecture={}, init=str(saved / init)), 3)
 
 
+@pytest.mark.parametrize("network", ["deit", "densenet"])
+def test_a_pickled_checkpoint_is_not_opened(saved, tmp_path, network):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path / "sprung").touch, ()
+
+    shutil.copy(saved / network / "config.json", tmp_path)
+    torch.save({"a": Trap()}, tmp_path / "pytorch_model.bin")
+    given = tmp_path / "pytorch_model.bin" if network == "densenet" else tmp_path
+    with pytest.raises((ConfigError, DataError), match="safetensors"):
+        initial(small("m", network=network, architecture={}, init=str(given)), 3)
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_weights_of_another_architecture_are_no_silent_start(saved):
     deeper = {"num_hidden_layers": 3}
     with pytest.raises(ConfigError, match="another architecture"):

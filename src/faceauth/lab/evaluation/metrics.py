@@ -94,13 +94,6 @@ class Interval:
         return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
 
 
-def interval(
-    metric: Metric, scores: Floats, fake: Bools, groups: npt.NDArray[Any], draws: int = 500, seed: int = 0
-) -> Interval:
-    """A metric and its percentile bootstrap interval; see `intervals`."""
-    return intervals({"": metric}, scores, fake, groups, draws, seed)[""]
-
-
 def intervals(
     metrics: Mapping[str, Metric], scores: Floats, fake: Bools, groups: npt.NDArray[Any], draws: int = 500,
     seed: int = 0,

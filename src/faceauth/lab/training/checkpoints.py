@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from faceauth.errors import ConfigError, DataError
-from faceauth.lab.training.networks import import_timm, transformer_classes
+from faceauth.lab.training.networks import transformer_classes
 
 ARCHITECTURE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "patch_size",
@@ -75,7 +76,10 @@ def load_transformer(kind: str, path: Path, changes: dict[str, Any], size: int, 
             "name its architecture as `network`, or another --init",
         )
     model_class, _ = transformer_classes(kind, distilled)
-    options = {"num_labels": 1, "ignore_mismatched_sizes": True, "output_loading_info": True, "local_files_only": True}
+    options = {
+        "num_labels": 1, "ignore_mismatched_sizes": True, "output_loading_info": True, "local_files_only": True,
+        "use_safetensors": True,  # a pickled checkpoint can run code
+    }  # fmt: skip
     try:
         with _quietly():
             model, report = model_class.from_pretrained(path, **options, **changes)
@@ -108,13 +112,13 @@ def load_timm(model: Any, path: Path) -> None:
     Raises:
         ConfigError: weights of another architecture. DataError: a missing or damaged file.
     """
-    timm = import_timm()
-    file = path
-    if path.is_dir():
-        names = ("model.safetensors", "pytorch_model.bin")
-        file = next((path / n for n in names if (path / n).exists()), path / names[0])
+    file = path / "model.safetensors" if path.is_dir() else path
+    if file.suffix != ".safetensors":
+        raise ConfigError(
+            f"{str(file)!r} is no .safetensors file", "a pickled checkpoint can run code: convert it first"
+        )
     try:
-        state: dict[str, Tensor] = timm.models.load_state_dict(str(file), device="cpu", weights_only=True)
+        state: dict[str, Tensor] = load_file(file)
     except Exception as error:
         raise _damaged(file, error) from error
     head = model.default_cfg["classifier"]
