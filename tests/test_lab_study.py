@@ -85,11 +85,12 @@ def test_the_table_of_what_is_prepared_becomes_the_commands_options(tmp_path):
     ]  # fmt: skip
 
 
-def test_the_whole_chain_and_again(plan, tmp_path):
+def test_the_whole_chain_and_again(plan, tmp_path, monkeypatch):
     """Both classes of a corpus made in code, one small network twice; the second call finds everything done."""
     write_corpus(tmp_path / "corpus", count=30)
-    said = []
-    report = run_study(read_study(plan), said.append)
+    monkeypatch.chdir(tmp_path)
+    report = run_study(read_study(plan), lambda _: None)
+    assert {p.name for p in tmp_path.iterdir()} == {"plan.toml", "tiny.toml", "corpus", "out"}
     assert report.read_text().startswith("<!doctype html>")
     rows = [json.loads(line) for line in (tmp_path / "out" / "times.jsonl").read_text().splitlines()]
     assert rows[0]["step"] == "prepare"
@@ -147,7 +148,8 @@ def test_a_bad_plan_is_one_line(plan, old, new, says):
         read_study(plan)
 
 
-def test_the_small_study_is_all_of_it():
+def test_the_small_study_is_all_of_it(monkeypatch):
+    monkeypatch.chdir(ROOT)
     plan = read_study(ROOT / "configs" / "small" / "study.toml")
     assert {p.stem for p in plan.models} == {"deit", "vit", "densenet", "pyramid"}
     assert plan.only

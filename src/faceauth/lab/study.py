@@ -72,16 +72,16 @@ def stages(study: StudyPlan) -> Iterator[list[Step]]:
     yield [Step(f"export {run.name}", ("export", str(run)), run / "detector.onnx") for run in runs]
     evaluation, spectra, report = (study.output / name for name in ("evaluation", "spectrum", "report.html"))
     dev = ("--open-dev",) if study.open_dev else ()
-    workers = ("--workers", str(study.jobs))
+    cache = ("--cache", str(study.output / "cache"))
+    workers = (*cache, "--workers", str(study.jobs))
     every = tuple(map(str, runs))
     judged = evaluation / "evaluation.json"
     yield [Step("evaluate", ("evaluate", *every, "-o", str(evaluation), *dev, *workers), judged)]
+    tsne = [("tsne", str(run), "-o", str(run / "tsne"), *cache) for run in runs]
+    maps = [Step(f"tsne {r.name}", words, r / "tsne" / "tsne.csv") for r, words in zip(runs, tsne, strict=True)]
     spectrum = ("spectrum", "--manifest", str(manifest), "-o", str(spectra))
-    yield [
-        *(Step(f"tsne {r.name}", ("tsne", str(r), "-o", str(r / "tsne")), r / "tsne" / "tsne.csv") for r in runs),
-        Step("spectrum", spectrum, spectra / "profiles.csv"),
-    ]
-    yield [Step("report", ("report", *every, "--evaluation", str(judged), "-o", str(report)), report)]
+    yield [*maps, Step("spectrum", spectrum, spectra / "profiles.csv")]
+    yield [Step("report", ("report", *every, "--evaluation", str(judged), "-o", str(report), *workers), report)]
 
 
 def _trainings(study: StudyPlan, manifest: Path) -> Iterator[Step]:
