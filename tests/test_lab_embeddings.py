@@ -112,6 +112,11 @@ def test_known_images_are_placed_near_themselves_on_a_saved_map(separate, tmp_pa
         load_map(tmp_path / "broken.npz", "m" * 64)
 
 
+def test_few_images_get_the_perplexity_that_suits_them():
+    assert tsne(blobs(1, n=4), 0, None, "", "").perplexity == 5
+    assert tsne(blobs(1, n=30), 0, None, "", "").perplexity == 30
+
+
 def test_a_perplexity_that_does_not_suit_is_refused():
     with pytest.raises(UsageError, match="1 to 13 does"):
         tsne(blobs(1, n=10), 0, 30, "", "")

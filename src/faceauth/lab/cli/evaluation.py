@@ -135,7 +135,9 @@ def tsne(
     manifest: ManifestOption = None,
     split: Annotated[str, typer.Option(help="train or test; dev is opened by evaluate alone.")] = "test",
     per_source: Annotated[int, typer.Option(help="Images of each source.", min=1)] = 50,
-    perplexity: Annotated[float, typer.Option(help="How many neighbours an image has, about.", min=1)] = 30,
+    perplexity: Annotated[
+        float | None, typer.Option(help="How many neighbours an image has, about; 30, or fewer for few images.", min=1)
+    ] = None,
     place: Annotated[
         list[Path] | None, typer.Option("--place", help="An image to place on the map; repeatable.")
     ] = None,

@@ -22,6 +22,7 @@ from faceauth.lab.evaluation.subjects import Subject
 Floats = npt.NDArray[np.floating[Any]]
 Strings = npt.NDArray[np.str_]
 NEIGHBOURS = 5
+PERPLEXITY = 30
 PERMUTATIONS = 20  # of the labels, for a chance level
 
 
@@ -133,18 +134,19 @@ def load_map(file: Path, model_sha256: str) -> Map:
     return found
 
 
-def tsne(embedded: Embedded, seed: int, perplexity: float, model_sha256: str, manifest_sha256: str) -> Map:
+def tsne(embedded: Embedded, seed: int, perplexity: float | None, model_sha256: str, manifest_sha256: str) -> Map:
     """Lay embeddings out in the plane; the same seed gives the same map. van der Maaten and Hinton, JMLR 2008.
 
-    Exact neighbours, started from the principal components (Kobak and Berens, 2019).
+    Without a perplexity it is 30, or as many as the images allow. Exact neighbours, started from the principal components (Kobak and Berens, 2019).
 
     Raises:
-        UsageError: the perplexity is too large for so few images.
+        UsageError: the perplexity is too large for so few images, or there are fewer than four.
     """
     import openTSNE
 
-    if not 1 <= perplexity <= (len(embedded.path) - 1) / 3:
-        most = (len(embedded.path) - 1) // 3
+    most = (len(embedded.path) - 1) // 3
+    perplexity = min(PERPLEXITY, most) if perplexity is None else perplexity
+    if not 1 <= perplexity <= most:
         raise UsageError(f"perplexity {perplexity:g} does not suit {len(embedded.path)} images", f"1 to {most} does")
     x = np.asarray(embedded.embedding, np.float64)
     method = openTSNE.TSNE(

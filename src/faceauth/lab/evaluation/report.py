@@ -22,7 +22,6 @@ from faceauth.lab.evaluation.tables import Row, cell, markdown, to_csv
 
 THUMBNAIL = 112  # pixels a side
 PER_SOURCE = 50  # images of each source on a map
-PERPLEXITY = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +229,10 @@ def _add_map(section: Section, subject: Subject, embedded: embeddings.Embedded, 
     )
     if rows:
         section.tables.insert(0, Table("clusters", "Clusters in numbers", note, rows))
-    perplexity = min(PERPLEXITY, (len(embedded.path) - 1) // 3)
-    if perplexity < 1:
+    if len(embedded.path) < 4:
         section.notes.append("Too few images for a map.")
         return
-    map_ = embeddings.tsne(embedded, seed, perplexity, subject.sha256, "")
+    map_ = embeddings.tsne(embedded, seed, None, subject.sha256, "")
     shown = _png(figures.tsne_map(map_, subject.name))
     section.figures.insert(0, ("tsne", f"t-SNE map of the embeddings, at most {PER_SOURCE} images of a source", shown))
 
