@@ -137,7 +137,8 @@ def load_map(file: Path, model_sha256: str) -> Map:
 def tsne(embedded: Embedded, seed: int, perplexity: float | None, model_sha256: str, manifest_sha256: str) -> Map:
     """Lay embeddings out in the plane; the same seed gives the same map. van der Maaten and Hinton, JMLR 2008.
 
-    Without a perplexity it is 30, or as many as the images allow. Exact neighbours, started from the principal components (Kobak and Berens, 2019).
+    Exact neighbours, started from the principal components (Kobak and Berens, 2019). Without a perplexity it is 30,
+    or what the images allow.
 
     Raises:
         UsageError: the perplexity is too large for so few images, or there are fewer than four.
