@@ -8,7 +8,6 @@ import argparse
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.baselines import audit
 from faceauth.lab.evaluation.protocol import Column, Judged, judge, with_calibration
 from faceauth.lab.evaluation.scoring import VARIANTS
+from faceauth.lab.training.folder import commit
 from faceauth.model_file import embedded_path
 
 HERE = Path(__file__).resolve().parent
@@ -63,15 +63,10 @@ def _log_opening(model: Path, judged: Judged) -> None:
         "model": f"{judged.card.name} {judged.card.version}",
         "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "corpus_sha256": judged.card.data_sha256,
-        "commit": _commit(),
+        "commit": commit(),
     }
     with open(LEDGER, "a", encoding="utf-8") as ledger:
         ledger.write(json.dumps(row) + "\n")
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=HERE, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 def _generated(record: Record) -> bool:
@@ -101,7 +96,7 @@ def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple
     digest = hashlib.sha256(args.model.read_bytes()).hexdigest()
     yield (
         f"{card.name} {card.version}, model {digest[:16]}, corpus {card.data_sha256[:16]}, "
-        f"part {args.part}, split seed 0, commit {_commit()[:12]}"
+        f"part {args.part}, split seed 0, commit {commit()[:12]}"
     )
     yield f"command: `python benchmarks/quality.py{' --open-dev' if args.part == 'dev' else ''}`"
     yield f"fake from {card.thresholds.fake:.3f}, real to {card.thresholds.real:.3f}; 95 % bootstrap intervals"

@@ -27,12 +27,12 @@ from faceauth.lab.evaluation.subjects import (
     Subject,
     check_not_trained_on,
     command,
-    commit,
     manifest_of,
     open_dev,
     open_subjects,
 )
 from faceauth.lab.training.export import fit_thresholds, rewrite
+from faceauth.lab.training.folder import commit
 from faceauth.model_file import ModelCard, Outputs
 
 AUDIT_TRAIN = 1000  # train images of each source that the audit's classifiers are fitted on, at most

@@ -4,7 +4,6 @@ It knows nothing of images or metrics.
 """
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.dataset import Examples, from_manifest
 from faceauth.lab.data.manifest import Manifest, read_manifest
+from faceauth.lab.training.folder import commit
 from faceauth.model_file import ModelCard, ModelFile
 
 LEDGER = "dev_ledger.jsonl"
@@ -154,13 +154,3 @@ def open_dev(subjects: Sequence[Subject], manifest_sha256: str) -> None:
 def command() -> str:
     """The command line of this process, as it would be typed."""
     return " ".join(["faceauth", *sys.argv[1:]])
-
-
-def commit() -> str:
-    """The commit of this project, `-dirty` where files differ from it, `unknown` outside a checkout."""
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()

@@ -71,7 +71,7 @@ class RunFolder:
         names = ("torch", "transformers", "timm", "numpy", "pillow", "dlib-bin")
         packages = {name: version(name) for name in names}
         facts = facts | {
-            "commit": _commit(),
+            "commit": commit(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": " ".join(["faceauth", *sys.argv[1:]]),
             "environment": {"python": platform.python_version(), "machine": platform.machine(), **packages},
@@ -133,14 +133,11 @@ def summary(network: nn.Module, size: int) -> str:
     return str(torchinfo.summary(network, input_data=pixels, depth=5, verbose=0)) + "\n"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit of this project, `-dirty` where files differ from it, `unknown` outside a checkout."""
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"  # not a checkout
+        return "unknown"
     return done.stdout.strip()
