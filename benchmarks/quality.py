@@ -37,7 +37,7 @@ def main() -> None:
         judged = judge(args.model, folds, args.corpus, args.cache, args.part, workers=args.workers)
         if args.part == "dev":
             _log_opening(args.model, judged)
-        baselines = audit(args.corpus, args.cache, args.part, judged.folds, workers=args.workers)
+        baselines = audit(judged.card, judged.folds, args.corpus, args.cache, args.part, workers=args.workers)
         print("\n".join(_report(args, judged, baselines)))
     except FaceAuthError as error:
         sys.exit(f"error: {error}")
@@ -70,7 +70,7 @@ def _log_opening(model: Path, judged: Judged) -> None:
 
 
 def _generated(record: Record) -> bool:
-    """Whole faces made by a generator, against every real source that is not a swap's own."""
+    """Whole faces made by a generator, against every real source but the films that swaps were made from."""
     return record.family != "swap" and record.source != "dfdc-real"
 
 
@@ -79,15 +79,15 @@ def _swapped(record: Record) -> bool:
     return record.family == "swap" or record.source in {"dfdc-real", "ffhq-256"}
 
 
-def _columns(seen: Column, unseen: Column) -> dict[str, Column]:
-    """The protocol's columns, and the two halves of unseen; without those that lack a class."""
+def _columns(seen: Column, unseen: Column, foreign: Column | None = None) -> dict[str, Column]:
+    """The protocol's columns, and face swaps in a block of their own; without those that lack a class."""
     columns = {
-        "seen": seen,
-        "unseen": unseen,
-        "unseen, generated": unseen.where(_generated),
-        "unseen, swaps": unseen.where(_swapped),
-        "all together": seen + unseen,
+        "seen": seen.where(_generated),
+        "unseen": unseen.where(_generated),
+        "all together": (seen + unseen).where(_generated),
     }
+    if foreign is not None:
+        columns["swaps, never trained on"] = (foreign + seen).where(_swapped)
     return {name: c for name, c in columns.items() if len(c.records) and c.fake.any() and not c.fake.all()}
 
 
@@ -100,7 +100,7 @@ def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple
     )
     yield f"command: `python benchmarks/quality.py{' --open-dev' if args.part == 'dev' else ''}`"
     yield f"fake from {card.thresholds.fake:.3f}, real to {card.thresholds.real:.3f}; 95 % bootstrap intervals"
-    columns = _columns(judged.seen, judged.unseen)
+    columns = _columns(judged.seen, judged.unseen, judged.foreign)
     yield from _main_table(card.thresholds.fake, card.thresholds.real, judged, columns)
     yield from _audit_table(baselines)
     yield from _fold_table(judged)

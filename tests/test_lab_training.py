@@ -238,8 +238,9 @@ def test_resave_reduces_and_never_enlarges():
     assert decode(Resave("x", 500, 50)(noise((100, 50)))).size == (100, 50)
 
 
-def test_the_audit_sees_a_format_leak_and_no_face(place, tmp_path):
-    found = audit(place / "corpus", place / "cache", "test", [["cam-a", "gan-a"], ["cam-b", "gan-b"]])
+def test_the_audit_sees_a_format_leak_and_no_face(place, runs):
+    folds = [["cam-a", "gan-a"], ["cam-b", "gan-b"]]
+    found = audit(ModelFile(runs[0]).card, folds, place / "corpus", place / "cache", "test")
     seen, unseen = found["file facts"]
     assert seen.logits.shape[1] == 4
     assert len(unseen.records) == len(seen.records)

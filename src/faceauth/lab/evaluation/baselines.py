@@ -11,29 +11,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from faceauth.lab.data.dataset import open_crops
 from faceauth.lab.data.sources import read_corpus
-from faceauth.lab.data.split import FRACTIONS, split
 from faceauth.lab.evaluation.facts import features_of
-from faceauth.lab.evaluation.protocol import Column
+from faceauth.lab.evaluation.protocol import Column, parts_of
 from faceauth.lab.evaluation.scoring import VARIANTS
+from faceauth.model_file import ModelCard
 
 BASELINES = ("file facts", "16 px thumbnail")
 
 
 def audit(
-    root: Path, cache: Path, part: str, folds: Sequence[Sequence[str]], split_seed: int = 0,
-    fractions: Sequence[float] = FRACTIONS, workers: int = 1,
-) -> dict[str, tuple[Column, Column]]:  # fmt: skip
-    """For each of `BASELINES` the columns seen and unseen, trained on clean train files only.
+    card: ModelCard, folds: Sequence[Sequence[str]], root: Path, cache: Path, part: str, workers: int = 1
+) -> dict[str, tuple[Column, Column]]:
+    """For each of `BASELINES` the columns seen and unseen, trained on the clean train files that the model had.
 
     `logits` of the columns are log-odds; everything else is as in `protocol.judge`.
     """
     corpus = read_corpus(root)
-    splits = np.array(split(corpus.records, open_crops(corpus, cache).dhashes, split_seed, fractions))
+    splits = np.array(parts_of(card, corpus, cache))
     fake = np.array([r.fake for r in corpus.records])
     sources = np.array([r.source for r in corpus.records])
-    in_class = np.array([r.label != "edited" for r in corpus.records])
+    in_class = np.isin(sources, card.sources)
     files = [str(corpus.file(r)) for r in corpus.records]
     features = features_of(files, corpus.sha256, cache, workers)
     found = {}

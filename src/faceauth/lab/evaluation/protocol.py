@@ -20,7 +20,7 @@ import numpy.typing as npt
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.dataset import open_crops
 from faceauth.lab.data.sources import Corpus, Record, read_corpus
-from faceauth.lab.data.split import FRACTIONS, split
+from faceauth.lab.data.split import split
 from faceauth.lab.evaluation.scoring import VARIANTS, score_files
 from faceauth.lab.training.export import calibrated, rewrite
 from faceauth.model_file import ModelCard, ModelFile
@@ -73,19 +73,22 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a model is judged on: its card and columns, and the edited images as a probe outside both classes."""
+    """What a model is judged on: its card and columns.
+
+    Attributes:
+        foreign: sources that neither it nor any fold's model was trained on, scored by it.
+        edited: a probe outside both classes.
+    """
 
     card: ModelCard
     seen: Column
     unseen: Column
+    foreign: Column
     edited: Column
     folds: tuple[tuple[str, ...], ...]
 
 
-def judge(
-    model: Path, folds: Sequence[Path], root: Path, cache: Path, part: str, split_seed: int = 0,
-    fractions: Sequence[float] = FRACTIONS, workers: int = 1,
-) -> Judged:  # fmt: skip
+def judge(model: Path, folds: Sequence[Path], root: Path, cache: Path, part: str, workers: int = 1) -> Judged:
     """Score a model and its folds' models on a part of the corpus.
 
     Args:
@@ -97,35 +100,44 @@ def judge(
         DataError: the fold models do not hold out every source once.
     """
     corpus = read_corpus(root)
-    splits = split(corpus.records, open_crops(corpus, cache).dhashes, split_seed, fractions)
-    chosen = [i for i, s in enumerate(splits) if s == part]
-    opened = ModelFile(model)
-    _same_corpus(opened.card, corpus)
-    in_classes = [i for i in chosen if corpus.records[i].source in opened.card.sources]
-    seen = _column(model, corpus, in_classes, 0, cache, workers)
-    edited = _column(model, corpus, [i for i in chosen if corpus.records[i].label == "edited"], 0, cache, workers)
-    unseen, held = [], []
-    for number, fold in enumerate(folds, start=1):
-        card = ModelFile(fold).card
-        _same_corpus(card, corpus)
-        out = tuple(s for s in opened.card.sources if s not in card.sources)
-        if not out:
-            raise UsageError(f"{fold} holds no source out", "give models trained with --fold")
-        held.append(out)
-        unseen.append(
-            _column(
-                fold,
-                corpus,
-                [i for i in in_classes if corpus.records[i].source in out],
-                number,
-                cache,
-                workers,
-            )
-        )
-    if folds and sorted(s for out in held for s in out) != sorted(opened.card.sources):
+    card = ModelFile(model).card
+    _same_corpus(card, corpus)
+    splits = parts_of(card, corpus, cache)
+
+    def column(file: Path, fold: int, wanted: Callable[[Record], bool]) -> Column:
+        indices = [i for i, r in enumerate(corpus.records) if splits[i] == part and wanted(r)]
+        return _column(file, corpus, indices, fold, cache, workers)
+
+    held = [_held_out(fold, card, corpus) for fold in folds]
+    if folds and sorted(s for out in held for s in out) != sorted(card.sources):
         raise DataError("the fold models do not hold out every source exactly once", "give one model for each fold")
-    empty = Column((), np.zeros((0, len(VARIANTS))), np.zeros(0, np.int64))
-    return Judged(opened.card, seen, sum(unseen, empty), edited, tuple(held))
+    unseen = [
+        column(fold, number, lambda r, out=out: r.source in out)  # type: ignore[misc]
+        for number, (fold, out) in enumerate(zip(folds, held, strict=True), start=1)
+    ]
+    return Judged(
+        card,
+        column(model, 0, lambda r: r.source in card.sources),
+        sum(unseen, Column((), np.zeros((0, len(VARIANTS))), np.zeros(0, np.int64))),
+        column(model, 0, lambda r: r.label != "edited" and r.source not in card.sources),
+        column(model, 0, lambda r: r.label == "edited"),
+        tuple(held),
+    )
+
+
+def parts_of(card: ModelCard, corpus: Corpus, cache: Path) -> list[str]:
+    """The split of every record, as the model was trained with it."""
+    whole = str(card.notes.get("whole", "")).split(", ")
+    return split(corpus.records, open_crops(corpus, cache).dhashes, whole=whole)
+
+
+def _held_out(fold: Path, judged: ModelCard, corpus: Corpus) -> tuple[str, ...]:
+    card = ModelFile(fold).card
+    _same_corpus(card, corpus)
+    out = tuple(s for s in judged.sources if s not in card.sources)
+    if not out:
+        raise UsageError(f"{fold} holds no source out", "give models trained with --fold")
+    return out
 
 
 def _same_corpus(card: ModelCard, corpus: Corpus) -> None:

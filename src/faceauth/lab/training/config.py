@@ -35,7 +35,7 @@ class DataConfig(Strict):
 
     Either `root`, a corpus that is split here, or `manifest`, a prepared data set that is split already.
     `folds` are the sources held out together, each source once; `fake` and `real` name the only sources of their
-    class to train on (all where they are empty).
+    class to train on (all where they are empty). `whole` belongs to a corpus alone.
     """
 
     root: Path | None = None
@@ -45,6 +45,7 @@ class DataConfig(Strict):
     cache: Path = Path("cache")
     split_seed: int = 0
     fractions: tuple[float, float, float] = FRACTIONS
+    whole: list[str] = []  # sources whose images are too much alike to be parted: train alone
     folds: list[list[str]] = []
     temper: float = Field(default=0.5, ge=0, le=1)  # a source is drawn in proportion to its count to this power
 
@@ -59,7 +60,7 @@ class DataConfig(Strict):
         if self.manifest is not None:
             return from_manifest(read_manifest(self.manifest))
         assert self.root is not None
-        return from_corpus(read_corpus(self.root), self.cache, self.split_seed, self.fractions)
+        return from_corpus(read_corpus(self.root), self.cache, self.split_seed, self.fractions, self.whole)
 
     def held_out(self, examples: Examples, fold: int | None) -> list[str]:
         """The sources not to train on: those of the fold, and those that `fake` and `real` leave out.

@@ -61,7 +61,7 @@ def export(run: Path, output: Path) -> float:
         calibration=Calibration(), thresholds=Thresholds(1.0, 0.0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated"),
         licence=LICENCE, trained_on=f"the train split of the {data}", data_sha256=facts["data_sha256"],
         commit=facts["commit"], seed=config.seed, parameters=facts["parameters"],
-        notes={"held out": ", ".join(facts["held_out"])} if facts["held_out"] else {},
+        notes=_notes(held_out=facts["held_out"], whole=config.data.whole),
     )  # fmt: skip
     part = output.with_name(output.name + ".part")
     _save(program.model_proto, card, part)
@@ -71,6 +71,10 @@ def export(run: Path, output: Path) -> float:
         raise DataError(f"ONNX Runtime differs from torch by {error:.1e}, over {PARITY:.0e}", "nothing was written")
     os.replace(part, output)
     return error
+
+
+def _notes(**lists: Sequence[str]) -> dict[str, str]:
+    return {name.replace("_", " "): ", ".join(names) for name, names in lists.items() if names}
 
 
 def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
