@@ -51,7 +51,8 @@ def real_sources_left_out(card: ModelCard, column: Column, rates: tuple[float, .
         weights = weigh(sources[others].tolist(), groups[others].tolist())
         curve = false_alarm_curve(first[others], weights, groups[others]) if others.any() else ()
         for rate in rates:
-            row = LeftOut(source, int(out.sum()) // REPEATS, rate, next((t for t, s in curve if s <= rate), None))
+            threshold = next((t for t, share in curve if share <= rate and t < 1), None)
+            row = LeftOut(source, int(out.sum()) // REPEATS, rate, threshold)
             if row.threshold is not None:
                 called = combined(first[out], mean[out], row.threshold) >= row.threshold
                 row = replace(row, first=float((first[out] >= row.threshold).mean()), measured=float(called.mean()))
