@@ -20,7 +20,8 @@ from faceauth.errors import FaceAuthError
 from faceauth.lab.data.sources import Record
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.baselines import audit
-from faceauth.lab.evaluation.protocol import Column, Judged, judge, with_calibration
+from faceauth.lab.evaluation.promise import RATES, changes, real_sources_left_out
+from faceauth.lab.evaluation.protocol import Column, Judged, judge, verdicts, with_calibration
 from faceauth.lab.evaluation.scoring import VARIANTS
 from faceauth.lab.training.folder import commit
 from faceauth.model_file import embedded_path
@@ -101,13 +102,15 @@ def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple
     yield f"command: `python benchmarks/quality.py{' --open-dev' if args.part == 'dev' else ''}`"
     yield f"fake from {card.thresholds.fake:.3f}, real to {card.thresholds.real:.3f}; 95 % bootstrap intervals"
     columns = _columns(judged.seen, judged.unseen, judged.foreign)
-    yield from _main_table(card.thresholds.fake, card.thresholds.real, judged, columns)
+    yield from _main_table(card.thresholds.fake, judged, columns)
     yield from _audit_table(baselines)
     yield from _fold_table(judged)
     yield from _source_table(judged)
+    yield from _promise_table(judged)
+    yield from _stability_table(judged, columns)
 
 
-def _main_table(fake_from: float, real_to: float, judged: Judged, columns: dict[str, Column]) -> Iterator[str]:
+def _main_table(fake_from: float, judged: Judged, columns: dict[str, Column]) -> Iterator[str]:
     heads = ["column", "images", "n", "AUROC", "balanced accuracy", "TPR at 1 % FPR", "EER", "ECE", "Brier"]
     yield f"\n| {' | '.join([*heads, 'real called fake', 'fake caught', 'uncertain real / fake'])} |\n{'|---' * 12}|"
     balanced = partial(metrics.balanced_accuracy, threshold=fake_from)
@@ -117,7 +120,7 @@ def _main_table(fake_from: float, real_to: float, judged: Judged, columns: dict[
             scores = with_calibration(judged.card, column, variant)
             wanted: dict[str, metrics.Metric] = {"area": metrics.auroc, "balanced": balanced}
             found = metrics.intervals(wanted, scores, fake, groups)
-            unsure = (scores > real_to) & (scores < fake_from)
+            unsure = verdicts(judged.card, column, variant) == "uncertain"
             yield (
                 f"| {name} | {variant} | {len(fake)} | {found['area']} | {found['balanced']} | "
                 f"{metrics.tpr_at_fpr(scores, fake):.3f} | "
@@ -146,7 +149,10 @@ def _fold_table(judged: Judged) -> Iterator[str]:
     for number, held in enumerate(judged.folds, start=1):
         rows = judged.unseen.fold == number
         areas.append(
-            [metrics.auroc(judged.unseen.logits[rows, i], judged.unseen.fake[rows]) for i in range(len(VARIANTS))]
+            [
+                metrics.auroc(with_calibration(judged.card, judged.unseen, v)[rows], judged.unseen.fake[rows])
+                for v in VARIANTS
+            ]
         )
         yield f"| {', '.join(held)} | {rows.sum()} | {' | '.join(f'{a:.3f}' for a in areas[-1])} |"
     yield f"| **mean of the folds** | | {' | '.join(f'{a:.3f}' for a in np.mean(areas, axis=0))} |"
@@ -168,6 +174,30 @@ def _source_table(judged: Judged) -> Iterator[str]:
                 cells.append(f"{flagged.mean():.0%}" if len(flagged) else "")
             count = len(rows.records) or locals().get("count", 0)
         yield f"| {source} | {label} | {count} | {' | '.join(cells)} |"
+
+
+def _promise_table(judged: Judged) -> Iterator[str]:
+    yield "\nFalse alarms on real sources left out: the threshold is set on the other sources' photos of this part,"
+    yield "clean, web and hard pooled, to keep the rate promised:\n"
+    yield "| promised | source left out | n | called fake at the first look | called fake |\n|---|---|---|---|---|"
+    rows = list(real_sources_left_out(judged.card, judged.unseen if judged.folds else judged.seen))
+    for rate in RATES:
+        kept = [row for row in rows if row.promised == rate and row.threshold is not None]
+        for row in kept:
+            yield f"| {rate:.0%} | {row.source} | {row.n} | {row.first:.1%} | {row.measured:.1%} |"
+        for name, of in (("mean", np.mean), ("worst", np.max)) if kept else ():
+            first, called = of([(row.first, row.measured) for row in kept], axis=0)
+            yield f"| **{rate:.0%}** | **{name}** | | {first:.1%} | {called:.1%} |"
+
+
+def _stability_table(judged: Judged, columns: dict[str, Column]) -> Iterator[str]:
+    yield "\nVerdicts that change when a clean picture is saved again, and those that flip between real and fake:\n"
+    yield "| column | saved again | changed, first look alone | changed | flipped, first look alone | flipped |"
+    yield "|---|---|---|---|---|---|"
+    for name, column in columns.items():
+        for c in changes(judged.card, column):
+            shares = (c.changed_alone, c.changed, c.flipped_alone, c.flipped)
+            yield f"| {name} | {c.variant} | {' | '.join(f'{share:.1%}' for share in shares)} |"
 
 
 if __name__ == "__main__":

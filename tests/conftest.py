@@ -45,12 +45,16 @@ def make_card(**changes):
     return ModelCard(**(values | changes))
 
 
-def write_model(path, card):
-    """A network in two nodes: logit = 4 * mean of the normalised pixels, so bright is fake and dark is real."""
+def write_model(path, card, pattern=None):
+    """A network in three nodes: logit = 4 * mean of the normalised pixels, so bright is fake and dark is real.
+
+    With a pattern (size, size) the pixels are multiplied by it first.
+    """
     size = card.preprocess.size
-    mean = helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0)
+    pattern = np.ones((size, size)) if pattern is None else pattern
     nodes = [
-        mean,
+        helper.make_node("Mul", ["pixels", "pattern"], ["weighed"]),
+        helper.make_node("ReduceMean", ["weighed", "axes"], ["mean"], keepdims=0),
         helper.make_node("Mul", ["mean", "four"], ["logit"]),
         helper.make_node("Unsqueeze", ["logit", "one"], ["column"]),
         helper.make_node("Neg", ["column"], ["negative"]),
@@ -65,6 +69,7 @@ def write_model(path, card):
         [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, size, size])], outputs,
         [
             helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3]),
+            helper.make_tensor("pattern", TensorProto.FLOAT, [size, size], pattern.ravel().tolist()),
             helper.make_tensor("four", TensorProto.FLOAT, [], [4.0]),
             helper.make_tensor("one", TensorProto.INT64, [1], [1]),
         ],

@@ -18,10 +18,10 @@ from typing import IO, Any, ClassVar, Protocol, Self
 from urllib.parse import quote
 
 from faceauth.errors import MissingExtra, UsageError
-from faceauth.verdict import Verdict
+from faceauth.verdict import Face, Verdict
 
 FIELDS = (
-    "path", "face", "box", "label", "score", "source", "threshold", "false_alarm_rate",
+    "path", "face", "box", "label", "score", "stability", "source", "threshold", "false_alarm_rate",
     "model", "model_sha256", "image_sha256", "width", "height", "ms", "error",
 )  # fmt: skip
 
@@ -36,7 +36,7 @@ def rows(verdict: Verdict) -> list[Row]:
         return [blank]
     return [
         blank
-        | {name: getattr(face, name) for name in ("label", "score", "source", "threshold", "false_alarm_rate", "error")}
+        | {name: getattr(face, name) for name in FIELDS if name in Face.__slots__}
         | {"face": face.index, "box": list(face.box) if face.box else None}
         for face in verdict.faces
     ]
@@ -112,7 +112,7 @@ class _ParquetWriter:
         except ImportError as error:
             raise MissingExtra("writing Parquet needs pyarrow", "parquet") from error
         kinds = {"face": pa.int32(), "box": pa.list_(pa.int32()), "width": pa.int32(), "height": pa.int32()}
-        kinds |= dict.fromkeys(("score", "threshold", "false_alarm_rate", "ms"), pa.float64())
+        kinds |= dict.fromkeys(("score", "stability", "threshold", "false_alarm_rate", "ms"), pa.float64())
         self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in FIELDS])
         self._table = pa.Table
         self._writer = pq.ParquetWriter(path, self._schema)
@@ -297,7 +297,14 @@ def sentence(row: Row) -> str:
     if row["score"] is None:
         return printable(row["error"])
     where = "whole image (no face found)" if row["face"] is None else f"face {row['face'] + 1}"
-    return f"{where}: {row['label']}, P(fake) {row['score']:.2f}, most like {row['source']}"
+    again = f", {_again(row)}" if _again(row) else ""
+    return f"{where}: {row['label']}, P(fake) {row['score']:.2f}, most like {row['source']}{again}"
+
+
+def _again(row: Row) -> str:
+    """What the second look found, where it does not agree with the first throughout."""
+    stability = row["stability"]
+    return "" if stability is None or stability == 1 else f"called fake at {stability:.0%} of the looks"
 
 
 class TableOutput:
@@ -338,7 +345,8 @@ class TableOutput:
         whole = "" if row["face"] is not None or row["error"] else "no face found: whole image judged"
         face = "" if row["face"] is None else str(row["face"] + 1)
         score = "" if row["score"] is None else f"{row['score']:.2f}"
-        return row["path"], face, row["label"] or "unreadable", score, row["source"] or "", row["error"] or whole
+        note = row["error"] or "; ".join(filter(None, (whole, _again(row))))
+        return row["path"], face, row["label"] or "unreadable", score, row["source"] or "", note
 
     def __enter__(self) -> Self:
         return self

@@ -23,6 +23,7 @@ from faceauth.lab.data.sources import Corpus, Record, read_corpus
 from faceauth.lab.data.split import split
 from faceauth.lab.evaluation.scoring import VARIANTS, score_files
 from faceauth.lab.training.export import calibrated, rewrite
+from faceauth.looks import combined, labels
 from faceauth.model_file import ModelCard, ModelFile
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -34,13 +35,15 @@ class Column:
 
     Attributes:
         records: what was scored, images x models of a column end to end.
-        logits: (n, variants) raw, in the order of `VARIANTS`.
+        logits: (n, variants) raw, in the order of `VARIANTS`, at the first look.
         fold: (n,) 0 for the judged model, else the fold whose model scored.
+        means: (n, variants) the mean over all looks; None where there is one look only.
     """
 
     records: tuple[Record, ...]
     logits: Floats
     fold: npt.NDArray[np.int64]
+    means: Floats | None = None
 
     @property
     def fake(self) -> npt.NDArray[np.bool_]:
@@ -57,17 +60,23 @@ class Column:
         """(n,) what is drawn as one by the bootstrap."""
         return np.array([r.group or r.sha256 for r in self.records])
 
+    @property
+    def all_looks(self) -> Floats:
+        """(n, variants) the mean logits over all looks."""
+        return self.logits if self.means is None else self.means
+
     def where(self, wanted: Callable[[Record], bool]) -> "Column":
         """The rows whose record is wanted."""
         keep = np.array([wanted(r) for r in self.records], bool)
         chosen = tuple(r for r, k in zip(self.records, keep, strict=True) if k)
-        return Column(chosen, self.logits[keep], self.fold[keep])
+        return Column(chosen, self.logits[keep], self.fold[keep], self.all_looks[keep])
 
     def __add__(self, other: "Column") -> "Column":
         return Column(
             self.records + other.records,
             np.concatenate([self.logits, other.logits]),
             np.concatenate([self.fold, other.fold]),
+            np.concatenate([self.all_looks, other.all_looks]),
         )
 
 
@@ -171,15 +180,26 @@ def fit(card: ModelCard, column: Column, described: str) -> ModelCard:
         np.tile(column.fake, repeats),
         np.tile(column.sources, repeats).tolist(),
         f"{described}, {', '.join(VARIANTS[:repeats])}",
+        groups=np.tile(column.groups, repeats).tolist(),
     )
 
 
 def _column(model: Path, corpus: Corpus, indices: Sequence[int], fold: int, cache: Path, workers: int) -> Column:
     records = tuple(corpus.records[i] for i in indices)
     [logits] = score_files([model], [str(corpus.file(r)) for r in records], corpus.sha256, cache, workers)
-    return Column(records, logits, np.full(len(records), fold))
+    return Column(records, logits[..., 0], np.full(len(records), fold), logits[..., 1])
 
 
 def with_calibration(card: ModelCard, column: Column, variant: str) -> Floats:
-    """(n,) calibrated P(fake) of a column in one variant."""
-    return np.asarray(card.calibration(column.logits[:, VARIANTS.index(variant)]))
+    """(n,) calibrated P(fake) of a column in one variant, after the second look, as a user gets it."""
+    return combined(*_both(card, column, variant), card.thresholds.fake)
+
+
+def verdicts(card: ModelCard, column: Column, variant: str) -> npt.NDArray[np.str_]:
+    """(n,) `real`, `fake` or `uncertain` of a column in one variant, as a user gets them."""
+    return labels(*_both(card, column, variant), card.thresholds.fake, card.thresholds.real)
+
+
+def _both(card: ModelCard, column: Column, variant: str) -> tuple[Floats, Floats]:
+    v = VARIANTS.index(variant)
+    return card.calibration(column.logits[:, v]), card.calibration(column.all_looks[:, v])

@@ -25,6 +25,7 @@ from faceauth.errors import DataError, ImageError
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.dataset import Examples
 from faceauth.lab.progress import tracked
+from faceauth.looks import LOOKS
 from faceauth.model_file import ModelFile, Outputs
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -53,9 +54,11 @@ VARIANTS = ("clean", *(r.name for r in RESAVES))
 
 
 def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: Path, workers: int) -> list[Floats]:
-    """Logits (n, variants) of the largest face in each file (the whole image where there is none), for each model.
+    """Logits (n, variants, 2) of the largest face in each file (the whole image where there is none), for each model.
 
-    A file is decoded, saved again and searched for faces once, whatever the number of models.
+    The first look's, and the mean over all looks. Which of them a user gets depends on the calibration, which is
+    fitted on these very logits (`faceauth.looks.combined`), so all looks are always taken here. A file is decoded,
+    saved again and searched for faces once, whatever the number of models.
 
     Args:
         data: hash of the corpus or manifest, a part of the cache's key.
@@ -63,7 +66,7 @@ def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: 
     Raises:
         DataError: for a file that cannot be read.
     """
-    keys = [_key(ModelFile(m), data, list(paths)) for m in models]
+    keys = [_key(ModelFile(m), data, [LOOKS, *paths]) for m in models]
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
     if missing and paths:
@@ -71,7 +74,7 @@ def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: 
         found = shared(_score_one, paths, workers, "scoring", start)
         for row, i in enumerate(missing):
             keep(kept[i], np.array([f[row] for f in found]))
-    return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS))) for file in kept]
+    return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS), 2)) for file in kept]
 
 
 def look(
@@ -171,12 +174,16 @@ def _start(models: tuple[str, ...]) -> None:
     _detectors[:] = [Detector(model) for model in models]
 
 
-def _score_one(path: str) -> list[list[float]]:
-    """For each model its logits in every variant."""
+def _score_one(path: str) -> list[list[tuple[float, float]]]:
+    """For each model its logits in every variant: of the first look, and the mean of all."""
     _, image = open_file(path)
-    logits: list[list[float]] = [[] for _ in _detectors]
+    logits: list[list[tuple[float, float]]] = [[] for _ in _detectors]
     for variant in (image, *(images.decode(resave(image)) for resave in RESAVES)):
         boxes = _detectors[0].find_faces(variant)
         for detector, row in zip(_detectors, logits, strict=True):
-            row.append(float(detector.run_faces(variant, [boxes[0] if boxes else None]).logit[0]))
+            face = [boxes[0] if boxes else None]
+            first = detector.run_faces(variant, face).logit[0]
+            row.append(
+                (float(first), float(np.append(detector.run_again(variant, face), first).mean(dtype=np.float64)))
+            )
     return logits
