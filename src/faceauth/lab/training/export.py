@@ -61,7 +61,7 @@ def export(run: Path, output: Path) -> float:
         calibration=Calibration(), thresholds=Thresholds(1.0, 0.0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated"),
         licence=LICENCE, trained_on=f"the train split of the {data}", data_sha256=facts["data_sha256"],
         commit=facts["commit"], seed=config.seed, parameters=facts["parameters"],
-        notes={"held out": ", ".join(facts["held_out"])} if facts["held_out"] else {},
+        notes=_notes(config, facts),
     )  # fmt: skip
     part = output.with_name(output.name + ".part")
     _save(program.model_proto, card, part)
@@ -89,6 +89,11 @@ def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
     given = [[getattr(outputs, name) for name in OUTPUTS] for outputs in said]
     pairs = zip(*(map(np.concatenate, zip(*parts, strict=True)) for parts in (expected, given)), strict=True)
     return max(float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in pairs)
+
+
+def _notes(config: TrainConfig, facts: dict[str, Any]) -> dict[str, Any]:
+    held = {"held out": ", ".join(facts["held_out"])} if facts["held_out"] else {}
+    return held | ({"crops trained on": config.images} if config.images is not None else {})
 
 
 def _save(proto: Any, card: ModelCard, path: Path) -> None:
