@@ -1,7 +1,8 @@
 """Print how good a detector is: `python benchmarks/quality.py`. The table of docs/protocol.md, as Markdown.
 
 Three columns (seen, unseen, all together), each on the same images as they are and saved again, with the two
-shortcut baselines beside the model. Needs the corpus and the fold models: see docs/train.md for the commands.
+shortcut baselines beside the model, and other detectors side by side with it. Needs the corpus and the fold models: see
+docs/train.md for the commands.
 """
 
 import argparse
@@ -17,14 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from faceauth.errors import FaceAuthError
-from faceauth.lab.data.sources import Record
+from faceauth.lab.data.sources import Record, read_corpus
 from faceauth.lab.evaluation import metrics
-from faceauth.lab.evaluation.baselines import audit
+from faceauth.lab.evaluation.baselines import audit, spectrum_svm
 from faceauth.lab.evaluation.promise import RATES, changes, real_sources_left_out
 from faceauth.lab.evaluation.protocol import Column, Judged, judge, verdicts, with_calibration
 from faceauth.lab.evaluation.scoring import VARIANTS
 from faceauth.lab.training.folder import commit
 from faceauth.model_file import embedded_path
+from side_by_side import Row, found_in, generated, rows_of, table
 
 HERE = Path(__file__).resolve().parent
 LEDGER = HERE / "dev_ledger.jsonl"
@@ -38,8 +40,10 @@ def main() -> None:
         judged = judge(args.model, folds, args.corpus, args.cache, args.part, workers=args.workers)
         if args.part == "dev":
             _log_opening(args.model, judged)
-        baselines = audit(judged.card, judged.folds, args.corpus, args.cache, args.part, workers=args.workers)
-        print("\n".join(_report(args, judged, baselines)))
+        judging = (judged.card, judged.folds, args.corpus, args.cache, args.part, args.workers)
+        baselines = audit(*judging)
+        beside = {"spectrum + SVM": spectrum_svm(*judging)} | baselines
+        print("\n".join([*_report(args, judged, baselines), *_side_by_side(args, judged, beside)]))
     except FaceAuthError as error:
         sys.exit(f"error: {error}")
 
@@ -48,6 +52,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=embedded_path(), help="model file to judge")
     parser.add_argument("--fold", type=Path, action="append", help="a fold's model file; benchmarks/folds/*.onnx")
+    parser.add_argument("--beside", type=Path, default=Path("runs/beside"), help="what benchmarks/beside.py made")
     parser.add_argument("--corpus", type=Path, default=HERE.parent.parent / "shared" / "data")
     parser.add_argument("--cache", type=Path, default=Path("cache"))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -70,11 +75,6 @@ def _log_opening(model: Path, judged: Judged) -> None:
         ledger.write(json.dumps(row) + "\n")
 
 
-def _generated(record: Record) -> bool:
-    """Whole faces made by a generator, against every real source but the films that swaps were made from."""
-    return record.family != "swap" and record.source != "dfdc-real"
-
-
 def _swapped(record: Record) -> bool:
     """Face swaps, against the real photographs and films that they were made from."""
     return record.family == "swap" or record.source in {"dfdc-real", "ffhq-256"}
@@ -83,9 +83,9 @@ def _swapped(record: Record) -> bool:
 def _columns(seen: Column, unseen: Column, foreign: Column | None = None) -> dict[str, Column]:
     """The protocol's columns, and face swaps in a block of their own; without those that lack a class."""
     columns = {
-        "seen": seen.where(_generated),
-        "unseen": unseen.where(_generated),
-        "all together": (seen + unseen).where(_generated),
+        "seen": seen.where(generated),
+        "unseen": unseen.where(generated),
+        "all together": (seen + unseen).where(generated),
     }
     if foreign is not None:
         columns["swaps, never trained on"] = (foreign + seen).where(_swapped)
@@ -140,6 +140,13 @@ def _audit_table(baselines: dict[str, tuple[Column, Column]]) -> Iterator[str]:
             yield f"| {name} | {part} | {' | '.join(f'{a:.3f}' for a in areas)} |"
 
 
+def _side_by_side(args: argparse.Namespace, judged: Judged, beside: dict[str, tuple[Column, Column]]) -> Iterator[str]:
+    own = Row.of_model(f"**{judged.card.name} {judged.card.version}**", judged.card, judged.seen, judged.unseen)
+    families, left_out = found_in(args.beside, read_corpus(args.corpus))
+    trained = rows_of(families, args.corpus, args.cache, args.part, args.workers)
+    yield from table([own, *trained, *(Row(name, *columns) for name, columns in beside.items())], left_out)
+
+
 def _fold_table(judged: Judged) -> Iterator[str]:
     if not judged.folds:
         return
@@ -185,8 +192,9 @@ def _promise_table(judged: Judged) -> Iterator[str]:
         kept = [row for row in rows if row.promised == rate and row.threshold is not None]
         for row in kept:
             yield f"| {rate:.0%} | {row.source} | {row.n} | {row.first:.1%} | {row.measured:.1%} |"
+        rates = np.array([(row.first, row.measured) for row in kept], float).reshape(-1, 2)
         for name, of in (("mean", np.mean), ("worst", np.max)) if kept else ():
-            first, called = of([(row.first, row.measured) for row in kept], axis=0)
+            first, called = of(rates, axis=0)
             yield f"| **{rate:.0%}** | **{name}** | | {first:.1%} | {called:.1%} |"
 
 

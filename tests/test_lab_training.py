@@ -268,12 +268,26 @@ def test_the_quality_benchmark_prints_the_protocol(place, runs):
 
     command = [sys.executable, str(ROOT / "benchmarks" / "quality.py"), "--model", str(runs[0]), "--workers", "1"]
     command += [f"--fold={model}" for model in runs[1:]]
-    command += ["--corpus", str(place / "corpus"), "--cache", str(place / "cache")]
+    command += ["--corpus", str(place / "corpus"), "--cache", str(place / "cache"), "--beside", str(place / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for row in ("| seen | clean |", "| unseen | hard |", "| all together | avatar |", "| file facts | unseen |",
                 "| 16 px thumbnail | seen |", "| cam-a, gan-a |", "| **mean of the folds** |", "| gan-b | fake |"):  # fmt: skip
         assert row in done.stdout, row
+    beside = done.stdout.split("Side by side")[1]
+    cells = {line.split(" | ")[0]: line.split(" | ")[1:] for line in beside.splitlines() if line.startswith("| ")}
+    assert list(cells) == [
+        "| detector",
+        "| **tiny 0**",
+        "| tiny",
+        "| spectrum + SVM",
+        "| file facts",
+        "| 16 px thumbnail",
+    ]
+    assert cells["| tiny"] == cells["| **tiny 0**"]  # the same models, by both ways of scoring
+    assert all(0 <= float(cell) <= 1 for row in list(cells.values())[1:] for cell in row[:6])
+    assert cells["| tiny"][7] == "320 |"
+    assert "Not in the table" not in beside
     assert "nan" not in done.stdout.split("shortcut audit")[0].split("swaps")[0]
     broken = subprocess.run([*command[:4], "--corpus", str(place / "no")], capture_output=True, text=True, check=False)
     assert broken.returncode == 1

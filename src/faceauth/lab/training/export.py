@@ -63,7 +63,7 @@ def export(run: Path, output: Path) -> float:
         calibration=Calibration(), thresholds=Thresholds(1.0, 0.0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated"),
         licence=LICENCE, trained_on=f"the train split of the {data}", data_sha256=facts["data_sha256"],
         commit=facts["commit"], seed=config.seed, parameters=facts["parameters"],
-        notes=_notes(held_out=facts["held_out"], whole=config.data.whole),
+        notes=_notes(config, facts),
     )  # fmt: skip
     part = output.with_name(output.name + ".part")
     _save(program.model_proto, card, part)
@@ -73,10 +73,6 @@ def export(run: Path, output: Path) -> float:
         raise DataError(f"ONNX Runtime differs from torch by {error:.1e}, over {PARITY:.0e}", "nothing was written")
     os.replace(part, output)
     return error
-
-
-def _notes(**lists: Sequence[str]) -> dict[str, str]:
-    return {name.replace("_", " "): ", ".join(names) for name, names in lists.items() if names}
 
 
 def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
@@ -95,6 +91,12 @@ def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
     given = [[getattr(outputs, name) for name in OUTPUTS] for outputs in said]
     pairs = zip(*(map(np.concatenate, zip(*parts, strict=True)) for parts in (expected, given)), strict=True)
     return max(float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in pairs)
+
+
+def _notes(config: TrainConfig, facts: dict[str, Any]) -> dict[str, Any]:
+    lists = {"held out": facts["held_out"], "whole": config.data.whole}
+    crops = {"crops trained on": config.images} if config.images is not None else {}
+    return {name: ", ".join(sources) for name, sources in lists.items() if sources} | crops
 
 
 def _save(proto: Any, card: ModelCard, path: Path) -> None:
