@@ -273,6 +273,9 @@ def test_the_quality_benchmark_prints_the_protocol(place, runs):
     for row in ("| seen | clean |", "| unseen | hard |", "| all together | avatar |", "| file facts | unseen |",
                 "| 16 px thumbnail | seen |", "| cam-a, gan-a |", "| **mean of the folds** |", "| gan-b | fake |"):  # fmt: skip
         assert row in done.stdout, row
+    promised, changed = done.stdout.split("real sources left out")[1].split("Verdicts that change")
+    assert all(f"| {rate} |" in promised for rate in ("1%", "5%"))
+    assert all(f"| unseen | {variant} | " in changed for variant in ("web", "hard"))
     assert "nan" not in done.stdout.split("shortcut audit")[0].split("swaps")[0]
     broken = subprocess.run([*command[:4], "--corpus", str(place / "no")], capture_output=True, text=True, check=False)
     assert broken.returncode == 1
