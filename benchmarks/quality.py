@@ -190,6 +190,8 @@ def _promise_table(judged: Judged) -> Iterator[str]:
     rows = list(real_sources_left_out(judged.card, judged.unseen if judged.folds else judged.seen))
     for rate in RATES:
         kept = [row for row in rows if row.promised == rate and row.threshold is not None]
+        if not kept:
+            yield f"| {rate:.0%} | *too few real photos to promise it* | | | |"
         for row in kept:
             yield f"| {rate:.0%} | {row.source} | {row.n} | {row.first:.1%} | {row.measured:.1%} |"
         rates = np.array([(row.first, row.measured) for row in kept], float).reshape(-1, 2)

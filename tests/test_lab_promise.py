@@ -105,7 +105,7 @@ def test_kin_go_out_together_and_too_few_promise_nothing():
     assert [(r.source, r.promised, r.threshold is None) for r in found] == [
         ("a", 0.01, True), ("a", 0.05, False), ("b", 0.01, True), ("b", 0.05, False)
     ]  # fmt: skip
-    assert [r.measured for r in found if r.measured is not None] == [0, 1]
+    assert [r.measured for r in found if r.threshold is not None] == [0, 1]
 
 
 def test_the_second_look_counts_in_what_is_measured():

@@ -288,6 +288,9 @@ def test_the_quality_benchmark_prints_the_protocol(place, runs):
     assert all(0 <= float(cell) <= 1 for row in list(cells.values())[1:] for cell in row[:6])
     assert cells["| tiny"][7] == "320 |"
     assert "Not in the table" not in beside
+    promised, changed = done.stdout.split("real sources left out")[1].split("Verdicts that change")
+    assert all(f"| {rate} |" in promised for rate in ("1%", "5%"))
+    assert all(f"| unseen | {variant} | " in changed for variant in ("web", "hard"))
     assert "nan" not in done.stdout.split("shortcut audit")[0].split("swaps")[0]
     broken = subprocess.run([*command[:4], "--corpus", str(place / "no")], capture_output=True, text=True, check=False)
     assert broken.returncode == 1

@@ -159,7 +159,7 @@ class Detector:
             ImageError: for an image that cannot be read.
         """
         found = [self.run_faces(image, [box]).embedding for image, box in self._largest(images)]
-        return np.concatenate([self.run_nothing().embedding, *found])
+        return np.concatenate(found or [self.run_nothing().embedding])
 
     def run_faces(self, image: Image.Image, boxes: Iterable[Box | None]) -> Outputs:
         """Raw network outputs for given face boxes of one RGB image, at the first look; None means the whole image."""

@@ -48,7 +48,8 @@ LOOKS = (Look(quality=75), Look(quality=50), Look(scale=0.75), Look(scale=0.5))
 
 def further(image: Image.Image, region: Region, size: int) -> Iterator[Image.Image]:
     """The crop about `region` under each of `LOOKS`, for a network with inputs of `size` pixels a side."""
-    crop = image.crop(tuple(map(round, region)))
+    left, top, right, bottom = map(round, region)
+    crop = image.crop((left, top, right, bottom))
     if crop.width > LARGEST * size:
         crop = _square(crop, LARGEST * size)
     for look in LOOKS:

@@ -80,7 +80,7 @@ class Thresholds:
             can = f"the least is {least:.2%}" if least < 1 else "it was not calibrated (faceauth lab calibrate)"
             raise UsageError(
                 f"this model cannot promise a false-alarm rate of {rate:.2%}: {can}",
-                "promise more, or give a threshold instead",
+                "ask for a higher rate, or give a threshold",
             )
         return min(enough)
 

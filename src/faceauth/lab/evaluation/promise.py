@@ -25,15 +25,16 @@ class LeftOut:
     Attributes:
         n: images of the source, each in three variants.
         promised: the rate; threshold: the score that promises it on the other sources, None where they are too few.
-        first: share of the source's faces at or above it at the first look; measured: of those called fake.
+        first: share of the source's faces at or above it at the first look; measured: of those called fake;
+            0 where there is none.
     """
 
     source: str
     n: int
     promised: float
     threshold: float | None
-    first: float | None = None
-    measured: float | None = None
+    first: float = 0
+    measured: float = 0
 
 
 def real_sources_left_out(card: ModelCard, column: Column, rates: tuple[float, ...] = RATES) -> Iterator[LeftOut]:
