@@ -3,6 +3,7 @@
 It knows what `benchmarks/beside.py` leaves behind, and nothing of how it was trained.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def found_in(folder: Path, corpus: Corpus) -> tuple[list[Family], list[str]]:
     families, left_out = [], []
     for model in sorted(folder.glob("*/detector.onnx")):
         name, card = model.parent.name, ModelFile(model).card
-        if "held out" in card.notes and "-fold" in name:
+        if re.search(r"-fold\d+$", name):
             continue
         if card.data_sha256 != corpus.sha256:
             left_out.append(f"{name} was trained on another corpus")
@@ -92,7 +93,8 @@ def rows_of(families: Sequence[Family], root: Path, cache: Path, part: str, work
     """Score the families; all models that judge the same images do so in one pass over them."""
     if not families:
         return []
-    examples = from_corpus(read_corpus(root), cache)
+    corpus = read_corpus(root)
+    examples = from_corpus(corpus, cache)
     chosen = [i for i, side in enumerate(examples.splits) if side == part and generated(examples.records[i])]
     together: dict[frozenset[str], list[Path]] = {}
     for family in families:
@@ -101,7 +103,7 @@ def rows_of(families: Sequence[Family], root: Path, cache: Path, part: str, work
     columns: dict[Path, Column] = {}
     for sources, models in together.items():
         records = tuple(examples.records[i] for i in chosen if examples.records[i].source in sources)
-        files = [str(root / r.path) for r in records]
+        files = [str(corpus.file(r)) for r in records]
         for model, logits in zip(models, score_files(models, files, examples.sha256, cache, workers), strict=True):
             columns[model] = Column(records, logits, np.zeros(len(records), np.int64))
     return [_row(family, columns) for family in families]
