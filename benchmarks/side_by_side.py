@@ -3,6 +3,7 @@
 It knows what `benchmarks/beside.py` leaves behind, and nothing of how it was trained.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def found_in(folder: Path, corpus: Corpus) -> tuple[list[Family], list[str]]:
     families, left_out = [], []
     for model in sorted(folder.glob("*/detector.onnx")):
         name, card = model.parent.name, ModelFile(model).card
-        if "held out" in card.notes and "-fold" in name:
+        if re.search(r"-fold\d+$", name):
             continue
         if card.data_sha256 != corpus.sha256:
             left_out.append(f"{name} was trained on another corpus")
@@ -101,7 +102,7 @@ def rows_of(families: Sequence[Family], root: Path, cache: Path, part: str, work
     columns: dict[Path, Column] = {}
     for sources, models in together.items():
         records = tuple(r for r in chosen if r.source in sources)
-        files = [str(root / r.path) for r in records]
+        files = [str(corpus.file(r)) for r in records]
         for model, logits in zip(models, score_files(models, files, corpus.sha256, cache, workers), strict=True):
             columns[model] = Column(records, logits[..., 0], np.zeros(len(records), np.int64), logits[..., 1])
     return [_row(family, columns) for family in families]

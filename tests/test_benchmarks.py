@@ -89,6 +89,6 @@ def test_beside_trains_what_is_missing_and_nothing_twice(beside, tmp_path, monke
     beside.main()
     assert given == []
     assert capsys.readouterr().out.splitlines()[-1].startswith("3 models of tiny")
-    monkeypatch.setattr(sys, "argv", [*words, "tyni"])
+    monkeypatch.setattr(sys, "argv", [*words, "tinny"])
     with pytest.raises(SystemExit, match="did you mean 'tiny'"):
         beside.main()

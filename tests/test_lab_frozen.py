@@ -1,6 +1,7 @@
 """Frozen backbones: what learns and what stays, and the configs that name them."""
 
 import pytest
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from conftest import ROOT
@@ -66,6 +67,11 @@ def test_what_has_learned_nothing_is_not_frozen(network):
     with pytest.raises(ConfigError, match="freeze needs a backbone") as caught:
         initial(small("m.parquet", network=network, freeze=True, architecture={}), 4)
     assert "init = 'pretrained'" in caught.value.hint
+
+
+def test_there_are_no_layers_to_slow_down_in_a_frozen_backbone():
+    with pytest.raises(ValidationError, match="layer_decay has nothing to slow down"):
+        small("m.parquet", init="pretrained", freeze=True, layer_decay=0.5)
 
 
 def test_positions_of_a_timm_transformer_fit_another_size(saved):

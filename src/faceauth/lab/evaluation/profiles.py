@@ -24,11 +24,11 @@ def profile(face: Image.Image) -> npt.NDArray[np.float32]:
     """(side // 2 + 1,) of a square face: the log power of its grey levels, averaged on rings, over that of ring 0.
 
     The logarithm is taken before the average, and the division by the value at zero frequency after it, as in the
-    authors' code; a picture of one grey level has nothing else and gives ones at the level of the floor.
+    authors' code. A black picture gives ones.
     """
     power = spectra.power(np.asarray(face.convert("L"), np.float64))
     rings = spectra.radial_profile(spectra.decibels(power))
-    return np.asarray(rings / max(abs(rings[0]), 1e-6), np.float32)
+    return np.asarray(rings / (rings[0] or 1.0), np.float32)
 
 
 def profiles_of(

@@ -104,7 +104,7 @@ def timm_architecture(path: Path, name: str) -> dict[str, Any]:
         raise ConfigError(f"{str(path)!r} holds {said['architecture']!r}, not {name!r}", "name it as timm/NAME")
     if "model_type" in said:
         raise ConfigError(f"{str(path)!r} holds a {said['model_type']!r} of transformers, not timm's {name!r}")
-    return {k: v for k, v in (said.get("model_args") or {}).items() if k not in ("num_classes", "in_chans")}
+    return {k: v for k, v in (said.get("model_args") or {}).items() if k not in ("num_classes", "in_chans", "img_size")}
 
 
 def load_timm(model: Any, path: Path) -> None:
