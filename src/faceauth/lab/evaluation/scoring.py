@@ -22,6 +22,7 @@ from PIL import Image
 from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import DataError, ImageError
+from faceauth.faces import REVISION
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.dataset import Examples
 from faceauth.lab.progress import tracked
@@ -110,16 +111,17 @@ def open_file(path: str) -> tuple[bytes, Image.Image]:
 
 
 def fingerprint(model: ModelFile) -> str:
-    """A hash of the network and its preprocessing that calibrating leaves alone: what it says of one fixed input."""
-    size = model.card.preprocess.size
-    probe = np.linspace(-2, 2, 3 * size**2, dtype=np.float32).reshape(1, 3, size, size)
-    said = model.run(probe)
-    parts = (said.embedding.tobytes(), said.logit.tobytes(), repr(model.card.preprocess).encode())
+    """A hash of network and preprocessing that calibrating leaves alone: what becomes of one fixed picture."""
+    spec = model.card.preprocess
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
+    probe = spec.resize(picture, spec.region(None, *picture.size))[None]
+    said = model.run(spec.normalize(probe))
+    parts = (said.embedding.tobytes(), said.logit.tobytes(), probe.tobytes(), repr(spec).encode())
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _key(model: ModelFile, data: str, chosen: list[Any]) -> str:
-    return hashlib.sha256(repr((fingerprint(model), data, chosen)).encode()).hexdigest()[:32]
+    return hashlib.sha256(repr((fingerprint(model), REVISION, data, chosen)).encode()).hexdigest()[:32]
 
 
 def _look_at(models: Sequence[ModelFile], examples: Examples, batch: Iterable[int]) -> list[Outputs]:
