@@ -64,7 +64,7 @@ def export(run: Path, output: Path) -> float:
         notes={"held out": ", ".join(facts["held_out"])} if facts["held_out"] else {},
     )  # fmt: skip
     part = output.with_name(output.name + ".part")
-    _save(program.model_proto, card, part)
+    save(program.model_proto, card, part)
     error = parity(network, ModelFile(part))
     if error > PARITY:
         part.unlink()
@@ -91,7 +91,8 @@ def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
     return max(float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in pairs)
 
 
-def _save(proto: Any, card: ModelCard, path: Path) -> None:
+def save(proto: Any, card: ModelCard, path: Path) -> None:
+    """Write a graph (onnx.ModelProto) as a model file."""
     del proto.metadata_props[:]
     proto.doc_string = ""
     for node in proto.graph.node:  # the exporter writes this machine's paths into every node
@@ -110,7 +111,7 @@ def rewrite(path: Path, card: ModelCard) -> None:
     """Replace the metadata of a model file; the network stays as it is."""
     proto = onnx.load(path)
     part = path.with_name(path.name + ".part")
-    _save(proto, card, part)
+    save(proto, card, part)
     os.replace(part, path)
 
 
