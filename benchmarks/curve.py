@@ -90,10 +90,10 @@ def _judge(args: argparse.Namespace, config: TrainConfig, models: dict[Run, Path
         ]
         runs = [run for run in models if run[0] == fold]
         paths = [str(config.data.root / r.path) for r in records]
-        found = score_files([models[run] for run in runs], paths, examples.sha256, args.cache, args.jobs)
+        found = score_files([models[run] for run in runs], paths, examples.sha256, args.cache, args.jobs, again=False)
         fake = np.array([r.fake for r in records])
         for run, logits in zip(runs, found, strict=True):
-            areas[run] = [float(metrics.auroc(logits[:, v], fake)) for v in range(len(VARIANTS))]
+            areas[run] = [float(metrics.auroc(logits[:, v, 0], fake)) for v in range(len(VARIANTS))]
     return areas
 
 

@@ -103,8 +103,9 @@ def rows_of(families: Sequence[Family], root: Path, cache: Path, part: str, work
     for sources, models in together.items():
         records = tuple(r for r in chosen if r.source in sources)
         files = [str(corpus.file(r)) for r in records]
-        for model, logits in zip(models, score_files(models, files, corpus.sha256, cache, workers), strict=True):
-            columns[model] = Column(records, logits[..., 0], np.zeros(len(records), np.int64), logits[..., 1])
+        found = score_files(models, files, corpus.sha256, cache, workers, again=False)
+        for model, logits in zip(models, found, strict=True):
+            columns[model] = Column(records, logits[..., 0], np.zeros(len(records), np.int64))
     return [_row(family, columns) for family in families]
 
 

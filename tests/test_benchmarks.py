@@ -16,6 +16,11 @@ def test_the_speed_benchmark_prints_ratios():
     assert "| decode only (Pillow) |" in out
     assert "| end to end, 2 workers |" in out
     assert ratios[0] == 1.0
+    whole, filling = (
+        float(re.search(rf"\| {n} \|.* ([\d.]+) \|\n", out)[1]) for n in ("end to end, 1 worker", "the same.*")
+    )
+    said = re.search(r"Target.*: (\w+) for faces.*, (\w+) for both", out).groups()
+    assert said == tuple("reached" if ratio <= 2 else "missed" for ratio in (filling, whole))
     assert int(re.search(r"\| 5 \| (\d+) \|", out)[1]) > 30
 
 

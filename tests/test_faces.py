@@ -45,6 +45,22 @@ def test_a_small_face_beside_a_large_one_is_found_when_all_are_asked_for(find):
     assert len(DlibFinder(all_faces=True)(scene)) == 2
 
 
+def test_a_face_that_grey_hides_is_found_in_colour(find):
+    grey = np.asarray(Image.open(PORTRAIT).convert("L").resize((164, 192)), float) / 255
+    one, other = np.array([250, 60, 60.0]), np.array([0, 139.0, 250])  # of one brightness in grey
+    hidden = Image.fromarray((other + grey[..., None] * (one - other)).round().astype(np.uint8))
+    assert find._look(hidden.convert("L"), 192, 0) == []
+    (box,) = find(hidden)
+    assert box[0] < 164 * 260 / 512 < box[2]
+
+
+def test_the_first_look_is_the_last_again_in_colour(find, monkeypatch):
+    looks = []
+    monkeypatch.setattr(find, "_look", lambda image, *pass_: looks.append((image.mode, *pass_)) or [])
+    assert find(picture()) == []
+    assert looks == [("L", 192, 0), ("L", 384, 0), ("RGB", 384, 0), ("RGB", 800, 1), ("RGB", 192, 0)]
+
+
 @pytest.mark.parametrize("image", [picture(), noise((300, 200)), picture(size=(1, 1)), picture(size=(2000, 3))])
 def test_no_face_is_an_empty_list(find, image):
     assert find(image) == []

@@ -7,6 +7,7 @@ import sys
 import time
 
 import numpy as np
+import onnx
 import pytest
 
 from lab_corpus import CONFIG, write_corpus
@@ -22,6 +23,7 @@ from faceauth.lab.training.config import read_config
 from faceauth.lab.training.export import calibrated, export, fit_thresholds, load_run, parity
 from faceauth.lab.training.loop import train
 from faceauth.lab.training.pyramid import PyramidNet
+from faceauth.lab.training.quantize import AGREEMENT, quantize
 from faceauth.model_file import ModelFile
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
@@ -137,6 +139,29 @@ def test_onnx_agrees_with_torch_on_64_images(runs):
     with torch.no_grad():
         network.head.bias += 0.01
     assert parity(network, ModelFile(runs[0]), 64) > 1e-4
+
+
+def test_eight_bits_say_nearly_the_same(runs, tmp_path):
+    run, plain, small = runs[0].parent, ModelFile(runs[0]), tmp_path / "small.onnx"
+    shutil.copy(runs[0], small)
+    assert 0 < quantize(run, small) < AGREEMENT
+    eight = ModelFile(small)
+    assert eight.card == plain.card
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {n.op_type for n in onnx.load(small).graph.node}
+    pixels = plain.card.preprocess.normalize(np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8))
+    one, many = eight.run(pixels[:1]), eight.run(pixels)
+    assert many.embedding.shape == plain.run(pixels).embedding.shape
+    assert np.allclose(one.logit, many.logit[:1], atol=1e-5)
+
+
+def test_eight_bits_that_say_something_else_are_refused(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("faceauth.lab.training.quantize.AGREEMENT", 1e-6)
+    copy = tmp_path / "copy.onnx"
+    shutil.copy(runs[0], copy)
+    with pytest.raises(DataError, match="of their spread"):
+        quantize(runs[0].parent, copy)
+    assert copy.read_bytes() == runs[0].read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["copy.onnx"]
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path):

@@ -48,6 +48,14 @@ def test_resize_cuts_the_region():
     assert PreprocessSpec(size=16).resize(noise(), (0, 0, 64, 64)).shape == (16, 16, 3)
 
 
+@given(side=st.floats(90, 1000), left=st.floats(0, 24), top=st.floats(0, 24))
+def test_a_large_region_is_cut_where_a_small_one_would_be(side, left, top):
+    image = noise((16, 16)).resize((1024, 1024), Image.Resampling.BICUBIC)  # smooth: any filter gives the same
+    box = (left, top, left + side, top + side)
+    once = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC, box=box), int)
+    assert np.abs(PreprocessSpec(size=32).resize(image, box) - once).mean() <= 2  # 20 where half a pixel is lost
+
+
 @pytest.mark.parametrize("bad", [{"size": 4}, {"crop": 0}, {"interpolation": "magic"}, {"std": (1, 1, 0)}])
 def test_impossible_specs_are_refused(bad):
     with pytest.raises(ModelError):

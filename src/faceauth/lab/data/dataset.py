@@ -18,7 +18,7 @@ from PIL import Image
 
 from faceauth import images
 from faceauth.errors import DataError, ImageError
-from faceauth.faces import DlibFinder
+from faceauth.faces import REVISION, DlibFinder
 from faceauth.lab.data.manifest import Manifest
 from faceauth.lab.data.sources import Corpus, Record
 from faceauth.lab.data.split import FRACTIONS, split
@@ -138,7 +138,7 @@ def open_crops(corpus: Corpus, cache: Path, workers: int | None = None) -> Crops
     Raises:
         DataError: for an image that cannot be read.
     """
-    folder = cache / f"crops-{corpus.sha256[:16]}-{LARGEST}"
+    folder = cache / f"crops-{corpus.sha256[:16]}-{LARGEST}-{REVISION}"
     if not (folder / "index.npz").is_file():
         _cut_all(corpus, folder, workers or os.cpu_count() or 1)
     with np.load(folder / "index.npz") as index:

@@ -22,6 +22,7 @@ from PIL import Image
 from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import DataError, ImageError
+from faceauth.faces import REVISION
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.dataset import Examples
 from faceauth.lab.progress import tracked
@@ -53,7 +54,9 @@ RESAVES = (Resave("web", 768, 60), Resave("hard", 512, 40), Resave("avatar", 128
 VARIANTS = ("clean", *(r.name for r in RESAVES))
 
 
-def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: Path, workers: int) -> list[Floats]:
+def score_files(
+    models: Sequence[Path], paths: Sequence[str], data: str, cache: Path, workers: int, again: bool = True
+) -> list[Floats]:
     """Logits (n, variants, 2) of the largest face in each file (the whole image where there is none), for each model.
 
     The first look's, and the mean over all looks. Which of them a user gets depends on the calibration, which is
@@ -62,16 +65,17 @@ def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: 
 
     Args:
         data: hash of the corpus or manifest, a part of the cache's key.
+        again: without it there is one look, and both numbers are its logit.
 
     Raises:
         DataError: for a file that cannot be read.
     """
-    keys = [_key(ModelFile(m), data, [LOOKS, *paths]) for m in models]
+    keys = [_key(ModelFile(m), data, [LOOKS if again else (), *paths]) for m in models]
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
     if missing and paths:
         start = partial(_start, tuple(str(models[i]) for i in missing))
-        found = shared(_score_one, paths, workers, "scoring", start)
+        found = shared(partial(_score_one, again=again), paths, workers, "scoring", start)
         for row, i in enumerate(missing):
             keep(kept[i], np.array([f[row] for f in found]))
     return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS), 2)) for file in kept]
@@ -113,16 +117,17 @@ def open_file(path: str) -> tuple[bytes, Image.Image]:
 
 
 def fingerprint(model: ModelFile) -> str:
-    """A hash of the network and its preprocessing that calibrating leaves alone: what it says of one fixed input."""
-    size = model.card.preprocess.size
-    probe = np.linspace(-2, 2, 3 * size**2, dtype=np.float32).reshape(1, 3, size, size)
-    said = model.run(probe)
-    parts = (said.embedding.tobytes(), said.logit.tobytes(), repr(model.card.preprocess).encode())
+    """A hash of network and preprocessing that calibrating leaves alone: what becomes of one fixed picture."""
+    spec = model.card.preprocess
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
+    probe = spec.resize(picture, spec.region(None, *picture.size))[None]
+    said = model.run(spec.normalize(probe))
+    parts = (said.embedding.tobytes(), said.logit.tobytes(), probe.tobytes(), repr(spec).encode())
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _key(model: ModelFile, data: str, chosen: list[Any]) -> str:
-    return hashlib.sha256(repr((fingerprint(model), data, chosen)).encode()).hexdigest()[:32]
+    return hashlib.sha256(repr((fingerprint(model), REVISION, data, chosen)).encode()).hexdigest()[:32]
 
 
 def _look_at(models: Sequence[ModelFile], examples: Examples, batch: Iterable[int]) -> list[Outputs]:
@@ -174,7 +179,7 @@ def _start(models: tuple[str, ...]) -> None:
     _detectors[:] = [Detector(model) for model in models]
 
 
-def _score_one(path: str) -> list[list[tuple[float, float]]]:
+def _score_one(path: str, again: bool) -> list[list[tuple[float, float]]]:
     """For each model its logits in every variant: of the first look, and the mean of all."""
     _, image = open_file(path)
     logits: list[list[tuple[float, float]]] = [[] for _ in _detectors]
@@ -182,8 +187,9 @@ def _score_one(path: str) -> list[list[tuple[float, float]]]:
         boxes = _detectors[0].find_faces(variant)
         for detector, row in zip(_detectors, logits, strict=True):
             face = [boxes[0] if boxes else None]
-            first = detector.run_faces(variant, face).logit[0]
-            row.append(
-                (float(first), float(np.append(detector.run_again(variant, face), first).mean(dtype=np.float64)))
-            )
+            looks = detector.run_faces(variant, face).logit[:1]
+            first = float(looks[0])
+            if again:
+                looks = np.append(detector.run_again(variant, face), looks)
+            row.append((first, float(looks.mean(dtype=np.float64))))
     return logits

@@ -66,7 +66,7 @@ def export(run: Path, output: Path) -> float:
         notes=_notes(config, facts),
     )  # fmt: skip
     part = output.with_name(output.name + ".part")
-    _save(program.model_proto, card, part)
+    save(program.model_proto, card, part)
     error = parity(network, ModelFile(part))
     if error > PARITY:
         part.unlink()
@@ -99,7 +99,8 @@ def _notes(config: TrainConfig, facts: dict[str, Any]) -> dict[str, Any]:
     return {name: ", ".join(sources) for name, sources in lists.items() if sources} | crops
 
 
-def _save(proto: Any, card: ModelCard, path: Path) -> None:
+def save(proto: Any, card: ModelCard, path: Path) -> None:
+    """Write a graph (onnx.ModelProto) as a model file."""
     del proto.metadata_props[:]
     proto.doc_string = ""
     for node in proto.graph.node:  # the exporter writes this machine's paths into every node
@@ -118,7 +119,7 @@ def rewrite(path: Path, card: ModelCard) -> None:
     """Replace the metadata of a model file; the network stays as it is."""
     proto = onnx.load(path)
     part = path.with_name(path.name + ".part")
-    _save(proto, card, part)
+    save(proto, card, part)
     os.replace(part, path)
 
 
