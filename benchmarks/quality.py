@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,12 @@ from faceauth.lab.evaluation.promise import RATES, changes, real_sources_left_ou
 from faceauth.lab.evaluation.protocol import Column, Judged, judge, verdicts, with_calibration
 from faceauth.lab.evaluation.scoring import VARIANTS
 from faceauth.lab.training.folder import commit
-from faceauth.model_file import embedded_path
+from faceauth.model_file import ModelFile, embedded_path
 from side_by_side import Row, found_in, generated, rows_of, table
 
 HERE = Path(__file__).resolve().parent
 LEDGER = HERE / "dev_ledger.jsonl"
+SWAPS = {"DFDC": ("dfdc-real", "dfdc-fake"), "inswapper": ("ffhq-256", "inswapper")}  # with what they were made from
 
 
 def main() -> None:
@@ -52,6 +53,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=embedded_path(), help="model file to judge")
     parser.add_argument("--fold", type=Path, action="append", help="a fold's model file; benchmarks/folds/*.onnx")
+    parser.add_argument("--swaps", type=Path, default=HERE / "swaps.onnx", help="a model of configs/swaps.toml")
     parser.add_argument("--beside", type=Path, default=Path("runs/beside"), help="what benchmarks/beside.py made")
     parser.add_argument("--corpus", type=Path, default=HERE.parent.parent / "shared" / "data")
     parser.add_argument("--cache", type=Path, default=Path("cache"))
@@ -77,19 +79,21 @@ def _log_opening(model: Path, judged: Judged) -> None:
 
 def _swapped(record: Record) -> bool:
     """Face swaps, against the real photographs and films that they were made from."""
-    return record.family == "swap" or record.source in {"dfdc-real", "ffhq-256"}
+    return any(record.source in names for names in SWAPS.values())
 
 
-def _columns(seen: Column, unseen: Column, foreign: Column | None = None) -> dict[str, Column]:
-    """The protocol's columns, and face swaps in a block of their own; without those that lack a class."""
+def _columns(seen: Column, unseen: Column) -> dict[str, Column]:
+    """The protocol's columns of generated faces, without those that lack a class."""
     columns = {
         "seen": seen.where(generated),
         "unseen": unseen.where(generated),
         "all together": (seen + unseen).where(generated),
     }
-    if foreign is not None:
-        columns["swaps, never trained on"] = (foreign + seen).where(_swapped)
-    return {name: c for name, c in columns.items() if len(c.records) and c.fake.any() and not c.fake.all()}
+    return {name: column for name, column in columns.items() if _whole(column)}
+
+
+def _whole(column: Column) -> bool:
+    return bool(len(column.records) and column.fake.any() and not column.fake.all())
 
 
 def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple[Column, Column]]) -> Iterator[str]:
@@ -101,8 +105,9 @@ def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple
     )
     yield f"command: `python benchmarks/quality.py{' --open-dev' if args.part == 'dev' else ''}`"
     yield f"fake from {card.thresholds.fake:.3f}, real to {card.thresholds.real:.3f}; 95 % bootstrap intervals"
-    columns = _columns(judged.seen, judged.unseen, judged.foreign)
+    columns = _columns(judged.seen, judged.unseen)
     yield from _main_table(card.thresholds.fake, judged, columns)
+    yield from _swap_table(args, judged)
     yield from _audit_table(baselines)
     yield from _fold_table(judged)
     yield from _source_table(judged)
@@ -138,6 +143,26 @@ def _audit_table(baselines: dict[str, tuple[Column, Column]]) -> Iterator[str]:
         for part, column in _columns(seen, unseen).items():
             areas = [metrics.auroc(column.logits[:, i], column.fake) for i in range(len(VARIANTS))]
             yield f"| {name} | {part} | {' | '.join(f'{a:.3f}' for a in areas)} |"
+
+
+def _swap_table(args: argparse.Namespace, judged: Judged) -> Iterator[str]:
+    """Face swaps: by the judged model, which never saw any, and by one that was trained on nothing else."""
+    rows = {f"{judged.card.name}, never trained on them": (judged.foreign + judged.seen).where(_swapped)}
+    if args.swaps.is_file() and ModelFile(args.swaps).card.data_sha256 == judged.card.data_sha256:
+        inside = judge(args.swaps, (), args.corpus, args.cache, args.part, workers=args.workers).seen
+        rows["a model of swaps alone, new images of its sources"] = inside
+        rows |= {f"the same, {kind}": inside.where(_of(names)) for kind, names in SWAPS.items()}
+    yield "\nFace swaps, against the films and photographs that they were made from, AUROC:\n"
+    yield f"| scored by | real / fake | {' | '.join(VARIANTS)} |\n|---|---|{'---|' * len(VARIANTS)}"
+    for name, column in rows.items():
+        if _whole(column):
+            areas = [metrics.auroc(column.logits[:, i], column.fake) for i in range(len(VARIANTS))]
+            counts = f"{(~column.fake).sum()} / {column.fake.sum()}"
+            yield f"| {name} | {counts} | {' | '.join(f'{a:.3f}' for a in areas)} |"
+
+
+def _of(names: tuple[str, ...]) -> Callable[[Record], bool]:
+    return lambda record: record.source in names
 
 
 def _side_by_side(args: argparse.Namespace, judged: Judged, beside: dict[str, tuple[Column, Column]]) -> Iterator[str]:
