@@ -194,17 +194,17 @@ def _source_table(judged: Judged) -> Iterator[str]:
     yield "\nSource by source, share called fake (wanted: low for real, high for fake):\n"
     yield "| source | label | n | seen clean | seen web | seen hard | unseen clean | unseen web | unseen hard |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for source, label in [
-        *zip(judged.card.sources, judged.card.labels, strict=True),
-        ("photoshop", "edited"),
-    ]:
-        cells = []
-        for column in (judged.edited if label == "edited" else judged.seen, judged.unseen):
+    known = dict(zip(judged.card.sources, judged.card.labels, strict=True))
+    for column in (judged.foreign, judged.edited):
+        known |= {record.source: record.label for record in column.records}
+    for source, label in known.items():
+        cells, count = [], 0
+        for column in (judged.seen, judged.unseen + judged.foreign + judged.edited):
             rows = column.where(lambda r, s=source: r.source == s)  # type: ignore[misc]
             for variant in VARIANTS[:3]:
                 flagged = with_calibration(judged.card, rows, variant) >= judged.card.thresholds.fake
                 cells.append(f"{flagged.mean():.0%}" if len(flagged) else "")
-            count = len(rows.records) or locals().get("count", 0)
+            count = max(count, len(rows.records))
         yield f"| {source} | {label} | {count} | {' | '.join(cells)} |"
 
 
