@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from faceauth import images as images_
+from faceauth import learned as learned_
+from faceauth.attribution import PROTOTYPES_KEY, Answer, Attributor, Prototypes, Taught
 from faceauth.errors import FaceAuthError, ImageError, UsageError
 from faceauth.faces import FaceFinder, finder
 from faceauth.images import Limits, LoadedImage, Source
 from faceauth.model_file import ModelFile, Outputs
+from faceauth.provenance import claims
 from faceauth.verdict import Box, Face, Label, Verdict
 
 SMALLEST_FACE = 48  # pixels a side; the corpus behind the model holds none smaller, so nothing is known below
@@ -43,6 +47,7 @@ class Detector:
         faces: str | Path | None = None,
         all_faces: bool = False,
         limits: Limits | None = None,
+        learned: str | Path | bool = True,
     ) -> None:
         """Open a model file.
 
@@ -52,10 +57,12 @@ class Detector:
             faces: a YuNet ONNX file to find faces with; None takes dlib.
             all_faces: search every scene to the end, for small faces beside a large one; slow.
             limits: what is too large to be decoded.
+            learned: the file of what was taught with `faceauth learn`; True takes the user's own, False none. What was
+                taught to another model file is left in `taught_to_others` and not used.
 
         Raises:
             ModelError: for a file that is missing or not a model.
-            UsageError: for a threshold outside [0, 1].
+            UsageError: for a threshold outside [0, 1], or a damaged file of what was taught.
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"threshold {threshold} is outside 0 to 1", "it is compared with P(fake)")
@@ -66,8 +73,10 @@ class Detector:
         self.fake_from = thresholds.fake if threshold is None else threshold
         self.real_to = min(thresholds.real, self.fake_from)
         self.false_alarm_rate = thresholds.false_alarm_rate(self.fake_from)
+        self.attributor, self.taught_to_others = self._attributor(learned)
         self._arguments: dict[str, Any] = {
-            "model": model, "threshold": threshold, "faces": faces, "all_faces": all_faces, "limits": self.limits
+            "model": model, "threshold": threshold, "faces": faces, "all_faces": all_faces, "limits": self.limits,
+            "learned": learned,
         }  # fmt: skip
 
     def detect(self, images: Source | Iterable[Source]) -> list[Verdict]:
@@ -128,10 +137,13 @@ class Detector:
             width=width,
             height=height,
             ms=_since(start),
+            evidence=claims(source),
         )
 
     def scores(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float64]:
         """Calibrated P(fake) of the largest face of each image (of the whole image where there is none).
+
+        What was taught is taken into account, as in `detect`.
 
         Returns:
             (n,) float64 in [0, 1].
@@ -139,7 +151,7 @@ class Detector:
         Raises:
             ImageError: for an image that cannot be read; `detect` is the one that goes on.
         """
-        return np.asarray(self.model.card.calibration(self._largest(images).logit), np.float64)
+        return self._attributed(self._largest(images))[0]
 
     def embed(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float32]:
         """The network's last layer before its heads, for the largest face of each image.
@@ -186,13 +198,32 @@ class Detector:
         faces = [self._too_small(i, b) for i, b in enumerate(boxes) if _side(b) < SMALLEST_FACE]
         if judged:
             outputs = self.run_faces(loaded.image, judged)
-            scores = self.model.card.calibration(outputs.logit)
+            scores, answers = self._attributed(outputs)
             sources = self._sources(outputs.source_logits, scores)
             faces = [
-                self._face(None if box is None else i, box, float(scores[i]), sources[i])
+                self._face(None if box is None else i, box, float(scores[i]), sources[i], answers[i])
                 for i, box in enumerate(judged)
             ] + faces
         return tuple(faces)
+
+    def _attributor(self, learned: str | Path | bool) -> tuple[Attributor | None, tuple[Taught, ...]]:
+        """What names generators, None where the model file holds no prototypes; and what was taught to other models."""
+        file = learned_.default_file() if learned is True else Path(learned) if learned else None
+        taught = learned_.read(file) if file else ()
+        text = self.model.metadata.get(PROTOTYPES_KEY)
+        own = [t for t in taught if t.model_sha256 == self.model.sha256]
+        others = tuple(t for t in taught if t.model_sha256 != self.model.sha256)
+        if text is None:
+            return None, others
+        fake = [label == "fake" for label in self.model.card.labels]
+        return Attributor(Prototypes.from_json(text), fake, own), others
+
+    def _attributed(self, outputs: Outputs) -> tuple[npt.NDArray[np.float64], list[Answer | None]]:
+        scores = np.asarray(self.model.card.calibration(outputs.logit), np.float64)
+        if self.attributor is None:
+            return scores, [None] * len(scores)
+        with_taught, answers = self.attributor(outputs, scores)
+        return np.asarray(with_taught, np.float64), list(answers)
 
     def _sources(self, logits: npt.NDArray[np.float32], scores: npt.NDArray[Any]) -> list[str]:
         """The likeliest source of each face among those of the class that its score speaks for."""
@@ -201,9 +232,12 @@ class Detector:
         likely = np.where(fake == (scores[:, None] >= 0.5), logits, -np.inf).argmax(axis=1)
         return [card.sources[i] for i in likely]
 
-    def _face(self, index: int | None, box: Box | None, score: float, source: str) -> Face:
+    def _face(self, index: int | None, box: Box | None, score: float, source: str, answer: Answer | None) -> Face:
         label: Label = "fake" if score >= self.fake_from else "real" if score <= self.real_to else "uncertain"
-        return Face(index, box, label, score, source, self.fake_from, self.false_alarm_rate)
+        face = Face(index, box, label, score, source, self.fake_from, self.false_alarm_rate)
+        if answer is None:
+            return face
+        return replace(face, generator=answer.generator, generators=answer.generators, families=answer.families)
 
     def _too_small(self, index: int, box: Box) -> Face:
         error = f"face too small to judge: {_side(box)} px, {SMALLEST_FACE} needed"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Label = Literal["real", "fake", "uncertain"]
+Shares = tuple[tuple[str, float], ...]  # names with their probabilities, falling, of sum 1
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright image; right/bottom exclusive
 
 
@@ -21,6 +22,9 @@ class Face:
         threshold: the score from which on a face is called fake.
         false_alarm_rate: share of real faces, of sources the model had not seen, at or above `threshold`.
         error: why there is no score, in words.
+        generator: what most likely made it, among generators and `unknown` from a score of 0.5 on, else `camera` or a
+            taught real source; None where the model file holds no prototypes.
+        generators, families: the shares behind that. A generator's share is a part of its family's.
     """
 
     index: int | None
@@ -31,6 +35,23 @@ class Face:
     threshold: float
     false_alarm_rate: float | None
     error: str | None = None
+    generator: str | None = None
+    generators: Shares = ()
+    families: Shares = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a file says of its own making; anybody can write it, so it is shown beside the score and is no part of it.
+
+    Attributes:
+        where: the field that says so, as in `EXIF Software`.
+        says: one short line of it; generator: the generator it names, None where it names none that is known.
+    """
+
+    where: str
+    says: str
+    generator: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +66,7 @@ class Verdict:
         width, height: pixels after the EXIF turn; None where the image could not be read.
         ms: wall time for this image in milliseconds: read, decode, find faces, judge.
         error: why the image could not be read, in words.
+        evidence: what the file says of its own making; empty for pixels handed over in memory.
     """
 
     path: str | None
@@ -56,6 +78,7 @@ class Verdict:
     height: int | None = None
     ms: float | None = None
     error: str | None = None
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def label(self) -> Label | None:

@@ -100,14 +100,14 @@ def judge(
     splits = split(corpus.records, open_crops(corpus, cache).dhashes, split_seed, fractions)
     chosen = [i for i, s in enumerate(splits) if s == part]
     opened = ModelFile(model)
-    _same_corpus(opened.card, corpus)
+    same_corpus(opened.card, corpus)
     in_classes = [i for i in chosen if corpus.records[i].source in opened.card.sources]
     seen = _column(model, corpus, in_classes, 0, cache, workers)
     edited = _column(model, corpus, [i for i in chosen if corpus.records[i].label == "edited"], 0, cache, workers)
     unseen, held = [], []
     for number, fold in enumerate(folds, start=1):
         card = ModelFile(fold).card
-        _same_corpus(card, corpus)
+        same_corpus(card, corpus)
         out = tuple(s for s in opened.card.sources if s not in card.sources)
         if not out:
             raise UsageError(f"{fold} holds no source out", "give models trained with --fold")
@@ -128,7 +128,8 @@ def judge(
     return Judged(opened.card, seen, sum(unseen, empty), edited, tuple(held))
 
 
-def _same_corpus(card: ModelCard, corpus: Corpus) -> None:
+def same_corpus(card: ModelCard, corpus: Corpus) -> None:
+    """Raises UsageError where a model was trained on another corpus."""
     if card.data_sha256 != corpus.sha256:
         raise UsageError(
             f"{card.name} was trained on another corpus ({card.data_sha256[:12]}, not {corpus.sha256[:12]})",

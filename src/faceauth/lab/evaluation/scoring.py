@@ -67,11 +67,33 @@ def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: 
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
     if missing and paths:
-        start = partial(_start, tuple(str(models[i]) for i in missing))
-        found = shared(_score_one, paths, workers, "scoring", start)
+        start = partial(_start, tuple(str(models[i]) for i in missing), VARIANTS)
+        found = shared(_see_one, paths, workers, "scoring", start)
         for row, i in enumerate(missing):
-            keep(kept[i], np.array([f[row] for f in found]))
+            keep(kept[i], np.array([f[row].logit for f in found], np.float64))
     return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS))) for file in kept]
+
+
+def see_files(
+    models: Sequence[Path], paths: Sequence[str], variants: Sequence[str], data: str, cache: Path, workers: int
+) -> list[Outputs]:
+    """Every output for the largest face in each file, for each model: like `score_files`, in some variants alone.
+
+    Returns:
+        For each model arrays (n, variants, ...) instead of (n, ...).
+
+    Raises:
+        DataError: for a file that cannot be read.
+    """
+    opened = [ModelFile(m) for m in models]
+    kept = [cache / "outputs" / f"{_key(m, data, [tuple(variants), *paths])}.npz" for m in opened]
+    missing = [i for i, file in enumerate(kept) if not file.is_file()]
+    if missing and paths:
+        start = partial(_start, tuple(str(models[i]) for i in missing), tuple(variants))
+        found = shared(_see_one, paths, workers, "looking at files", start)
+        for row, i in enumerate(missing):
+            keep(kept[i], **{n: np.stack([getattr(f[row], n) for f in found]) for n in Outputs.__slots__})
+    return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
 
 
 def look(
@@ -165,18 +187,24 @@ def shared(
 
 
 _detectors: list[Detector] = []
+_variants: list[str] = []
 
 
-def _start(models: tuple[str, ...]) -> None:
+def _start(models: tuple[str, ...], variants: tuple[str, ...]) -> None:
     _detectors[:] = [Detector(model) for model in models]
+    _variants[:] = variants
 
 
-def _score_one(path: str) -> list[list[float]]:
-    """For each model its logits in every variant."""
+def _see_one(path: str) -> list[Outputs]:
+    """For each model its outputs of one file's largest face, a row a variant."""
     _, image = open_file(path)
-    logits: list[list[float]] = [[] for _ in _detectors]
-    for variant in (image, *(images.decode(resave(image)) for resave in RESAVES)):
+    seen: list[list[Outputs]] = [[] for _ in _detectors]
+    for name in _variants:
+        resave = next((r for r in RESAVES if r.name == name), None)
+        variant = images.decode(resave(image)) if resave else image
         boxes = _detectors[0].find_faces(variant)
-        for detector, row in zip(_detectors, logits, strict=True):
-            row.append(float(detector.run_faces(variant, [boxes[0] if boxes else None]).logit[0]))
-    return logits
+        for detector, rows in zip(_detectors, seen, strict=True):
+            rows.append(detector.run_faces(variant, [boxes[0] if boxes else None]))
+    return [
+        Outputs(*(np.concatenate([getattr(row, name) for row in rows]) for name in Outputs.__slots__)) for rows in seen
+    ]

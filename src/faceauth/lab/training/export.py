@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
     return max(float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in pairs)
 
 
-def _save(proto: Any, card: ModelCard, path: Path) -> None:
+def _save(proto: Any, card: ModelCard, path: Path, more: Mapping[str, str] | None = None) -> None:
     del proto.metadata_props[:]
     proto.doc_string = ""
     for node in proto.graph.node:  # the exporter writes this machine's paths into every node
@@ -100,17 +100,19 @@ def _save(proto: Any, card: ModelCard, path: Path) -> None:
     for value in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
         del value.metadata_props[:]
         value.doc_string = ""
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, card.to_json()
+    for key, text in {METADATA_KEY: card.to_json(), **(more or {})}.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, text
     onnx.checker.check_model(proto)
     onnx.save(proto, path)
 
 
-def rewrite(path: Path, card: ModelCard) -> None:
-    """Replace the metadata of a model file; the network stays as it is."""
+def rewrite(path: Path, card: ModelCard, more: Mapping[str, str] | None = None) -> None:
+    """Replace the card of a model file, and the entries of `more`; the network and other entries stay as they are."""
     proto = onnx.load(path)
     part = path.with_name(path.name + ".part")
-    _save(proto, card, part)
+    kept = {e.key: e.value for e in proto.metadata_props if e.key != METADATA_KEY}
+    _save(proto, card, part, kept | dict(more or {}))
     os.replace(part, path)
 
 
