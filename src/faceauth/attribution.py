@@ -220,7 +220,7 @@ class Attributor:
         odds = w.bias + w.novelty * self.prototypes.novelty(densities)
         if w.energy:
             odds = odds + w.energy * energy(outputs.source_logits, self._fake_logits)
-        return 1 / (1 + np.exp(-np.clip(odds, -700, 700)))
+        return np.asarray(1 / (1 + np.exp(-np.clip(odds, -700, 700))))
 
     def _answer(self, known: Floats, unknown: float, real: float, parts: Floats, score: float) -> "Answer":
         kinds = [k for k in self.prototypes.kinds if k.label == "fake"] + [t.kind for t in self.taught]
@@ -250,7 +250,7 @@ def energy(source_logits: Floats, fake: npt.NDArray[np.bool_]) -> Floats:
     """(n,) energy of the fake logits: high where the network recognises none of them. Liu et al., NeurIPS 2020."""
     if not fake.any():
         return np.zeros(len(source_logits))
-    return -logsumexp(np.asarray(source_logits, np.float64)[:, fake])
+    return np.asarray(-logsumexp(np.asarray(source_logits, np.float64)[:, fake]))
 
 
 def without(prototypes: Prototypes, generators: Sequence[str]) -> Prototypes:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from faceauth.attribution import Kind, Taught, pack, unpack
 from faceauth.errors import UsageError
 
@@ -78,8 +80,12 @@ def write(file: Path, taught: Sequence[Taught]) -> None:
 
 def check_name(name: str) -> None:
     """Raises UsageError for a name that no table or terminal could show."""
-    if not name.strip() or name != name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+    if not _showable(name):
         raise UsageError(f"{name!r} is no name", f"1 to {LONGEST_NAME} printable characters")
+
+
+def _showable(name: str) -> bool:
+    return bool(name.strip()) and name == name.strip() and len(name) <= LONGEST_NAME and name.isprintable()
 
 
 def _record(taught: Taught) -> dict[str, Any]:
@@ -87,14 +93,14 @@ def _record(taught: Taught) -> dict[str, Any]:
     return {
         "name": kind.name, "label": kind.label, "family": kind.family, "model": taught.model_sha256,
         "date": taught.date, "images": taught.count, "log_weight": taught.log_weight, "recall": taught.recall,
-        "taken": taught.taken, "mean": pack(taught.mean),
+        "taken": taught.taken, "mean": pack(np.asarray(taught.mean)),
     }  # fmt: skip
 
 
 def _entry(record: dict[str, Any]) -> Taught:
     name, label, family = (str(record[key]) for key in ("name", "label", "family"))
-    for text in (name, family):
-        check_name(text)
+    if not (_showable(name) and _showable(family)):
+        raise ValueError("a name that cannot be shown")
     if label not in {"real", "fake"}:
         raise ValueError(f"label {label!r}")
     mean = unpack(record["mean"], (-1,))

@@ -22,7 +22,8 @@ from faceauth.detector import SMALLEST_FACE, Detector
 from faceauth.errors import DataError, ImageError, ModelError, UsageError
 
 FEWEST, MOST = 10, 50
-TAKEN = 0.01  # share of the reference images that may be taken for a new class; its weight is lowered until it holds
+ALIKE = 3  # bits of 64 in which the difference hashes of one picture saved twice may differ
+TAKEN = 0.01  # mean part of the reference images that a new class may take; its weight is lowered until it holds
 LOWEST_RECALL = {"fake": 0.5, "real": 0.2}  # real photographs help from less on: scores fall by degrees
 FAMILIES = ("gan", "diffusion", "swap", "laundered", "other")
 Floats = npt.NDArray[np.floating[Any]]
@@ -121,7 +122,7 @@ def estimate(
 ) -> tuple[Taught, tuple[tuple[str, int], ...]]:
     """The class that embeddings (n, d) make, and what its own pictures would be taken for when left out in turn.
 
-    The log weight is the highest, up to 0, at which no more than `TAKEN` of the reference images are taken for it: of
+    The log weight is the highest, up to 0, at which it takes a mean part of at most `TAKEN` of the reference images: of
     all of them for a generator, of the fakes for real photographs.
 
     Args:
@@ -137,7 +138,7 @@ def estimate(
     own = prototypes.density(prototypes.reference, prototypes.place(mean[None])[0], count) / prototypes.temperature
     judged = prototypes.fake[prototypes.reference_kind] | (kind.label == "fake")
     weight = _weight((own - rivals)[judged])
-    taken = float((own - rivals + weight > 0).mean()) if len(own) else 0.0
+    taken = float(_part(own - rivals + weight).mean()) if len(own) else 0.0
     parts = np.stack([_left_out(attributor, taught, weight, embedding, i) for i in range(count)])
     recall = float((parts[:, -1] > 0.5).mean())
     confused = _confused(attributor, embedding[parts[:, -1] <= 0.5])
@@ -152,11 +153,18 @@ def estimate(
 
 
 def _weight(margins: Floats) -> float:
-    """The log weight, at most 0, with which no more than `TAKEN` of the margins stay above 0."""
-    if not len(margins):
-        return 0.0
-    allowed = int(TAKEN * len(margins))
-    return min(0.0, -float(np.sort(margins)[::-1][allowed])) if allowed < len(margins) else 0.0
+    """The highest log weight up to 0 with which the mean part of images with these margins is at most `TAKEN`."""
+    low, high = -60.0, 0.0
+    if not len(margins) or _part(margins).mean() <= TAKEN:
+        return high
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _part(margins + middle).mean() <= TAKEN else (low, middle)
+    return low
+
+
+def _part(margins: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-np.clip(margins, -700, 700))))
 
 
 def _left_out(attributor: Attributor, taught: Taught, weight: float, embedding: Floats, index: int) -> Floats:
@@ -164,7 +172,7 @@ def _left_out(attributor: Attributor, taught: Taught, weight: float, embedding: 
     rest = np.delete(embedding, index, axis=0)
     without = replace(taught, mean=rest.mean(axis=0, dtype=np.float64), count=len(rest), log_weight=weight)
     every = [t for t in attributor.taught if t.kind.name != taught.kind.name]
-    return attributor.beside([*every, without]).parts(embedding[index : index + 1])[0]
+    return np.asarray(attributor.beside([*every, without]).parts(embedding[index : index + 1])[0])
 
 
 def _confused(attributor: Attributor, embedding: Floats) -> tuple[tuple[str, int], ...]:
@@ -204,27 +212,28 @@ def _kind(attributor: Attributor, name: str, real: bool, family: str | None) -> 
 def _look(detector: Detector, folder: Path) -> "_Seen":
     """Embed up to `MOST` different pictures, in the order of their names, one in memory at a time."""
     seen = _Seen()
-    known: set[int | str] = set()
+    known: list[tuple[str | None, int]] = []
     files = images.expand([str(folder)])
     for done, path in enumerate(files):
         if len(seen.embeddings) == MOST:
             seen.left = len(files) - done
             break
         try:
+            name = str(images.shown(path))
             loaded = images.load(path, detector.limits)
         except ImageError as error:
-            seen.unreadable.append(f"{path}: {error.message}")
+            seen.unreadable.append(f"{name}: {error.message}")
             continue
-        same = {images.dhash(loaded.image), loaded.sha256 or ""}
+        sha256, dhash = loaded.sha256, images.dhash(loaded.image)
         box = next(iter(detector.find_faces(loaded.image)), None)
-        if same & known:
-            seen.duplicates.append(str(path))
+        if any(sha256 == s or (dhash ^ d).bit_count() <= ALIKE for s, d in known):
+            seen.duplicates.append(name)
         elif box and max(box[2] - box[0], box[3] - box[1]) < SMALLEST_FACE:
-            seen.unreadable.append(f"{path}: face too small")
+            seen.unreadable.append(f"{name}: face too small")
         else:
             seen.whole += box is None
             seen.embeddings.append(detector.run_faces(loaded.image, [box]).embedding[0])
-        known |= same
+        known.append((sha256, dhash))
     return seen
 
 

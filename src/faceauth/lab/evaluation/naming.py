@@ -15,7 +15,16 @@ from faceauth.attribution import UNKNOWN, Answer, Attributor, Kind, Prototypes, 
 from faceauth.errors import DataError
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.metrics import Interval
-from faceauth.lab.evaluation.prototypes import Bools, Floats, Left, Looked, evidence_of_unknown, fit, fit_unknown
+from faceauth.lab.evaluation.prototypes import (
+    REFERENCE,
+    Bools,
+    Floats,
+    Left,
+    Looked,
+    evidence_of_unknown,
+    fit,
+    fit_unknown,
+)
 from faceauth.learning import estimate
 from faceauth.model_file import Outputs
 
@@ -35,7 +44,7 @@ class Named:
     groups: npt.NDArray[np.str_]
 
     def right(self, kind: str, closed: bool) -> Bools:
-        """(n,) whether generator or family (`kind`) is named right; `closed`: it is given that the face is a known fake."""
+        """(n,) whether the generator or family is named right; `closed`: given that the face is a known fake."""
         given = {"camera", "real", UNKNOWN} if closed else set()
         truth = getattr(self, kind)
         return np.array([_top(getattr(a, kind), given) == t for a, t in zip(self.answers, truth, strict=True)])
@@ -127,14 +136,18 @@ def folds(found: Prototypes, looked: Looked) -> tuple[list[Fold], list[Left]]:
     return made, left
 
 
-def with_reference(found: Prototypes, looked: Looked, model: int, each: int = 20) -> Prototypes:
-    """The same with reference images: of train, so that the images judged stay out of what is fitted."""
+def with_reference(found: Prototypes, looked: Looked, model: int) -> Prototypes:
+    """The same with reference images: every second of test, which are not judged on afterwards."""
     reference, which = [], []
     for row, kind in enumerate(found.kinds):
-        train = np.flatnonzero(looked.where(lambda r, s=kind.name: r.source == s, "train"))[:each]  # type: ignore[misc]
-        reference.append(found.place(looked.outputs[model].embedding[train, 0]))
-        which += [row] * len(train)
+        chosen = np.flatnonzero(_of_reference(looked) & looked.where(lambda r, s=kind.name: r.source == s))  # type: ignore[misc]
+        reference.append(found.place(looked.outputs[model].embedding[chosen[:REFERENCE], 0]))
+        which += [row] * len(reference[-1])
     return replace(found, reference=np.concatenate(reference), reference_kind=np.array(which, np.int64))
+
+
+def _of_reference(looked: Looked) -> Bools:
+    return (looked.splits == "test") & (np.cumsum(looked.splits == "test") % 2 == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +250,7 @@ class _Judged:
         cls, fold: Fold, looked: Looked, source: str, part: str, variant: int, own: npt.NDArray[np.int64]
     ) -> "_Judged":
         sources, generator = looked.cards[fold.model].sources, looked.records[own[0]].generator
-        known = np.flatnonzero(looked.where(lambda r: r.source in sources, part))
+        known = np.flatnonzero(looked.where(lambda r: r.source in sources, part) & ~_of_reference(looked))
         unseen = np.flatnonzero(
             looked.where(lambda r: r.fake and r.source in fold.held and r.generator != generator, part)
         )

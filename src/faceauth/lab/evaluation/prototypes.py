@@ -177,7 +177,7 @@ def _generators(found: Prototypes) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """One generator left out: novelty and energy (n, 2) of its images and of known fakes, which are which, and variants.
+    """One generator left out: novelty and energy (n, 2) of its images and of known fakes, and which are which.
 
     `model` is 0 where its prototype was taken away from a model that knows it, else the place of a model trained
     without it.
