@@ -56,7 +56,8 @@ class Taught:
 
     def estimate(self) -> str:
         """How well it will be told apart, in words."""
-        return f"{self.recall:.0%} of them recognised when left out, {self.taken:.1%} of other images taken for it"
+        own = "of them recognised when left out" if self.kind.label == "fake" else "off their scores when left out"
+        return f"{self.recall:.0%} {own}, {self.taken:.1%} of other images taken for it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from faceauth.errors import DataError, ImageError, ModelError, UsageError
 
 FEWEST, MOST = 10, 50
 ALIKE = 3  # bits of 64 in which the difference hashes of one picture saved twice may differ
-TAKEN = 0.01  # mean part of the reference images that a new class may take; its weight is lowered until it holds
-LOWEST_RECALL = {"fake": 0.5, "real": 0.2}  # real photographs help from less on: scores fall by degrees
+TAKEN = 0.01  # of the reference images, what a new class may take; its weight is lowered until that holds
+LOWEST_RECALL = {"fake": 0.3, "real": 0.1}  # of photographs the mean part: scores fall by degrees
 FAMILIES = ("gan", "diffusion", "swap", "laundered", "other")
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -122,8 +122,9 @@ def estimate(
 ) -> tuple[Taught, tuple[tuple[str, int], ...]]:
     """The class that embeddings (n, d) make, and what its own pictures would be taken for when left out in turn.
 
-    The log weight is the highest, up to 0, at which it takes a mean part of at most `TAKEN` of the reference images: of
-    all of them for a generator, of the fakes for real photographs.
+    The log weight is the highest, up to 0, with which it takes at most `TAKEN` of the reference images: for a generator
+    it becomes the answer for so many of them; real photographs take so much of the fakes' scores. The recall is the
+    share of pictures for which it is the answer; for photographs, the mean part of their scores that is taken away.
 
     Args:
         lowest: the recall below which it is refused; by default that of `LOWEST_RECALL`.
@@ -137,29 +138,37 @@ def estimate(
     rivals = logsumexp(prototypes.densities(prototypes.reference))
     own = prototypes.density(prototypes.reference, prototypes.place(mean[None])[0], count) / prototypes.temperature
     judged = prototypes.fake[prototypes.reference_kind] | (kind.label == "fake")
-    weight = _weight((own - rivals)[judged])
-    taken = float(_part(own - rivals + weight).mean()) if len(own) else 0.0
+    weight = _weight((own - rivals)[judged], kind.label)
+    taken = float((_part(own - rivals + weight) > 0.5).mean()) if len(own) else 0.0
     parts = np.stack([_left_out(attributor, taught, weight, embedding, i) for i in range(count)])
-    recall = float((parts[:, -1] > 0.5).mean())
+    recall = float((parts[:, -1] > 0.5).mean() if kind.label == "fake" else parts[:, -1].mean())
     confused = _confused(attributor, embedding[parts[:, -1] <= 0.5])
     if recall < (LOWEST_RECALL[kind.label] if lowest is None else lowest):
         looks = ", ".join(f"{n} like {other}" for other, n in confused[:3])
         raise DataError(
-            f"{kind.name!r} could not be told apart: {round(recall * count)} of {count} pictures would be recognised; "
-            f"of the others {looks} to this model",
+            f"{kind.name!r} could not be told apart: left out in turn, {count - sum(n for _, n in confused)} of {count} "
+            f"pictures would be recognised; of the others {looks} to this model",
             "are they all of one kind? a larger number, or pictures as they were made, may do",
         )
     return replace(taught, log_weight=weight, recall=recall, taken=taken), confused
 
 
-def _weight(margins: Floats) -> float:
-    """The highest log weight up to 0 with which the mean part of images with these margins is at most `TAKEN`."""
+def _weight(margins: Floats, label: str) -> float:
+    """The highest log weight up to 0 with which images of these margins lose at most `TAKEN` to the new class.
+
+    A generator may become the answer for so many of them; a camera may take so much of their scores.
+    """
     low, high = -60.0, 0.0
-    if not len(margins) or _part(margins).mean() <= TAKEN:
+
+    def loss(weight: float) -> float:
+        part = _part(margins + weight)
+        return float((part > 0.5).mean() if label == "fake" else part.mean())
+
+    if not len(margins) or loss(high) <= TAKEN:
         return high
     while high - low > 1e-3:
         middle = (low + high) / 2
-        low, high = (middle, high) if _part(margins + middle).mean() <= TAKEN else (low, middle)
+        low, high = (middle, high) if loss(middle) <= TAKEN else (low, middle)
     return low
 
 
