@@ -156,7 +156,7 @@ def test_a_portrait_saved_again_is_the_same_picture():
 def test_a_mixed_folder_is_refused(model, file, tmp_path):
     folder = write_pictures(tmp_path / "mixed", COLOURS["lamp"], 8)
     write_pictures(folder, COLOURS["night"], 8, first=50)
-    refused("mixed", folder, model, file, code=1, says="could not be told apart")
+    refused("mixed", folder, model, file, code=1, says="cannot be told apart")
     assert not file.exists()
 
 

@@ -146,7 +146,7 @@ def estimate(
     if recall < (LOWEST_RECALL[kind.label] if lowest is None else lowest):
         looks = ", ".join(f"{n} like {other}" for other, n in confused[:3])
         raise DataError(
-            f"{kind.name!r} could not be told apart: left out in turn, {count - sum(n for _, n in confused)} of {count} "
+            f"{kind.name!r} cannot be told apart: left out in turn, {count - sum(n for _, n in confused)} of {count} "
             f"pictures would be recognised; of the others {looks} to this model",
             "are they all of one kind? a larger number, or pictures as they were made, may do",
         )
