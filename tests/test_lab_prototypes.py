@@ -150,7 +150,7 @@ def made(tmp_path_factory):
         known = tuple(s for s in sources if s not in lacks)
         card = make_card(
             sources=known, labels=tuple("fake" if s.startswith("gan") else "real" for s in known),
-            data_sha256=corpus.sha256, preprocess=PreprocessSpec(size=32),
+            data_sha256=corpus.sha256, preprocess=PreprocessSpec(size=24 if lacks else 32),
         )  # fmt: skip
         write_model(folder / f"{name}.onnx", card, colour=True, sources=len(known))
     return root, folder

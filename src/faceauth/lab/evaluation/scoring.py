@@ -191,7 +191,7 @@ _variants: list[str] = []
 
 
 def _start(models: tuple[str, ...], variants: tuple[str, ...]) -> None:
-    _detectors[:] = [Detector(model) for model in models]
+    _detectors[:] = [Detector(model, learned=False) for model in models]
     _variants[:] = variants
 
 
