@@ -147,7 +147,8 @@ def with_reference(found: Prototypes, looked: Looked, model: int) -> Prototypes:
 
 
 def _of_reference(looked: Looked) -> Bools:
-    return (looked.splits == "test") & (np.cumsum(looked.splits == "test") % 2 == 0)
+    test = looked.splits == "test"
+    return np.asarray(test & (np.cumsum(test) % 2 == 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +216,13 @@ def teach(fold: Fold, looked: Looked, source: str, part: str, variants: Sequence
         judged = _Judged.of(fold, looked, source, part, variant, own)
         before = np.mean([judged.column(None, np.isin(own, rows, invert=True)) for rows, _, _ in lessons], axis=0)
         after = np.mean([judged.column(taught, np.isin(own, rows, invert=True)) for rows, taught, _ in lessons], axis=0)
-        pairs = [(float(a), float(b)) for a, b in zip(before[1:], after[1:], strict=True)]
-        found.append(Taken(source, fake, variant, size, len(own) - size, float(after[0]), *pairs, refused))
+        flagged, others, caught, alarms, unseen = (
+            (float(a), float(b)) for a, b in zip(before[1:], after[1:], strict=True)
+        )
+        found.append(Taken(
+            source, fake, variant, size, len(own) - size, float(after[0]), flagged, others, caught, alarms, unseen,
+            refused,
+        ))  # fmt: skip
     return found
 
 
