@@ -151,7 +151,7 @@ def _learning(part: str, looked: Looked, folds: Sequence[Fold]) -> Iterator[str]
         yield "|---" * (10 + fake) + "|"
         chosen = [t for t in rows if t.fake == fake]
         yield from (_taken_row(t) for t in chosen)
-        for variant in range(len(SEEN_IN)):
+        for variant in range(len(SEEN_IN)) if chosen else ():
             yield _mean_row([t for t in chosen if t.variant == variant])
 
 
@@ -167,10 +167,9 @@ def _taken_row(t: Taken) -> str:
 
 
 def _mean_row(rows: Sequence[Taken]) -> str:
-    if not rows:
-        return ""
     names = ("flagged", "others", "caught", "alarms", "unseen")
-    pairs = [np.nanmean(np.array([getattr(r, name) for r in rows]), axis=0) for name in names]
+    values = [np.array([p for r in rows if not np.isnan(p := getattr(r, name)).any()]) for name in names]
+    pairs = [v.mean(axis=0) if len(v) else np.full(2, np.nan) for v in values]
     recall = f"**{np.mean([r.recall for r in rows]):.2f}** | " if rows[0].fake else ""
     cells = " | ".join(_pair((float(p[0]), float(p[1]))) for p in pairs)
     return f"| **mean** | {SEEN_IN[rows[0].variant]} | | | {recall}{cells} | |"
