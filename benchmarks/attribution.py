@@ -137,9 +137,13 @@ def _unknown(part: str, looked: Looked, folds: Sequence[Fold], left: Sequence[Le
 
 
 def _learning(part: str, looked: Looked, folds: Sequence[Fold]) -> Iterator[str]:
-    rows = [t for fold in folds for s in fold.held for t in naming.teach(fold, looked, s, part, range(len(SEEN_IN)))]
+    variants = range(len(SEEN_IN))
+    lessons = [(fold, source) for fold in folds for source in naming.lessons_of(fold, looked, part)]
+    rows = [t for fold, source in lessons for t in naming.teach(fold, looked, source, part, variants)]
     if not rows:
         return
+    if whole := sorted({s for fold in folds for s in fold.held} - {s for _, s in lessons}):
+        yield f"\nNot taught, as all their images are train or none is: {', '.join(whole)}."
     yield f"\n`learn` with {naming.LESSON} images of a source left out, mean of {naming.DRAWS} lessons; before → after."
     yield "Wanted: recall 0.70, others down by at most 0.01; false alarms of a taught camera halved.\n"
     for fake in (True, False):
@@ -181,7 +185,7 @@ def _timing(args: argparse.Namespace, looked: Looked, folds: Sequence[Fold]) -> 
     from faceauth.detector import Detector
 
     for fold in folds:
-        for source in fold.held:
+        for source in naming.lessons_of(fold, looked, args.part):
             rows = looked.where(lambda r, s=source: r.source == s and r.fake, "train")  # type: ignore[misc]
             if rows.sum() < learning.MOST:
                 continue

@@ -45,19 +45,21 @@ def make_card(**changes):
     return ModelCard(**(values | changes))
 
 
-def write_model(path, card, colour=False, sources=2, more=None):
-    """A network in two nodes: logit = 4 * mean of the normalised pixels, so bright is fake and dark is real.
+def write_model(path, card, pattern=None, colour=False, sources=2, more=None):
+    """A network of few nodes: logit = 4 * mean of the normalised pixels, so bright is fake and dark is real.
 
-    The source logits are -logit and logit in turn, `sources` of them. The embedding is the source logits, or with
-    `colour` the mean of each channel; `more` are further metadata.
+    With a pattern (size, size) the pixels are multiplied by it first. The source logits are -logit and logit in turn,
+    `sources` of them. The embedding is the source logits, or with `colour` the mean of each channel; `more` are
+    further metadata.
     """
     size = card.preprocess.size
+    pattern = np.ones((size, size)) if pattern is None else pattern
     embedding = helper.make_node("Identity", ["source_logits"], ["embedding"])
     if colour:
         embedding = helper.make_node("ReduceMean", ["pixels", "sides"], ["embedding"], keepdims=0)
-    mean = helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0)
     nodes = [
-        mean,
+        helper.make_node("Mul", ["pixels", "pattern"], ["weighed"]),
+        helper.make_node("ReduceMean", ["weighed", "axes"], ["mean"], keepdims=0),
         helper.make_node("Mul", ["mean", "four"], ["logit"]),
         helper.make_node("Unsqueeze", ["logit", "one"], ["column"]),
         helper.make_node("Neg", ["column"], ["negative"]),
@@ -73,6 +75,7 @@ def write_model(path, card, colour=False, sources=2, more=None):
         [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, size, size])], outputs,
         [
             helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3]),
+            helper.make_tensor("pattern", TensorProto.FLOAT, [size, size], pattern.ravel().tolist()),
             helper.make_tensor("four", TensorProto.FLOAT, [], [4.0]),
             helper.make_tensor("one", TensorProto.INT64, [1], [1]),
             helper.make_tensor("sides", TensorProto.INT64, [2], [2, 3]),

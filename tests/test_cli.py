@@ -52,6 +52,24 @@ def test_a_pipe_gets_json_lines_and_notices_go_to_stderr(folder, model_path):
     assert "1 real, 1 fake, 1 uncertain" in err
 
 
+@pytest.mark.parametrize("rate", ["15%", "15 %", "0.15"])
+def test_a_promised_rate(folder, model_path, rate):
+    code, out, err = faceauth("detect", folder / "bright.png", "--model", model_path, "--false-alarms", rate)
+    assert code == 0
+    assert json.loads(out)["threshold"] == 0.9
+    assert "10.0% of real faces" in err
+
+
+@pytest.mark.parametrize(("options", "told"), [
+    (["--false-alarms", "few"], "no rate"), (["--false-alarms", "5"], "between 0 and 1"),
+    (["--false-alarms", "1%"], "cannot promise"), (["--false-alarms", "10%", "--threshold", "0.5"], "exclude"),
+])  # fmt: skip
+def test_rates_that_cannot_be_had(folder, model_path, options, told):
+    code, out, err = faceauth("detect", folder, "--model", model_path, *options)
+    assert (code, out) == (2, "")
+    assert told in err
+
+
 @pytest.mark.parametrize(("wanted", "code"), [("fake", 4), ("uncertain,fake", 4), ("uncertain", 4), (None, 0)])
 def test_fail_on(folder, model_path, wanted, code):
     extra = ["--fail-on", wanted] if wanted else []

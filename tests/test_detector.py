@@ -7,6 +7,7 @@ from conftest import PORTRAIT, encoded, make_card, noise, picture, write_model
 from faceauth.detector import SMALLEST_FACE, Detector
 from faceauth.errors import ImageError, UsageError
 from faceauth.images import Limits
+from faceauth.looks import LOOKS
 
 
 def test_labels_follow_the_thresholds(detector, folder):
@@ -62,6 +63,67 @@ def test_threshold_moves_the_label_and_the_rate(model_path):
     for bad in (-0.1, 1.1):
         with pytest.raises(UsageError):
             Detector(model_path, threshold=bad)
+
+
+def test_a_promised_rate_sets_the_threshold(model_path):
+    detector = Detector(model_path, false_alarms=0.15)
+    assert detector.fake_from == pytest.approx(0.9)
+    assert detector.false_alarm_rate <= 0.15
+    assert detector.detect(picture((255, 255, 255)))[0].faces[0].threshold == detector.fake_from
+    with pytest.raises(UsageError, match="exclude"):
+        Detector(model_path, false_alarms=0.1, threshold=0.5)
+    with pytest.raises(UsageError, match=r"cannot promise .* 1.00%"):
+        Detector(model_path, false_alarms=0.01)
+    for bad in (0, 1, -0.1, 5, float("nan")):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            Detector(model_path, false_alarms=bad)
+
+
+@pytest.fixture
+def counted(detector, monkeypatch):
+    """The detector, and how many faces the network was asked about in each call."""
+    asked = []
+    run = detector.model.run
+    monkeypatch.setattr(detector.model, "run", lambda pixels: asked.append(len(pixels)) or run(pixels))
+    return detector, asked
+
+
+def test_what_the_first_look_calls_fake_is_looked_at_again(counted):
+    detector, asked = counted
+    (face,) = detector.detect(picture((255, 255, 255)))[0].faces
+    assert asked == [1, len(LOOKS)]
+    assert (face.label, face.stability) == ("fake", 1.0)
+
+
+@pytest.mark.parametrize(("grey", "label"), [(0, "real"), (128, "uncertain")])
+def test_other_faces_take_one_look(counted, grey, label):
+    detector, asked = counted
+    (face,) = detector.detect(picture((grey, grey, grey)))[0].faces
+    assert asked == [1]
+    assert (face.label, face.stability) == (label, None)
+
+
+CHECKS = np.indices((32, 32)).sum(0) % 2 * 2.0 - 1
+
+
+@pytest.fixture
+def fragile(tmp_path):
+    """A model that sees a fine pattern, and a picture whose faint pattern does not survive saving again."""
+    path = write_model(tmp_path / "fragile.onnx", make_card(), 25 * CHECKS)
+    return path, Image.fromarray(np.uint8(128 + 3 * CHECKS)).convert("RGB")
+
+
+def test_a_verdict_that_does_not_survive_saving_again_is_uncertain(fragile):
+    path, image = fragile
+    (alone,) = Detector(path, second_look=False).detect(image)[0].faces
+    assert (alone.label, alone.stability) == ("fake", None)
+    detector = Detector(path)
+    (face,) = detector.detect(image)[0].faces
+    assert (face.label, face.stability) == ("uncertain", 1 / (1 + len(LOOKS)))
+    assert face.score < face.threshold
+    assert detector.scores(image) == [face.score]
+    assert detector.detect(image)[0].faces == (face,)
+    assert list(Detector(path).stream([image] * 2, workers=2))[1].faces == (face,)
 
 
 def test_kinds_of_input_agree(detector, folder):

@@ -86,6 +86,18 @@ def test_the_shares_come_out():
     assert split(records, list(range(4000)), 1) != sides
 
 
+def test_a_source_kept_whole_is_trained_on_with_all_that_is_tied_to_it():
+    records = [record(i, "one" if i in (3, 70) else "") for i in range(200)]
+    records[:60] = [dataclasses.replace(r, source="flux") for r in records[:60]]
+    sides = split(records, list(range(200)), whole=["flux"])
+    assert set(sides[:60]) == {"train"} == {sides[70]}
+    assert set(sides) == {"train", "test", "dev"}
+    plain = split(records, list(range(200)))
+    assert [s for i, s in enumerate(sides) if i >= 60 and i != 70] == [
+        s for i, s in enumerate(plain) if i >= 60 and i != 70
+    ]
+
+
 @pytest.mark.parametrize("folds", [[["a"]], [["a", "b"], ["b"]], [["a"], ["b"], ["c"]]])
 def test_folds_hold_out_every_source_once(folds):
     with pytest.raises(DataError):

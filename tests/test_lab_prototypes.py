@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, make_card, write_model
-from faceauth.attribution import PROTOTYPES_KEY, Prototypes
+from faceauth.attribution import PROTOTYPES_KEY, Prototypes, Unknown
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.sources import Record, read_corpus
 from faceauth.lab.evaluation import naming, prototypes
@@ -126,6 +126,49 @@ def test_a_source_beside_those_of_the_network_is_named_too(looked):
     assert "flow" in names
     with pytest.raises(UsageError, match="nothing"):
         prototypes.prototypes(fewer, also=["nothing"])
+
+
+def test_a_source_kept_whole_in_train_is_named_but_neither_judged_nor_taught(looked):
+    """The corpus has such a source, and its generator may have no other."""
+    of_flow = looked.where(lambda r: r.source == "flow")
+    whole = replace(looked, splits=np.where(of_flow, "train", looked.splits))
+    found = prototypes.prototypes(whole)
+    assert "flow" in [k.name for k in found.kinds]
+    assert found.kinds[found.reference_kind.max()].name == "dif"
+    folds, left = naming.folds(found, whole)
+    assert left == []
+    assert found.unknown == folds[0].prototypes.unknown == Unknown()
+    assert naming.lessons_of(folds[0], whole, "test") == ["cam-b"]
+    assert naming.lessons_of(folds[0], looked, "test") == ["cam-b", "flow"]
+    assert "flow" not in [row["true source"] for row in naming.confusion(found, whole, "test", 0)]
+
+
+def test_a_generator_that_no_model_was_trained_on_is_no_evidence(looked):
+    """It would be left out by every model; and a model may hold out photographs alone."""
+    judged = replace(looked.cards[1], sources=tuple(s for s in SOURCES if s != "flow"))
+    fold = replace(judged, sources=tuple(s for s in judged.sources if s != "cam-b"))
+    foreign = replace(looked, cards=(judged, fold), outputs=looked.outputs[1:] * 2)
+    found = prototypes.prototypes(foreign, also=["flow"])
+    assert "flow" in [k.name for k in found.kinds]
+    folds, left = naming.folds(found, foreign)
+    assert left == []
+    assert naming.lessons_of(folds[0], foreign, "test") == ["cam-b"]
+    (camera,) = naming.teach(folds[0], foreign, "cam-b", "test", [0])
+    assert np.isnan(camera.unseen).all()
+    assert not np.isnan(camera.flagged).any()
+
+
+def test_models_of_other_splits_are_refused(made, tmp_path):
+    root, folder = made
+    card = ModelFile(folder / "fold.onnx").card
+    other = write_model(
+        tmp_path / "other.onnx", replace(card, notes={"whole": "gan-a"}), colour=True, sources=len(card.sources)
+    )
+    models = [folder / "model.onnx", other]
+    with pytest.raises(UsageError, match="kept whole"):
+        prototypes.look_at_corpus(models, root, tmp_path / "cache", 1)
+    looked = prototypes.look_at_corpus([other], root, tmp_path / "cache", 1)
+    assert set(looked.splits[looked.where(lambda r: r.source == "gan-a")]) == {"train"}
 
 
 def test_a_source_without_train_images_is_an_error(looked):

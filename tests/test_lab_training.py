@@ -150,7 +150,7 @@ def test_octaves_do_not_see_contrast_or_brightness():
     x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         plain, other = network(x).embedding, network(0.5 * x + 0.3).embedding
-    assert torch.allclose(plain, other, atol=2e-2)
+    assert torch.allclose(plain, other, atol=5e-2, rtol=1e-2)  # log-variances among them
     assert [tuple(o.shape[2:]) for o in network.octaves(x)] == [(32, 32), (16, 16), (8, 8)]
     for octave in network.octaves(x):
         assert float(octave.square().mean()) == pytest.approx(1, abs=0.02)
@@ -238,8 +238,9 @@ def test_resave_reduces_and_never_enlarges():
     assert decode(Resave("x", 500, 50)(noise((100, 50)))).size == (100, 50)
 
 
-def test_the_audit_sees_a_format_leak_and_no_face(place, tmp_path):
-    found = audit(place / "corpus", place / "cache", "test", [["cam-a", "gan-a"], ["cam-b", "gan-b"]])
+def test_the_audit_sees_a_format_leak_and_no_face(place, runs):
+    folds = [["cam-a", "gan-a"], ["cam-b", "gan-b"]]
+    found = audit(ModelFile(runs[0]).card, folds, place / "corpus", place / "cache", "test")
     seen, unseen = found["file facts"]
     assert seen.logits.shape[1] == 4
     assert len(unseen.records) == len(seen.records)
@@ -267,12 +268,29 @@ def test_the_quality_benchmark_prints_the_protocol(place, runs):
 
     command = [sys.executable, str(ROOT / "benchmarks" / "quality.py"), "--model", str(runs[0]), "--workers", "1"]
     command += [f"--fold={model}" for model in runs[1:]]
-    command += ["--corpus", str(place / "corpus"), "--cache", str(place / "cache")]
+    command += ["--corpus", str(place / "corpus"), "--cache", str(place / "cache"), "--beside", str(place / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for row in ("| seen | clean |", "| unseen | hard |", "| all together | avatar |", "| file facts | unseen |",
                 "| 16 px thumbnail | seen |", "| cam-a, gan-a |", "| **mean of the folds** |", "| gan-b | fake |"):  # fmt: skip
         assert row in done.stdout, row
+    beside = done.stdout.split("Side by side")[1]
+    cells = {line.split(" | ")[0]: line.split(" | ")[1:] for line in beside.splitlines() if line.startswith("| ")}
+    assert list(cells) == [
+        "| detector",
+        "| **tiny 0**",
+        "| tiny",
+        "| spectrum + SVM",
+        "| file facts",
+        "| 16 px thumbnail",
+    ]
+    assert cells["| tiny"] == cells["| **tiny 0**"]  # the same models, by both ways of scoring
+    assert all(0 <= float(cell) <= 1 for row in list(cells.values())[1:] for cell in row[:6])
+    assert cells["| tiny"][7] == "320 |"
+    assert "Not in the table" not in beside
+    promised, changed = done.stdout.split("real sources left out")[1].split("Verdicts that change")
+    assert all(f"| {rate} |" in promised for rate in ("1%", "5%"))
+    assert all(f"| unseen | {variant} | " in changed for variant in ("web", "hard"))
     assert "nan" not in done.stdout.split("shortcut audit")[0].split("swaps")[0]
     broken = subprocess.run([*command[:4], "--corpus", str(place / "no")], capture_output=True, text=True, check=False)
     assert broken.returncode == 1

@@ -89,6 +89,29 @@ def test_photos_of_a_taught_camera_are_no_longer_called_fake(model, file, tmp_pa
     assert beside == pytest.approx(alone, abs=0.01)
 
 
+@pytest.mark.parametrize(("label", "colour"), [("real", (140, 190, 255)), ("fake", RED)])
+def test_the_second_look_is_decided_with_what_was_taught(model, file, tmp_path, label, colour):
+    real = ["--real"] if label == "real" else []
+    assert learn("new", write_pictures(tmp_path / "new", colour, 20), model, file, *real)[0] == 0
+    image = coloured(colour, 900)
+    plain, detector = (Detector(model, threshold=0.7, learned=which) for which in (False, file))
+    outputs = plain.run_faces(image, [None])
+    logits = np.append(outputs.logit, plain.run_again(image, [None]))
+    part = detector.attributor.parts(outputs.embedding)[0, 0]
+    first, mean = (plain.model.card.calibration(v) for v in (logits[0], logits.mean(dtype=np.float64)))
+    (before,), (after,) = (d.detect(image)[0].faces for d in (plain, detector))
+    if label == "real":  # what the first look would have called fake is no longer looked at again
+        assert (before.label, before.stability) == ("fake", 1.0)
+        assert (after.stability, after.score) == (None, pytest.approx(first * (1 - part)))
+    else:  # what now reaches the threshold is, and what was taught takes the same part of the mean
+        assert (before.stability, after.label, after.stability) == (None, "fake", 1.0)
+        assert after.score == pytest.approx(mean * (1 - part) + part)
+        assert first != pytest.approx(mean, abs=1e-6)
+    assert detector.scores(image) == [after.score]
+    shares = dict(after.generators)
+    assert shares["camera"] + (shares["new"] if label == "real" else 0) == pytest.approx(1 - after.score, abs=1e-6)
+
+
 def test_detect_says_what_it_used(model, file, red, tmp_path):
     learn("rust", red, model, file)
     _, out, err = faceauth("detect", red / "000.png", "--model", model, "--learned", file)

@@ -4,9 +4,11 @@ import json
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conftest import make_card, write_model
-from faceauth.errors import ModelError
+from faceauth.errors import ModelError, UsageError
 from faceauth.model_file import Calibration, ModelCard, ModelFile, Thresholds, embedded_path
 
 
@@ -48,7 +50,7 @@ def test_files_that_are_no_models(tmp_path, model_path):
 
 def test_external_weights_are_not_read(tmp_path, model_path):
     proto = onnx.load(model_path)
-    weight = proto.graph.initializer[1]
+    weight = next(tensor for tensor in proto.graph.initializer if tensor.name == "four")
     weight.ClearField("float_data")
     weight.data_location = onnx.TensorProto.EXTERNAL
     entry = weight.external_data.add()
@@ -76,6 +78,39 @@ def test_false_alarm_rate_is_read_off_the_curve():
     assert thresholds.false_alarm_rate(0.75) == pytest.approx(0.05)
     with pytest.raises(ModelError):
         dataclasses.replace(thresholds, real=0.6)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.floats(0.001, 0.999), st.floats(0.001, 0.999))
+def test_a_lower_rate_never_lowers_the_threshold(shares, one, other):
+    shares = sorted(shares, reverse=True)
+    curve = tuple((i / len(shares), share) for i, share in enumerate(shares))
+    thresholds = Thresholds(0.5, 0.2, curve, "test")
+    found = []
+    for rate in sorted((one, other)):
+        try:
+            found.append(thresholds.promising(rate))
+        except UsageError:
+            assert not any(0 < share <= rate for share in shares)
+            found.append(1.0)
+        else:
+            assert thresholds.false_alarm_rate(found[-1]) <= rate
+    assert found[0] >= found[1]
+
+
+def test_what_was_not_measured_is_not_promised():
+    thresholds = Thresholds(0.5, 0.2, ((0.0, 1.0), (0.5, 0.1), (0.9, 0.012), (0.95, 0.0), (1.0, 0.0)), "test")
+    assert thresholds.promising(0.05) == 0.9
+    with pytest.raises(UsageError, match=r"promise a false-alarm rate of 1.00%: the least is 1.20%"):
+        thresholds.promising(0.01)
+    with pytest.raises(UsageError, match="not calibrated"):
+        Thresholds(1, 0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated").promising(0.05)
+
+
+def test_the_embedded_model_promises_five_and_one_in_a_hundred():
+    thresholds = ModelFile().card.thresholds
+    assert thresholds.promising(0.05) == pytest.approx(thresholds.fake, abs=0.01)
+    assert thresholds.fake < thresholds.promising(0.01) < 1
 
 
 def test_the_embedded_model_keeps_its_promises():

@@ -13,7 +13,7 @@ from faceauth.errors import MissingExtra, UsageError
 from faceauth.output import FIELDS, FileOutput, TableOutput, printable, rows
 from faceauth.verdict import Face, Verdict
 
-FACE = Face(0, (1, 2, 30, 40), "fake", 0.75, "stylegan2", 0.6, 0.05)
+FACE = Face(0, (1, 2, 30, 40), "fake", 0.75, "stylegan2", 0.6, 0.05, stability=0.8)
 GOOD = Verdict("a.png", (FACE, Face(1, (5, 5, 9, 9), "uncertain", None, None, 0.6, 0.05, "face too small")), "m", "f" * 64,
                "e" * 64, 96, 96, 3.5)  # fmt: skip
 BAD = Verdict("=b\n.png", (), "m", "f" * 64, ms=0.1, error="the file is empty")
@@ -32,6 +32,7 @@ def test_rows_hold_exactly_the_fields_one_a_face():
     first, second = rows(GOOD)
     assert (first["face"], first["box"], first["score"], first["error"]) == (0, [1, 2, 30, 40], 0.75, None)
     assert (second["score"], second["error"]) == (None, "face too small")
+    assert (first["stability"], second["stability"]) == (0.8, None)
     (bad,) = rows(BAD)
     assert (bad["label"], bad["face"], bad["error"]) == (None, None, "the file is empty")
 
@@ -55,6 +56,7 @@ def test_parquet_keeps_types(tmp_path):
     assert table.column_names == list(FIELDS)
     assert table["box"].to_pylist()[0] == [1, 2, 30, 40]
     assert table["score"].to_pylist() == [0.75, None, None]
+    assert table["stability"].to_pylist() == [0.8, None, None]
 
 
 def test_xlsx_holds_text_never_formulas(tmp_path):
@@ -145,6 +147,7 @@ def test_the_table_shows_every_face_and_says_what_was_not_drawn():
     shown = stream.getvalue()
     assert "stylegan2" in shown
     assert "face too small" in shown
+    assert "80% of the looks" in " ".join(shown.split())
     assert "1 rows more" in shown
     assert "=b" not in shown
 

@@ -182,38 +182,49 @@ class Attributor:
         return Attributor(self.prototypes, self._fake_logits.tolist(), taught)
 
     def __call__(self, outputs: Outputs, scores: Floats) -> tuple[Floats, list["Answer"]]:
-        """The scores with what was taught taken into account, and an answer for each face.
+        """Calibrated scores (n,) of a single look with what was taught taken into account, and an answer for each."""
+        parts = self.parts(outputs.embedding)
+        with_taught = self.corrected(scores, parts)
+        return with_taught, self.answers(outputs, with_taught, parts)
 
-        P(real) is 1 - score, so the shares never contradict it. What is taught takes its part of a face first, by
-        its density against that of everything else, and the score holds for the rest: with parts p of taught fakes
-        and q of taught reals, score * (1 - p - q) + p.
-
-        Args:
-            scores: (n,) calibrated P(fake).
-        """
-        p = self.prototypes
-        densities = p.densities(p.place(outputs.embedding))
-        parts = self.parts(outputs.embedding, densities)
-        rest = np.maximum(1 - parts.sum(axis=1), 0)
-        fakes = np.array([t.kind.label == "fake" for t in self.taught], bool)
-        of_known = _softmax(densities[:, :-1][:, p.fake])
-        unknown = self.unknown(outputs, densities)
-        with_taught = np.clip(scores * rest + parts[:, fakes].sum(axis=1), 0, 1)
-        fake, real = scores * rest, (1 - scores) * rest
-        known = of_known * ((1 - unknown) * fake)[:, None]
-        rows = zip(known, unknown * fake, real, parts, with_taught, strict=True)
-        return with_taught, [self._answer(k, float(u), float(r), own, float(s)) for k, u, r, own, s in rows]
-
-    def parts(self, embedding: Floats, densities: Floats | None = None) -> Floats:
+    def parts(self, embedding: Floats) -> Floats:
         """(n, taught) the part of each face that belongs to each class taught, before the score has a say."""
         p = self.prototypes
+        if not self.taught:
+            return np.zeros((len(embedding), 0))
         points = p.place(embedding)
-        densities = p.densities(points) if densities is None else densities
         own = [
             p.density(points, m, t.count) / p.temperature + t.log_weight
             for m, t in zip(self._means, self.taught, strict=True)
         ]
-        return _softmax(np.column_stack([logsumexp(densities), *own]))[:, 1:]
+        return _softmax(np.column_stack([logsumexp(p.densities(points)), *own]))[:, 1:]
+
+    def corrected(self, scores: Floats, parts: Floats) -> Floats:
+        """Calibrated P(fake), (n,) or of several looks (n, looks), with what was taught taken into account.
+
+        What is taught takes its part of a face first, by its density against that of everything else, and the score
+        holds for the rest: with parts p of taught fakes and q of taught reals, score * (1 - p - q) + p. All looks
+        at a face have the parts of the first, so they keep their order.
+        """
+        fakes = np.array([t.kind.label == "fake" for t in self.taught], bool)
+        rest, p = np.maximum(1 - parts.sum(axis=1), 0), parts[:, fakes].sum(axis=1)
+        return np.asarray(np.clip((scores.T * rest + p).T, 0, 1), np.float64)
+
+    def answers(self, outputs: Outputs, scores: Floats, parts: Floats) -> list["Answer"]:
+        """What made each face. P(real) is 1 - score, so the shares never contradict it.
+
+        Args:
+            scores: (n,) as `corrected` gives them; parts: (n, taught) as `parts` does.
+        """
+        p = self.prototypes
+        densities = p.densities(p.place(outputs.embedding))
+        fakes = np.array([t.kind.label == "fake" for t in self.taught], bool)
+        fake = np.maximum(scores - parts[:, fakes].sum(axis=1), 0)
+        real = np.maximum(1 - scores - parts[:, ~fakes].sum(axis=1), 0)
+        unknown = self.unknown(outputs, densities)
+        known = _softmax(densities[:, :-1][:, p.fake]) * ((1 - unknown) * fake)[:, None]
+        rows = zip(known, unknown * fake, real, parts, scores, strict=True)
+        return [self._answer(k, float(u), float(r), own, float(s)) for k, u, r, own, s in rows]
 
     def unknown(self, outputs: Outputs, densities: Floats) -> Floats:
         """(n,) P(no known generator | fake)."""

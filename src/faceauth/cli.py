@@ -83,6 +83,10 @@ Output = Annotated[
 ]
 Model = Annotated[Path | None, typer.Option(help="A faceauth model file instead of the embedded one.")]
 Threshold = Annotated[float | None, typer.Option(help="Call a face fake from this score on, 0 to 1.", min=0, max=1)]
+FalseAlarms = Annotated[
+    str | None,
+    typer.Option(metavar="<rate>", help="Instead: call at most this share of real faces fake, as 1% or 0.01."),
+]
 FailOn = Annotated[
     str | None, typer.Option(help="Exit with 4 if any face is labelled so: fake, uncertain, or fake,uncertain.")
 ]
@@ -107,6 +111,7 @@ def detect(
     output: Output = None,
     model: Model = None,
     threshold: Threshold = None,
+    false_alarms: FalseAlarms = None,
     fail_on: FailOn = None,
     faces: Faces = None,
     all_faces: AllFaces = False,
@@ -127,7 +132,7 @@ def detect(
       faceauth detect photo.jpg
       faceauth detect holiday/ "press/**/*.png" -o verdicts.xlsx
       faceauth detect archive/ -o verdicts.jsonl --resume
-      faceauth detect @list.txt --fail-on fake
+      faceauth detect @list.txt --fail-on fake --false-alarms 1%
       curl -s https://example.org/face.jpg | faceauth detect -
       faceauth detect folder/ | jq -r 'select(.label == "fake") | .path'
     """
@@ -141,8 +146,9 @@ def detect(
     if output is not None:
         check(output, resume=resume, overwrite=overwrite)
     limits = Limits(max_pixels, max_bytes)
+    rate = _rate(false_alarms)
     detector = Detector(
-        model, threshold=threshold, faces=faces, all_faces=all_faces, limits=limits,
+        model, threshold=threshold, false_alarms=rate, faces=faces, all_faces=all_faces, limits=limits,
         learned=False if no_learned else learned or True,
     )  # fmt: skip
     references = expand(images, max_bytes=max_bytes)
@@ -287,6 +293,16 @@ def _labels(text: str | None) -> list[str]:
     return wanted
 
 
+def _rate(text: str | None) -> float | None:
+    """`1%` and `0.01` are the same rate."""
+    if text is None:
+        return None
+    try:
+        return float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except ValueError as error:
+        raise UsageError(f"--false-alarms {text!r} is no rate", "write it as 1% or 0.01") from error
+
+
 def _sink(output: Path | None, *, resume: bool, overwrite: bool) -> "FileOutput | TableOutput | LinesOutput":
     from faceauth.output import FileOutput, LinesOutput, TableOutput
 
@@ -355,7 +371,7 @@ def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None) -
         + (f"; written to {output}" if output else "")
     )
     measured = detector.model.card.thresholds.measured_on
-    promise = f"where {detector.false_alarm_rate:.0%} of real faces are called fake (measured on {measured})"
+    promise = f"where {detector.false_alarm_rate:.1%} of real faces are called fake (measured on {measured})"
     if measured.startswith("nothing"):
         promise = "which promises nothing: this model was not calibrated (faceauth lab calibrate)"
     _notice(f"{detector.model.card.name}: fake from {detector.fake_from:.2f} on, {promise}. A score is no proof.")

@@ -4,10 +4,10 @@ import multiprocessing
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from PIL import Image
 
 from faceauth import images as images_
 from faceauth import learned as learned_
-from faceauth.attribution import PROTOTYPES_KEY, Answer, Attributor, Prototypes, Taught
+from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Taught
 from faceauth.errors import FaceAuthError, ImageError, UsageError
 from faceauth.faces import FaceFinder, finder
 from faceauth.images import Limits, LoadedImage, Source
-from faceauth.model_file import ModelFile, Outputs
+from faceauth.looks import LOOKS, combined, further, labels
+from faceauth.model_file import ModelFile, Outputs, Thresholds
 from faceauth.provenance import claims
 from faceauth.verdict import Box, Face, Label, Verdict
 
@@ -44,6 +45,8 @@ class Detector:
         model: str | Path | None = None,
         *,
         threshold: float | None = None,
+        false_alarms: float | None = None,
+        second_look: bool = True,
         faces: str | Path | None = None,
         all_faces: bool = False,
         limits: Limits | None = None,
@@ -54,6 +57,9 @@ class Detector:
         Args:
             model: a faceauth ONNX file; None takes the embedded one.
             threshold: call a face fake from this score on, in [0, 1], instead of from the model's own.
+            false_alarms: instead of a threshold, the share of real faces that may be called fake, in (0, 1); the
+                model file's calibration gives the threshold.
+            second_look: look again, under small changes, at what the first look calls fake (`faceauth.looks`).
             faces: a YuNet ONNX file to find faces with; None takes dlib.
             all_faces: search every scene to the end, for small faces beside a large one; slow.
             limits: what is too large to be decoded.
@@ -62,21 +68,21 @@ class Detector:
 
         Raises:
             ModelError: for a file that is missing or not a model.
-            UsageError: for a threshold outside [0, 1], or a damaged file of what was taught.
+            UsageError: for a threshold or rate out of range, for both, for a rate that the file cannot promise, and for
+                a damaged file of what was taught.
         """
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise UsageError(f"threshold {threshold} is outside 0 to 1", "it is compared with P(fake)")
         self.model = ModelFile(model)
         self.limits = limits or Limits()
         self.find_faces: FaceFinder = finder(faces, all_faces)
         thresholds = self.model.card.thresholds
-        self.fake_from = thresholds.fake if threshold is None else threshold
+        self.fake_from = _fake_from(thresholds, threshold, false_alarms)
         self.real_to = min(thresholds.real, self.fake_from)
         self.false_alarm_rate = thresholds.false_alarm_rate(self.fake_from)
+        self.second_look = second_look
         self.attributor, self.taught_to_others = self._attributor(learned)
         self._arguments: dict[str, Any] = {
-            "model": model, "threshold": threshold, "faces": faces, "all_faces": all_faces, "limits": self.limits,
-            "learned": learned,
+            "model": model, "threshold": threshold, "false_alarms": false_alarms, "second_look": second_look,
+            "faces": faces, "all_faces": all_faces, "limits": self.limits, "learned": learned,
         }  # fmt: skip
 
     def detect(self, images: Source | Iterable[Source]) -> list[Verdict]:
@@ -151,7 +157,8 @@ class Detector:
         Raises:
             ImageError: for an image that cannot be read; `detect` is the one that goes on.
         """
-        return self._attributed(self._largest(images))[0]
+        found = [self._looked(image, [box]).scores for image, box in self._largest(images)]
+        return np.concatenate([np.zeros(0), *found])
 
     def embed(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float32]:
         """The network's last layer before its heads, for the largest face of each image.
@@ -162,27 +169,31 @@ class Detector:
         Raises:
             ImageError: for an image that cannot be read.
         """
-        return self._largest(images).embedding
+        found = [self.run_faces(image, [box]).embedding for image, box in self._largest(images)]
+        return np.concatenate(found or [self.run_nothing().embedding])
 
     def run_faces(self, image: Image.Image, boxes: Iterable[Box | None]) -> Outputs:
-        """Raw network outputs for given face boxes of one RGB image; None means the whole image."""
+        """Raw network outputs for given face boxes of one RGB image, at the first look; None means the whole image."""
         spec = self.model.card.preprocess
         return self.model.run(
             spec.normalize(np.stack([spec.resize(image, spec.region(box, *image.size)) for box in boxes]))
         )
 
-    def _largest(self, images: Source | Iterable[Source]) -> Outputs:
-        outputs = []
+    def run_again(self, image: Image.Image, boxes: Iterable[Box | None]) -> npt.NDArray[np.float32]:
+        """Logits (n, len(LOOKS)) of further looks at given face boxes of one RGB image; None means the whole image."""
+        spec = self.model.card.preprocess
+        crops = (crop for box in boxes for crop in further(image, spec.region(box, *image.size), spec.size))
+        pixels = np.stack([spec.resize(crop, (0, 0, *crop.size)) for crop in crops])
+        return self.model.run(spec.normalize(pixels)).logit.reshape(-1, len(LOOKS))
+
+    def _largest(self, images: Source | Iterable[Source]) -> Iterator[tuple[Image.Image, Box | None]]:
         for reference in images_.references(images):
             try:
                 image = images_.load(reference, self.limits).image
             except ImageError as error:
                 name = images_.shown(reference)
                 raise ImageError(f"{name}: {error.message}" if name else error.message, error.hint) from error
-            outputs.append(self.run_faces(image, [next(iter(self.find_faces(image)), None)]))
-        if not outputs:
-            return self.run_nothing()
-        return Outputs(*(np.concatenate([getattr(o, name) for o in outputs]) for name in Outputs.__slots__))
+            yield image, next(iter(self.find_faces(image)), None)
 
     def run_nothing(self) -> Outputs:
         """The outputs for no faces at all: zero rows of the right width."""
@@ -197,14 +208,41 @@ class Detector:
             judged = [None]
         faces = [self._too_small(i, b) for i, b in enumerate(boxes) if _side(b) < SMALLEST_FACE]
         if judged:
-            outputs = self.run_faces(loaded.image, judged)
-            scores, answers = self._attributed(outputs)
-            sources = self._sources(outputs.source_logits, scores)
+            looked = self._looked(loaded.image, judged)
+            sources = self._sources(looked.outputs.source_logits, looked.scores)
+            answers = self._answers(looked)
             faces = [
-                self._face(None if box is None else i, box, float(scores[i]), sources[i], answers[i])
+                Face(
+                    None if box is None else i, box, looked.labels[i], float(looked.scores[i]), sources[i],
+                    self.fake_from, self.false_alarm_rate, stability=looked.stability[i], **answers[i],
+                )
                 for i, box in enumerate(judged)
-            ] + faces
+            ] + faces  # fmt: skip
         return tuple(faces)
+
+    def _looked(self, image: Image.Image, boxes: Sequence[Box | None]) -> "_Looked":
+        """Look at faces, and again at those that the first look, with what was taught, calls fake."""
+        outputs = self.run_faces(image, boxes)
+        parts = self.attributor.parts(outputs.embedding) if self.attributor else np.zeros((len(outputs.logit), 0))
+
+        def score(logits: npt.NDArray[Any]) -> npt.NDArray[np.floating[Any]]:
+            scores = self.model.card.calibration(logits)
+            return self.attributor.corrected(scores, parts) if self.attributor else scores
+
+        first = score(outputs.logit)
+        again = (first >= self.fake_from) & self.second_look
+        logits = np.repeat(outputs.logit[:, None].astype(np.float64), 1 + len(LOOKS), axis=1)
+        if again.any():
+            logits[again, 1:] = self.run_again(image, [box for box, more in zip(boxes, again, strict=True) if more])
+        mean = score(logits.mean(axis=1))
+        reached = (score(logits) >= self.fake_from).mean(axis=1)
+        return _Looked(
+            outputs,
+            parts,
+            combined(first, mean, self.fake_from),
+            labels(first, mean, self.fake_from, self.real_to).tolist(),
+            [float(share) if more else None for share, more in zip(reached, again, strict=True)],
+        )
 
     def _attributor(self, learned: str | Path | bool) -> tuple[Attributor | None, tuple[Taught, ...]]:
         """What names generators, None where the model file holds no prototypes; and what was taught to other models."""
@@ -218,12 +256,12 @@ class Detector:
         fake = [label == "fake" for label in self.model.card.labels]
         return Attributor(Prototypes.from_json(text), fake, own), others
 
-    def _attributed(self, outputs: Outputs) -> tuple[npt.NDArray[np.float64], list[Answer | None]]:
-        scores = np.asarray(self.model.card.calibration(outputs.logit), np.float64)
+    def _answers(self, looked: "_Looked") -> list[dict[str, Any]]:
+        """The fields of each face that say what made it; none where the model file holds no prototypes."""
         if self.attributor is None:
-            return scores, [None] * len(scores)
-        with_taught, answers = self.attributor(outputs, scores)
-        return np.asarray(with_taught, np.float64), list(answers)
+            return [{} for _ in looked.labels]
+        answers = self.attributor.answers(looked.outputs, looked.scores, looked.parts)
+        return [{"generator": a.generator, "generators": a.generators, "families": a.families} for a in answers]
 
     def _sources(self, logits: npt.NDArray[np.float32], scores: npt.NDArray[Any]) -> list[str]:
         """The likeliest source of each face among those of the class that its score speaks for."""
@@ -232,16 +270,34 @@ class Detector:
         likely = np.where(fake == (scores[:, None] >= 0.5), logits, -np.inf).argmax(axis=1)
         return [card.sources[i] for i in likely]
 
-    def _face(self, index: int | None, box: Box | None, score: float, source: str, answer: Answer | None) -> Face:
-        label: Label = "fake" if score >= self.fake_from else "real" if score <= self.real_to else "uncertain"
-        face = Face(index, box, label, score, source, self.fake_from, self.false_alarm_rate)
-        if answer is None:
-            return face
-        return replace(face, generator=answer.generator, generators=answer.generators, families=answer.families)
-
     def _too_small(self, index: int, box: Box) -> Face:
         error = f"face too small to judge: {_side(box)} px, {SMALLEST_FACE} needed"
         return Face(index, box, "uncertain", None, None, self.fake_from, self.false_alarm_rate, error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """n faces after all looks: network outputs, and parts (n, taught) of what was taught, at the first; scores, labels
+    (n,), with what was taught; stability as in `Face`."""
+
+    outputs: Outputs
+    parts: npt.NDArray[np.floating[Any]]
+    scores: npt.NDArray[np.floating[Any]]
+    labels: list[Label]
+    stability: list[float | None]
+
+
+def _fake_from(limits: Thresholds, threshold: float | None, false_alarms: float | None) -> float:
+    """The threshold that the user asks for, by itself or by a rate; else the model's own."""
+    if threshold is not None and false_alarms is not None:
+        raise UsageError("a threshold and a false-alarm rate exclude each other", "give one of the two")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"threshold {threshold} is outside 0 to 1", "it is compared with P(fake)")
+    if false_alarms is not None:
+        if not 0 < false_alarms < 1:
+            raise UsageError(f"false-alarm rate {false_alarms} is not between 0 and 1", "0.01 is 1 %")
+        return limits.promising(false_alarms)
+    return limits.fake if threshold is None else threshold
 
 
 def _side(box: Box) -> int:

@@ -7,6 +7,7 @@ The graph takes `pixels` (n, 3, size, size) float32 and gives `logit` (n,), `sou
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from faceauth.errors import ModelError
+from faceauth.errors import ModelError, UsageError
 from faceauth.preprocess import PreprocessSpec
 
 METADATA_KEY = "faceauth"
@@ -47,7 +48,8 @@ class Thresholds:
     Attributes:
         fake: from this score on a face is called fake.
         real: up to this score it is called real; between the two it is uncertain.
-        false_alarms: pairs (threshold, share of real faces at or above it), rising in threshold.
+        false_alarms: pairs (threshold, share of real faces at or above it, a further one counted among them), rising
+            in threshold. A share of 0, as files of older versions have, is one too small to be measured.
         measured_on: which real faces those are.
     """
 
@@ -64,6 +66,23 @@ class Thresholds:
         """Share of real faces at or above `threshold`, read off the measured curve."""
         x, y = zip(*self.false_alarms, strict=True)
         return float(np.interp(threshold, x, y))
+
+    def promising(self, rate: float) -> float:
+        """The lowest threshold of the curve at which the share of real faces is at most `rate`, in (0, 1).
+
+        Raises:
+            UsageError: so few real faces were measured that the promise cannot be made.
+        """
+        measured = [(t, share) for t, share in self.false_alarms if share > 0 and t < 1]
+        enough = [t for t, share in measured if share <= rate]
+        if not enough:
+            least = math.ceil(1e4 * min((share for _, share in measured), default=1)) / 1e4
+            can = f"the least is {least:.2%}" if least < 1 else "it was not calibrated (faceauth lab calibrate)"
+            raise UsageError(
+                f"this model cannot promise a false-alarm rate of {rate:.2%}: {can}",
+                "ask for a higher rate, or give a threshold",
+            )
+        return min(enough)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,13 @@ from typing import IO, Any, ClassVar, Protocol, Self
 from urllib.parse import quote
 
 from faceauth.errors import MissingExtra, UsageError
-from faceauth.verdict import Verdict
+from faceauth.verdict import Face, Verdict
 
 FIELDS = (
-    "path", "face", "box", "label", "score", "source", "threshold", "false_alarm_rate",
+    "path", "face", "box", "label", "score", "stability", "source", "threshold", "false_alarm_rate",
     "model", "model_sha256", "image_sha256", "width", "height", "ms", "error",
     "generator", "generators", "families", "says_itself",
 )  # fmt: skip
-
-_OF_FACE = ("label", "score", "source", "threshold", "false_alarm_rate", "error", "generator")
 
 Row = dict[str, Any]
 
@@ -42,7 +40,7 @@ def rows(verdict: Verdict) -> list[Row]:
         return [blank]
     return [
         blank
-        | {name: getattr(face, name) for name in _OF_FACE}
+        | {name: getattr(face, name) for name in FIELDS if name in Face.__slots__}
         | {"face": face.index, "box": list(face.box) if face.box else None}
         | {name: {k: round(v, 4) for k, v in getattr(face, name)} for name in ("generators", "families")}
         for face in verdict.faces
@@ -119,7 +117,7 @@ class _ParquetWriter:
         except ImportError as error:
             raise MissingExtra("writing Parquet needs pyarrow", "parquet") from error
         kinds = {"face": pa.int32(), "box": pa.list_(pa.int32()), "width": pa.int32(), "height": pa.int32()}
-        kinds |= dict.fromkeys(("score", "threshold", "false_alarm_rate", "ms"), pa.float64())
+        kinds |= dict.fromkeys(("score", "stability", "threshold", "false_alarm_rate", "ms"), pa.float64())
         self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in FIELDS])
         self._table = pa.Table
         self._writer = pq.ParquetWriter(path, self._schema)
@@ -309,8 +307,9 @@ def sentence(row: Row) -> str:
     if row["score"] is None:
         return printable(row["error"])
     where = "whole image (no face found)" if row["face"] is None else f"face {row['face'] + 1}"
+    again = f", {_again(row)}" if _again(row) else ""
     says = f"; the file says {'; '.join(row['says_itself'])}" if row["says_itself"] else ""
-    return printable(f"{where}: {row['label']}, P(fake) {row['score']:.2f}, {made_by(row)}{says}")
+    return printable(f"{where}: {row['label']}, P(fake) {row['score']:.2f}, {made_by(row)}{again}{says}")
 
 
 def made_by(row: Row) -> str:
@@ -318,6 +317,12 @@ def made_by(row: Row) -> str:
     if row["generator"] is None:
         return f"most like {row['source']}" if row["source"] else ""
     return f"{row['generator']} {row['generators'][row['generator']]:.0%}"
+
+
+def _again(row: Row) -> str:
+    """What the second look found, where it does not agree with the first throughout."""
+    stability = row["stability"]
+    return "" if stability is None or stability == 1 else f"called fake at {stability:.0%} of the looks"
 
 
 class TableOutput:
@@ -358,7 +363,8 @@ class TableOutput:
         whole = "" if row["face"] is not None or row["error"] else "no face found: whole image judged"
         face = "" if row["face"] is None else str(row["face"] + 1)
         score = "" if row["score"] is None else f"{row['score']:.2f}"
-        note = "; ".join(filter(None, [row["error"] or whole, *(f"file says {s}" for s in row["says_itself"])]))
+        says = (f"file says {s}" for s in row["says_itself"])
+        note = "; ".join(filter(None, [*([row["error"]] if row["error"] else (whole, _again(row))), *says]))
         return row["path"], face, row["label"] or "unreadable", score, made_by(row), note
 
     def __enter__(self) -> Self:

@@ -15,13 +15,18 @@ class Face:
     Attributes:
         index: 0 for the largest face, counting down in size; None when the whole image was judged.
         box: where the face is; None when the whole image was judged.
-        label: `fake` at or above `threshold`, `real` at or below the model's lower threshold, else `uncertain`.
-        score: calibrated P(fake) in [0, 1]; None where the face was too small to judge.
+        label: `fake` at or above `threshold`, at the first look and in the mean of all; `real` at or below the model's
+            lower threshold at the first look; else `uncertain`.
+        score: calibrated P(fake) in [0, 1], of all looks where there were several; None where the face was too small
+            to judge.
         source: the training source that the face most resembles, among the fake ones from a score of 0.5 on, else
             among the real ones; None where it was not judged.
         threshold: the score from which on a face is called fake.
-        false_alarm_rate: share of real faces, of sources the model had not seen, at or above `threshold`.
+        false_alarm_rate: share of real faces at or above `threshold` on the photos that the model file was calibrated
+            on, and at most that of further photos like them.
         error: why there is no score, in words.
+        stability: share of the looks, the first included, that reach `threshold`, in (0, 1]; None where the first did
+            not, and no second look was taken.
         generator: what most likely made it, among generators and `unknown` from a score of 0.5 on, else `camera` or a
             taught real source; None where the model file holds no prototypes.
         generators, families: the shares behind that. A generator's share is a part of its family's.
@@ -35,6 +40,7 @@ class Face:
     threshold: float
     false_alarm_rate: float | None
     error: str | None = None
+    stability: float | None = None
     generator: str | None = None
     generators: Shares = ()
     families: Shares = ()

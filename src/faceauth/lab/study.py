@@ -122,27 +122,33 @@ def run_study(study: StudyPlan, say: Say) -> Path:
         DataError: a step fails; its log is named, and the next call goes on there.
     """
     start = time.perf_counter()
-    (study.output / "logs").mkdir(parents=True, exist_ok=True)
     result = study.output
     for stage in stages(study):
-        _run_stage([step for step in stage if not step.result.exists()], study, say)
+        run_steps(stage, study.output, study.jobs, say)
         result = stage[-1].result
     say(f"done after {(time.perf_counter() - start) / 60:.1f} minutes")
     return result
 
 
-def _run_stage(steps: Sequence[Step], study: StudyPlan, say: Say) -> None:
-    side_by_side = min(len(steps), study.jobs)
+def run_steps(steps: Sequence[Step], output: Path, jobs: int, say: Say) -> None:
+    """Run the steps whose result is not there yet, `jobs` side by side; logs and times go to `output`.
+
+    Raises:
+        DataError: a step fails; its log is named, and the next call goes on there.
+    """
+    steps = [step for step in steps if not step.result.exists()]
+    side_by_side = min(len(steps), jobs)
     if not steps:
         return
+    (output / "logs").mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(side_by_side) as pool:
         try:
-            running = {pool.submit(_run, step, study.output / "logs", side_by_side > 1): step for step in steps}
+            running = {pool.submit(_run, step, output / "logs", side_by_side > 1): step for step in steps}
             for future in as_completed(running):
                 step, seconds = running[future], future.result()
                 say(f"{step.name}: {seconds:.0f} s")
                 row = {"step": step.name, "seconds": round(seconds, 1), "command": str(step)}
-                with open(study.output / "times.jsonl", "a", encoding="utf-8") as times:
+                with open(output / "times.jsonl", "a", encoding="utf-8") as times:
                     times.write(json.dumps(row) + "\n")
         finally:
             pool.shutdown(cancel_futures=True)

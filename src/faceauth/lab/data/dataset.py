@@ -5,7 +5,7 @@ enlarged, so that augmentation can still move and scale them. A prepared data se
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -56,10 +56,13 @@ class Examples:
         return tuple(sorted({r.source for r in self.records if r.label == label}))
 
 
-def from_corpus(corpus: Corpus, cache: Path, seed: int = 0, fractions: Sequence[float] = FRACTIONS) -> Examples:
+def from_corpus(
+    corpus: Corpus, cache: Path, seed: int = 0, fractions: Sequence[float] = FRACTIONS, whole: Collection[str] = ()
+) -> Examples:
     """A corpus, split by `split.split`, its crops from `cache`. Raises DataError for an unreadable image."""
     crops = open_crops(corpus, cache)
-    return Examples(corpus.records, tuple(split(corpus.records, crops.dhashes, seed, fractions)), crops, corpus.sha256)
+    splits = split(corpus.records, crops.dhashes, seed, fractions, whole)
+    return Examples(corpus.records, tuple(splits), crops, corpus.sha256)
 
 
 def from_manifest(manifest: Manifest) -> Examples:

@@ -20,15 +20,18 @@ def split(
     dhashes: Sequence[int],
     seed: int = 0,
     fractions: Sequence[float] = FRACTIONS,
+    whole: Collection[str] = (),
 ) -> list[str]:
     """The split of every record, in order.
 
     Args:
         dhashes: 64-bit difference hash of each image.
         fractions: shares of train, test and dev; they sum to 1. Counts follow them as a draw does.
+        whole: sources whose images are too much alike to be parted: they, and what is tied to them, are train.
     """
     leaders = _components(records, dhashes)
-    return [_draw(f"{seed}:{records[leader].sha256}", fractions) for leader in leaders]
+    kept = {leader for leader, record in zip(leaders, records, strict=True) if record.source in whole}
+    return ["train" if leader in kept else _draw(f"{seed}:{records[leader].sha256}", fractions) for leader in leaders]
 
 
 def apportion(

@@ -20,7 +20,7 @@ from faceauth.lab.data.manifest import Manifest, read_manifest
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.baselines import BASELINES, fit
 from faceauth.lab.evaluation.facts import features_of
-from faceauth.lab.evaluation.protocol import Column, with_calibration
+from faceauth.lab.evaluation.protocol import Column, verdicts, with_calibration
 from faceauth.lab.evaluation.protocol import fit as fit_calibration
 from faceauth.lab.evaluation.scoring import VARIANTS, Floats, look, score_files
 from faceauth.lab.evaluation.subjects import (
@@ -154,7 +154,7 @@ def _scored(subjects: Sequence[Subject], judging: Judging, indices: Sequence[int
     records = tuple(judging.examples.records[i] for i in indices)
     data, files = judging.examples.sha256, judging.files(indices)
     logits = score_files([s.file for s in subjects], files, data, judging.cache, judging.workers)
-    return [Column(records, values, np.zeros(len(records), np.int64)) for values in logits]
+    return [Column(records, v[..., 0], np.zeros(len(records), np.int64), v[..., 1]) for v in logits]
 
 
 def _made(judging: Judging, indices: Sequence[int], gone: int) -> dict[str, Any]:
@@ -256,7 +256,7 @@ def columns_of(card: ModelCard, column: Column) -> tuple[dict[str, Column], list
 
 def _protocol_row(card: ModelCard, column: Column, variant: str) -> dict[str, Any]:
     scores, fake = with_calibration(card, column, variant), column.fake
-    fake_from, real_to = card.thresholds.fake, card.thresholds.real
+    fake_from = card.thresholds.fake
     wanted: dict[str, metrics.Metric] = {
         "AUROC": metrics.auroc,
         "balanced accuracy": partial(metrics.balanced_accuracy, threshold=fake_from),
@@ -265,14 +265,13 @@ def _protocol_row(card: ModelCard, column: Column, variant: str) -> dict[str, An
         "ECE": metrics.calibration_error,
         "Brier": metrics.brier,
     }
-    unsure = (scores > real_to) & (scores < fake_from)
     return {
         "real": int((~fake).sum()),
         "fake": int(fake.sum()),
         **{name: asdict(v) for name, v in metrics.intervals(wanted, scores, fake, column.groups).items()},
         "real called fake": float((scores[~fake] >= fake_from).mean()),
         "fake caught": float((scores[fake] >= fake_from).mean()),
-        "uncertain": int(unsure.sum()),
+        "uncertain": int((verdicts(card, column, variant) == "uncertain").sum()),
     }
 
 
@@ -280,12 +279,11 @@ def _by_source(name: str, card: ModelCard, column: Column) -> Iterator[dict[str,
     for source in sorted(set(column.sources.tolist()), key=lambda s: (s not in card.sources, s)):
         rows = column.where(lambda r, s=source: r.source == s)  # type: ignore[misc]
         scores = {v: with_calibration(card, rows, v) for v in VARIANTS}
-        unsure = (scores["clean"] > card.thresholds.real) & (scores["clean"] < card.thresholds.fake)
         yield {
             "model": name, "source": source, "label": rows.records[0].label, "n": len(rows.records),
             "in training": "seen" if source in card.sources else "unseen",
             **{f"called fake, {v}": float((s >= card.thresholds.fake).mean()) for v, s in scores.items()},
-            "uncertain, clean": int(unsure.sum()),
+            "uncertain, clean": int((verdicts(card, rows, "clean") == "uncertain").sum()),
         }  # fmt: skip
 
 

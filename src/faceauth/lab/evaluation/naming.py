@@ -88,11 +88,13 @@ def attributor_of(found: Prototypes, looked: Looked, model: int, taught: Sequenc
 
 
 def confusion(found: Prototypes, looked: Looked, part: str, variant: int) -> list[dict[str, int | str]]:
-    """A row a true source, a column a source that is likeliest by density, of all sources, real and fake."""
+    """A row a true source with images, a column a source that is likeliest by density, of all, real and fake."""
     names = [k.name for k in found.kinds]
     table: list[dict[str, int | str]] = []
     for source in names:
         rows = looked.where(lambda r, s=source: r.source == s, part)  # type: ignore[misc]
+        if not rows.any():
+            continue
         points = found.place(looked.outputs[0].embedding[rows, variant])
         counts = Counter(found.densities(points)[:, :-1].argmax(axis=1).tolist())
         table.append({"true source": source, **{n: counts.get(i, 0) for i, n in enumerate(names)}})
@@ -201,6 +203,16 @@ class Taken:
     alarms: tuple[float, float]
     unseen: tuple[float, float]
     refused: int
+
+
+def lessons_of(fold: Fold, looked: Looked, part: str) -> list[str]:
+    """The held-out sources that can be taught and judged: those with images both in train and in a part.
+
+    A source kept whole in train is so because its images are too much alike; teaching some of them and judging on the
+    others would measure nothing.
+    """
+    held = {s: np.array([r.source == s for r in looked.records]) for s in fold.held}
+    return [s for s, own in held.items() if all((own & (looked.splits == p)).any() for p in ("train", part))]
 
 
 def teach(fold: Fold, looked: Looked, source: str, part: str, variants: Sequence[int], seed: int = 0) -> list[Taken]:

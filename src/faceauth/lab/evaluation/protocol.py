@@ -20,9 +20,10 @@ import numpy.typing as npt
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.dataset import open_crops
 from faceauth.lab.data.sources import Corpus, Record, read_corpus
-from faceauth.lab.data.split import FRACTIONS, split
+from faceauth.lab.data.split import split
 from faceauth.lab.evaluation.scoring import VARIANTS, score_files
 from faceauth.lab.training.export import calibrated, rewrite
+from faceauth.looks import combined, labels
 from faceauth.model_file import ModelCard, ModelFile
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -34,13 +35,15 @@ class Column:
 
     Attributes:
         records: what was scored, images x models of a column end to end.
-        logits: (n, variants) raw, in the order of `VARIANTS`.
+        logits: (n, variants) raw, in the order of `VARIANTS`, at the first look.
         fold: (n,) 0 for the judged model, else the fold whose model scored.
+        means: (n, variants) the mean over all looks; None where there is one look only.
     """
 
     records: tuple[Record, ...]
     logits: Floats
     fold: npt.NDArray[np.int64]
+    means: Floats | None = None
 
     @property
     def fake(self) -> npt.NDArray[np.bool_]:
@@ -57,35 +60,44 @@ class Column:
         """(n,) what is drawn as one by the bootstrap."""
         return np.array([r.group or r.sha256 for r in self.records])
 
+    @property
+    def all_looks(self) -> Floats:
+        """(n, variants) the mean logits over all looks."""
+        return self.logits if self.means is None else self.means
+
     def where(self, wanted: Callable[[Record], bool]) -> "Column":
         """The rows whose record is wanted."""
         keep = np.array([wanted(r) for r in self.records], bool)
         chosen = tuple(r for r, k in zip(self.records, keep, strict=True) if k)
-        return Column(chosen, self.logits[keep], self.fold[keep])
+        return Column(chosen, self.logits[keep], self.fold[keep], self.all_looks[keep])
 
     def __add__(self, other: "Column") -> "Column":
         return Column(
             self.records + other.records,
             np.concatenate([self.logits, other.logits]),
             np.concatenate([self.fold, other.fold]),
+            np.concatenate([self.all_looks, other.all_looks]),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a model is judged on: its card and columns, and the edited images as a probe outside both classes."""
+    """What a model is judged on: its card and columns.
+
+    Attributes:
+        foreign: sources that neither it nor any fold's model was trained on, scored by it.
+        edited: a probe outside both classes.
+    """
 
     card: ModelCard
     seen: Column
     unseen: Column
+    foreign: Column
     edited: Column
     folds: tuple[tuple[str, ...], ...]
 
 
-def judge(
-    model: Path, folds: Sequence[Path], root: Path, cache: Path, part: str, split_seed: int = 0,
-    fractions: Sequence[float] = FRACTIONS, workers: int = 1,
-) -> Judged:  # fmt: skip
+def judge(model: Path, folds: Sequence[Path], root: Path, cache: Path, part: str, workers: int = 1) -> Judged:
     """Score a model and its folds' models on a part of the corpus.
 
     Args:
@@ -97,35 +109,44 @@ def judge(
         DataError: the fold models do not hold out every source once.
     """
     corpus = read_corpus(root)
-    splits = split(corpus.records, open_crops(corpus, cache).dhashes, split_seed, fractions)
-    chosen = [i for i, s in enumerate(splits) if s == part]
-    opened = ModelFile(model)
-    same_corpus(opened.card, corpus)
-    in_classes = [i for i in chosen if corpus.records[i].source in opened.card.sources]
-    seen = _column(model, corpus, in_classes, 0, cache, workers)
-    edited = _column(model, corpus, [i for i in chosen if corpus.records[i].label == "edited"], 0, cache, workers)
-    unseen, held = [], []
-    for number, fold in enumerate(folds, start=1):
-        card = ModelFile(fold).card
-        same_corpus(card, corpus)
-        out = tuple(s for s in opened.card.sources if s not in card.sources)
-        if not out:
-            raise UsageError(f"{fold} holds no source out", "give models trained with --fold")
-        held.append(out)
-        unseen.append(
-            _column(
-                fold,
-                corpus,
-                [i for i in in_classes if corpus.records[i].source in out],
-                number,
-                cache,
-                workers,
-            )
-        )
-    if folds and sorted(s for out in held for s in out) != sorted(opened.card.sources):
+    card = ModelFile(model).card
+    same_corpus(card, corpus)
+    splits = parts_of(card, corpus, cache)
+
+    def column(file: Path, fold: int, wanted: Callable[[Record], bool]) -> Column:
+        indices = [i for i, r in enumerate(corpus.records) if splits[i] == part and wanted(r)]
+        return _column(file, corpus, indices, fold, cache, workers)
+
+    held = [_held_out(fold, card, corpus) for fold in folds]
+    if folds and sorted(s for out in held for s in out) != sorted(card.sources):
         raise DataError("the fold models do not hold out every source exactly once", "give one model for each fold")
-    empty = Column((), np.zeros((0, len(VARIANTS))), np.zeros(0, np.int64))
-    return Judged(opened.card, seen, sum(unseen, empty), edited, tuple(held))
+    unseen = [
+        column(fold, number, lambda r, out=out: r.source in out)  # type: ignore[misc]
+        for number, (fold, out) in enumerate(zip(folds, held, strict=True), start=1)
+    ]
+    return Judged(
+        card,
+        column(model, 0, lambda r: r.source in card.sources),
+        sum(unseen, Column((), np.zeros((0, len(VARIANTS))), np.zeros(0, np.int64))),
+        column(model, 0, lambda r: r.label != "edited" and r.source not in card.sources),
+        column(model, 0, lambda r: r.label == "edited"),
+        tuple(held),
+    )
+
+
+def parts_of(card: ModelCard, corpus: Corpus, cache: Path) -> list[str]:
+    """The split of every record, as the model was trained with it."""
+    whole = str(card.notes.get("whole", "")).split(", ")
+    return split(corpus.records, open_crops(corpus, cache).dhashes, whole=whole)
+
+
+def _held_out(fold: Path, judged: ModelCard, corpus: Corpus) -> tuple[str, ...]:
+    card = ModelFile(fold).card
+    same_corpus(card, corpus)
+    out = tuple(s for s in judged.sources if s not in card.sources)
+    if not out:
+        raise UsageError(f"{fold} holds no source out", "give models trained with --fold")
+    return out
 
 
 def same_corpus(card: ModelCard, corpus: Corpus) -> None:
@@ -160,15 +181,26 @@ def fit(card: ModelCard, column: Column, described: str) -> ModelCard:
         np.tile(column.fake, repeats),
         np.tile(column.sources, repeats).tolist(),
         f"{described}, {', '.join(VARIANTS[:repeats])}",
+        groups=np.tile(column.groups, repeats).tolist(),
     )
 
 
 def _column(model: Path, corpus: Corpus, indices: Sequence[int], fold: int, cache: Path, workers: int) -> Column:
     records = tuple(corpus.records[i] for i in indices)
     [logits] = score_files([model], [str(corpus.file(r)) for r in records], corpus.sha256, cache, workers)
-    return Column(records, logits, np.full(len(records), fold))
+    return Column(records, logits[..., 0], np.full(len(records), fold), logits[..., 1])
 
 
 def with_calibration(card: ModelCard, column: Column, variant: str) -> Floats:
-    """(n,) calibrated P(fake) of a column in one variant."""
-    return np.asarray(card.calibration(column.logits[:, VARIANTS.index(variant)]))
+    """(n,) calibrated P(fake) of a column in one variant, after the second look, as a user gets it."""
+    return combined(*_both(card, column, variant), card.thresholds.fake)
+
+
+def verdicts(card: ModelCard, column: Column, variant: str) -> npt.NDArray[np.str_]:
+    """(n,) `real`, `fake` or `uncertain` of a column in one variant, as a user gets them."""
+    return labels(*_both(card, column, variant), card.thresholds.fake, card.thresholds.real)
+
+
+def _both(card: ModelCard, column: Column, variant: str) -> tuple[Floats, Floats]:
+    v = VARIANTS.index(variant)
+    return card.calibration(column.logits[:, v]), card.calibration(column.all_looks[:, v])

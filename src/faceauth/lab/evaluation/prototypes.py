@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from faceauth.attribution import PROTOTYPES_KEY, Kind, Prototypes, Unknown, energy, logsumexp, without
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import Examples, open_crops
+from faceauth.lab.data.dataset import Examples
 from faceauth.lab.data.sources import Record, read_corpus
-from faceauth.lab.data.split import FRACTIONS, split
 from faceauth.lab.evaluation.evaluate import choose
-from faceauth.lab.evaluation.protocol import same_corpus
+from faceauth.lab.evaluation.protocol import parts_of, same_corpus
 from faceauth.lab.evaluation.scoring import look, see_files
 from faceauth.lab.training.export import rewrite
 from faceauth.model_file import ModelCard, ModelFile, Outputs
@@ -57,14 +56,19 @@ def look_at_corpus(
 ) -> Looked:
     """A corpus as `faceauth detect` sees it: up to `PER_SOURCE` train images of each source, and all of other splits.
 
+    The split is that of the first model.
+
     Raises:
-        UsageError: a model of another corpus.
+        UsageError: a model of another corpus or split.
     """
     corpus = read_corpus(root)
-    splits = split(corpus.records, open_crops(corpus, cache).dhashes, 0, FRACTIONS)
     cards = tuple(ModelFile(m).card for m in models)
     for card in cards:
         same_corpus(card, corpus)
+        if card.notes.get("whole") != cards[0].notes.get("whole"):
+            raise UsageError(f"{card.name} was trained with other sources kept whole than {cards[0].name}",
+                             "its train split may hold images that it would be judged on")  # fmt: skip
+    splits = parts_of(cards[0], corpus, cache)
     chosen: list[int] = []
     for source in (*corpus.sources("real"), *corpus.sources("fake")):
         of_source = [i for i, r in enumerate(corpus.records) if r.source == source and splits[i] in parts]
@@ -194,17 +198,19 @@ def evidence_of_unknown(found: Prototypes, looked: Looked) -> list[Left]:
     """What each generator looks like to a model that was trained without it.
 
     Where there is no such model, the prototype and the source logits of a generator are taken away instead, from a
-    network that knows it, which is kinder to the method.
+    network that knows it, which is kinder to the method. A generator without test images gives no evidence, and one
+    that the first model was not trained on neither: every other model would be without it.
     """
-    left = []
+    left: list[Left] = []
     for model, card in enumerate(looked.cards[1:], start=1):
         fold = replace(fit(looked, model, card.sources), temperature=found.temperature)
-        out = {k.generator for k in found.kinds if k.label == "fake" and k.name not in card.sources}
+        lacking = set(looked.cards[0].sources) - set(card.sources)
+        out = {k.generator for k in found.kinds if k.label == "fake" and k.name in lacking}
         out -= {k.generator for k in fold.kinds}
         left += [_left(fold, looked, model, generator) for generator in sorted(out)]
     if len(looked.cards) == 1 and len(_generators(found)) > 1:
         left = [_left(without(found, [g]), looked, 0, g) for g in _generators(found)]
-    return left
+    return [one for one in left if one.unknown.any() and not one.unknown.all()]
 
 
 def _left(found: Prototypes, looked: Looked, model: int, generator: str) -> Left:
@@ -228,14 +234,13 @@ def fit_unknown(left: Sequence[Left]) -> Unknown:
     """Logistic regression on generators left out; each of them, and known and unknown, weigh the same."""
     from sklearn.linear_model import LogisticRegression
 
-    usable = [one for one in left if one.unknown.any() and not one.unknown.all()]
-    if not usable:
+    if not left:
         return Unknown()
-    features, unknown = (np.concatenate([getattr(one, name) for one in usable]) for name in ("features", "unknown"))
-    weights = np.concatenate([np.where(o.unknown, 1 / o.unknown.sum(), 1 / (~o.unknown).sum()) for o in usable])
+    features, unknown = (np.concatenate([getattr(one, name) for one in left]) for name in ("features", "unknown"))
+    weights = np.concatenate([np.where(o.unknown, 1 / o.unknown.sum(), 1 / (~o.unknown).sum()) for o in left])
     size = features.std(axis=0) + 1e-9
     model = LogisticRegression(C=100).fit(features / size, unknown, sample_weight=weights / weights.mean())
     novelty, of_energy = (float(v) for v in model.coef_[0] / size)
-    how = "models trained without them" if usable[0].model else "their prototypes taken away"
-    names = ", ".join(one.generator for one in usable)
+    how = "models trained without them" if left[0].model else "their prototypes taken away"
+    names = ", ".join(one.generator for one in left)
     return Unknown(float(model.intercept_[0]), novelty, of_energy, f"{names}: {how}")

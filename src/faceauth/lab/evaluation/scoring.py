@@ -7,7 +7,7 @@ prepared face, as the study did (`look`). It knows nothing of labels, splits or 
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,9 @@ from faceauth.errors import DataError, ImageError
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.dataset import Examples
 from faceauth.lab.progress import tracked
+from faceauth.looks import LOOKS
 from faceauth.model_file import ModelFile, Outputs
+from faceauth.verdict import Box
 
 Floats = npt.NDArray[np.floating[Any]]
 BATCH = 16
@@ -53,9 +55,11 @@ VARIANTS = ("clean", *(r.name for r in RESAVES))
 
 
 def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: Path, workers: int) -> list[Floats]:
-    """Logits (n, variants) of the largest face in each file (the whole image where there is none), for each model.
+    """Logits (n, variants, 2) of the largest face in each file (the whole image where there is none), for each model.
 
-    A file is decoded, saved again and searched for faces once, whatever the number of models.
+    The first look's, and the mean over all looks. Which of them a user gets depends on the calibration, which is
+    fitted on these very logits (`faceauth.looks.combined`), so all looks are always taken here. A file is decoded,
+    saved again and searched for faces once, whatever the number of models.
 
     Args:
         data: hash of the corpus or manifest, a part of the cache's key.
@@ -63,15 +67,15 @@ def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: 
     Raises:
         DataError: for a file that cannot be read.
     """
-    keys = [_key(ModelFile(m), data, list(paths)) for m in models]
+    keys = [_key(ModelFile(m), data, [LOOKS, *paths]) for m in models]
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
     if missing and paths:
         start = partial(_start, tuple(str(models[i]) for i in missing), VARIANTS)
-        found = shared(_see_one, paths, workers, "scoring", start)
+        found = shared(_score_one, paths, workers, "scoring", start)
         for row, i in enumerate(missing):
-            keep(kept[i], np.array([f[row].logit for f in found], np.float64))
-    return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS))) for file in kept]
+            keep(kept[i], np.array([f[row] for f in found]))
+    return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS), 2)) for file in kept]
 
 
 def see_files(
@@ -195,16 +199,32 @@ def _start(models: tuple[str, ...], variants: tuple[str, ...]) -> None:
     _variants[:] = variants
 
 
-def _see_one(path: str) -> list[Outputs]:
-    """For each model its outputs of one file's largest face, a row a variant."""
+def _faces(path: str) -> Iterator[tuple[Image.Image, Box | None]]:
+    """A file in every variant wanted, and the largest face in each; None where there is none."""
     _, image = open_file(path)
-    seen: list[list[Outputs]] = [[] for _ in _detectors]
     for name in _variants:
         resave = next((r for r in RESAVES if r.name == name), None)
         variant = images.decode(resave(image)) if resave else image
-        boxes = _detectors[0].find_faces(variant)
+        yield variant, next(iter(_detectors[0].find_faces(variant)), None)
+
+
+def _score_one(path: str) -> list[list[tuple[float, float]]]:
+    """For each model its logits in every variant: of the first look, and the mean of all."""
+    logits: list[list[tuple[float, float]]] = [[] for _ in _detectors]
+    for variant, face in _faces(path):
+        for detector, row in zip(_detectors, logits, strict=True):
+            first = detector.run_faces(variant, [face]).logit[0]
+            mean = np.append(detector.run_again(variant, [face]), first).mean(dtype=np.float64)
+            row.append((float(first), float(mean)))
+    return logits
+
+
+def _see_one(path: str) -> list[Outputs]:
+    """For each model its outputs of one file's largest face at the first look, a row a variant."""
+    seen: list[list[Outputs]] = [[] for _ in _detectors]
+    for variant, face in _faces(path):
         for detector, rows in zip(_detectors, seen, strict=True):
-            rows.append(detector.run_faces(variant, [boxes[0] if boxes else None]))
+            rows.append(detector.run_faces(variant, [face]))
     return [
         Outputs(*(np.concatenate([getattr(row, name) for row in rows]) for name in Outputs.__slots__)) for rows in seen
     ]

@@ -6,6 +6,7 @@ is partly random by accident looks like one that learns badly. It knows nothing 
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def timm_architecture(path: Path, name: str) -> dict[str, Any]:
         raise ConfigError(f"{str(path)!r} holds {said['architecture']!r}, not {name!r}", "name it as timm/NAME")
     if "model_type" in said:
         raise ConfigError(f"{str(path)!r} holds a {said['model_type']!r} of transformers, not timm's {name!r}")
-    return {k: v for k, v in (said.get("model_args") or {}).items() if k not in ("num_classes", "in_chans")}
+    return {k: v for k, v in (said.get("model_args") or {}).items() if k not in ("num_classes", "in_chans", "img_size")}
 
 
 def load_timm(model: Any, path: Path) -> None:
@@ -124,9 +125,26 @@ def load_timm(model: Any, path: Path) -> None:
     head = model.default_cfg["classifier"]
     own: dict[str, Tensor] = model.state_dict()
     state = {k: v for k, v in state.items() if not (k.startswith(f"{head}.") and own[k].shape != v.shape)}
+    _fit_positions(model, state, own)
     wrong = set(own) ^ set(state) | {k for k in state if k in own and own[k].shape != state[k].shape}
     _only_heads(path, [k for k in sorted(wrong) if not k.startswith(f"{head}.")])
     model.load_state_dict(state, strict=False)
+
+
+def _fit_positions(model: Any, state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Position codes of a timm transformer on the grid of its own size, bicubic; class and register tokens keep theirs.
+
+    Networks without codes of their own, such as those that turn them (DINOv3), need none of it.
+    """
+    given, wanted = state.get("pos_embed"), own.get("pos_embed")
+    if given is None or wanted is None or given.shape == wanted.shape or given.shape[-1] != wanted.shape[-1]:
+        return
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    special = 0 if getattr(model, "no_embed_class", False) else model.num_prefix_tokens
+    if math.isqrt(given.shape[1] - special) ** 2 == given.shape[1] - special:
+        grid = list(model.patch_embed.grid_size)
+        state["pos_embed"] = resample_abs_pos_embed(given, grid, num_prefix_tokens=special)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ class DataConfig(Strict):
 
     Either `root`, a corpus that is split here, or `manifest`, a prepared data set that is split already.
     `folds` are the sources held out together, each source once; `fake` and `real` name the only sources of their
-    class to train on (all where they are empty).
+    class to train on (all where they are empty). `whole` belongs to a corpus alone.
     """
 
     root: Path | None = None
@@ -45,6 +45,7 @@ class DataConfig(Strict):
     cache: Path = Path("cache")
     split_seed: int = 0
     fractions: tuple[float, float, float] = FRACTIONS
+    whole: list[str] = []  # sources whose images are too much alike to be parted: train alone
     folds: list[list[str]] = []
     temper: float = Field(default=0.5, ge=0, le=1)  # a source is drawn in proportion to its count to this power
 
@@ -59,7 +60,7 @@ class DataConfig(Strict):
         if self.manifest is not None:
             return from_manifest(read_manifest(self.manifest))
         assert self.root is not None
-        return from_corpus(read_corpus(self.root), self.cache, self.split_seed, self.fractions)
+        return from_corpus(read_corpus(self.root), self.cache, self.split_seed, self.fractions, self.whole)
 
     def held_out(self, examples: Examples, fold: int | None) -> list[str]:
         """The sources not to train on: those of the fold, and those that `fake` and `real` leave out.
@@ -104,8 +105,9 @@ class TrainConfig(Strict):
     """One experiment. Without `recipe` it is the modern one, whose budget `images` counts augmented crops.
 
     Attributes:
-        network: pyramid, deit, vit, densenet, or timm/NAME.
+        network: pyramid, npr, safe, deit, vit, densenet, or timm/NAME.
         init: random, pretrained (the hub's `checkpoint`), or the folder of a saved checkpoint.
+        freeze: the linear heads alone learn, on a backbone that stays as the checkpoint has it.
         architecture: what differs from the network's own architecture; a run writes down all of it.
         view: augmented, flipped (a plain crop, mirrored half of the time) or plain; by default as the recipe has it.
         mean, std: of the pixels in [0, 1]; by default the checkpoint's own.
@@ -120,6 +122,7 @@ class TrainConfig(Strict):
     network: str = "pyramid"
     init: str = "random"
     checkpoint: str | None = None
+    freeze: bool = False
     architecture: dict[str, Any] = {}
     width: int = Field(default=24, ge=4, le=256)
     dropout: float = Field(default=0.3, ge=0, lt=1)
@@ -169,6 +172,8 @@ class TrainConfig(Strict):
             raise ValueError("[study] needs recipe = 'study'")
         if self.accumulate > self.batch:
             raise ValueError("accumulate is larger than the batch")
+        if self.freeze and self.layer_decay != 1:
+            raise ValueError("layer_decay has nothing to slow down: freeze lets the heads alone learn")
         if self.distill and self.network != "deit":
             raise ValueError("[distill] teaches a distillation token, which only network = 'deit' has")
         return self
@@ -191,21 +196,61 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 def read_table(path: Path, kind: type[Table], overrides: Sequence[str] = ()) -> Table:
     """Read a TOML file as a checked table; `overrides` are `key=value`, dotted, the value in TOML.
 
+    `base = "other.toml"` in the file, a path from where it lies, takes all from there that the file does not say
+    itself, table by table.
+
     Raises:
-        ConfigError: for a missing file, bad TOML, an unknown key, or a value out of range.
+        ConfigError: for a missing file, bad TOML, an unknown key, a value out of range, or bases in a circle.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+    files = _with_bases(path)
+    data: dict[str, Any] = {}
+    for _, said in reversed(files):
+        data = _over(data, said)
     for override in overrides:
         _set(data, override)
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise _explain(path, error, kind) from error
+        raise _explain(files, error, kind) from error
+
+
+Files = list[tuple[Path, dict[str, Any]]]
+
+
+def _with_bases(path: Path) -> Files:
+    """What a file and the files below it say, each for itself, the file first."""
+    files: Files = []
+    place: Path | None = path
+    while place is not None:
+        if any(place.samefile(known) for known, _ in files):
+            raise ConfigError(f"{files[-1][0]}: base: {str(place)!r} leads back to itself")
+        data = _read(place)
+        base = data.pop("base", None)
+        if not isinstance(base, str | None):
+            raise ConfigError(f"{place}: base: the path of another TOML file, not {base!r}")
+        files.append((place, data))
+        place = place.parent / base if base is not None else None
+        if place is not None and not place.is_file():
+            raise ConfigError(f"{files[-1][0]}: base: there is no file {str(place)!r}")
+    return files
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def _over(below: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """`below` with what is said over it, tables merged."""
+    merged = {
+        key: _over(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        for key, value in said.items()
+    }
+    return below | merged
 
 
 def _set(data: dict[str, Any], override: str) -> None:
@@ -224,9 +269,10 @@ def _set(data: dict[str, Any], override: str) -> None:
     data[last] = parsed
 
 
-def _explain(path: Path, error: ValidationError, kind: type[BaseModel]) -> ConfigError:
+def _explain(files: Files, error: ValidationError, kind: type[BaseModel]) -> ConfigError:
     errors = error.errors()
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo explains what is missing
+    path = next((path for path, said in files if _says(said, first["loc"])), files[0][0])
     key = ".".join(map(str, first["loc"]))
     if first["type"] != "extra_forbidden":
         said = first["msg"].removeprefix("Value error, ")
@@ -237,3 +283,14 @@ def _explain(path: Path, error: ValidationError, kind: type[BaseModel]) -> Confi
         table = inner[0]
     near = difflib.get_close_matches(str(first["loc"][-1]), table.model_fields, 1)
     return ConfigError(f"{path}: unknown key {key!r}", f"did you mean {near[0]!r}?" if near else None)
+
+
+def _says(table: Any, loc: Sequence[int | str]) -> bool:
+    """Whether a file's own table has the key that an error is about; an item of a list counts as the list."""
+    for key in loc:
+        if not isinstance(table, dict):
+            return True
+        if key not in table:
+            return False
+        table = table[key]
+    return bool(loc)

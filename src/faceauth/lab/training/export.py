@@ -20,7 +20,9 @@ from faceauth.lab.training.config import TrainConfig
 from faceauth.lab.training.zoo import build
 from faceauth.model_file import METADATA_KEY, OUTPUTS, Calibration, ModelCard, ModelFile, Thresholds
 
+GRID = np.unique(np.round(np.concatenate([np.linspace(0, 1, 201), 1 - np.geomspace(1e-5, 1e-2, 31)]), 7))  # thresholds
 PARITY = 2e-4  # largest difference allowed between torch and ONNX Runtime, relative to the largest output
+FEW = 50  # faces: a source of fewer weighs less than the others, so that no face weighs more than 1/50 of a source
 LICENCE = "Weights: research use, as the licences of the training images ask (see the model card). Code: Apache-2.0."
 
 
@@ -61,7 +63,7 @@ def export(run: Path, output: Path) -> float:
         calibration=Calibration(), thresholds=Thresholds(1.0, 0.0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated"),
         licence=LICENCE, trained_on=f"the train split of the {data}", data_sha256=facts["data_sha256"],
         commit=facts["commit"], seed=config.seed, parameters=facts["parameters"],
-        notes={"held out": ", ".join(facts["held_out"])} if facts["held_out"] else {},
+        notes=_notes(config, facts),
     )  # fmt: skip
     part = output.with_name(output.name + ".part")
     _save(program.model_proto, card, part)
@@ -89,6 +91,12 @@ def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
     given = [[getattr(outputs, name) for name in OUTPUTS] for outputs in said]
     pairs = zip(*(map(np.concatenate, zip(*parts, strict=True)) for parts in (expected, given)), strict=True)
     return max(float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in pairs)
+
+
+def _notes(config: TrainConfig, facts: dict[str, Any]) -> dict[str, Any]:
+    lists = {"held out": facts["held_out"], "whole": config.data.whole}
+    crops = {"crops trained on": config.images} if config.images is not None else {}
+    return {name: ", ".join(sources) for name, sources in lists.items() if sources} | crops
 
 
 def _save(proto: Any, card: ModelCard, path: Path, more: Mapping[str, str] | None = None) -> None:
@@ -136,33 +144,65 @@ def fit_thresholds(
     false_alarms: float,
     misses: float,
     measured_on: str,
+    groups: npt.NDArray[Any] | None = None,
 ) -> Thresholds:
-    """Thresholds that keep two promises on the given scores.
+    """Thresholds that keep two promises.
 
     Args:
         scores: (n,) calibrated P(fake); weights: (n,) above zero, to count sources rather than images.
-        false_alarms: at most this share of real faces lies at or above `fake`.
+        false_alarms: a further real face lies at or above `fake` with at most this probability; `fake` is 1 where
+            the real faces at hand are too few for that.
         misses: at most this share of fake faces lies at or below `real`.
+        groups: (n,) what ties rows, as for `false_alarm_curve`.
     """
-    real_scores, real_weights = scores[~fake], weights[~fake]
-    grid = np.unique(np.concatenate([[0.0], np.round(np.linspace(0, 1, 201), 3), [1.0]]))
-    shares = np.array([real_weights[real_scores >= t].sum() for t in grid]) / real_weights.sum()
-    low_enough = grid[shares <= false_alarms]
-    fake_from = float(low_enough[0]) if len(low_enough) else 1.0
-    missed = np.array([weights[fake][scores[fake] <= t].sum() for t in grid]) / weights[fake].sum()
-    real_to = float(grid[missed <= misses][-1]) if (missed <= misses).any() else 0.0
-    curve = tuple((float(t), round(float(s), 5)) for t, s in zip(grid, shares, strict=True))
+    curve = false_alarm_curve(scores[~fake], weights[~fake], None if groups is None else groups[~fake])
+    fake_from = next((t for t, share in curve if share <= false_alarms), 1.0)
+    missed = np.array([weights[fake][scores[fake] <= t].sum() for t in GRID]) / weights[fake].sum()
+    real_to = float(GRID[missed <= misses][-1]) if (missed <= misses).any() else 0.0
     return Thresholds(fake_from, min(real_to, fake_from), curve, measured_on)
+
+
+def false_alarm_curve(
+    scores: npt.NDArray[Any], weights: npt.NDArray[Any], groups: npt.NDArray[Any] | None = None
+) -> tuple[tuple[float, float], ...]:
+    """For each threshold of `GRID` a bound on how likely a further real face is called fake: split conformal.
+
+    With W the sum of the weights and w that of the new face, (W(t) + w) / (W + w), where W(t) is the weight of the
+    real faces at or above t: the new face is counted as one above every threshold (Vovk, Gammerman, Shafer, 2005).
+    With weights it is Tibshirani et al., 2019, and Barber et al., 2023 (arXiv 1904.06019, 2202.13415); w is that of
+    the heaviest face at hand. It holds for a further face of the sources at hand, mixed by their weights. A face of
+    another source may fare worse: how much, `lab.evaluation.promise` measures.
+
+    Args:
+        scores, weights: (n,) of real faces.
+        groups: (n,) what ties rows, such as the copies of one image; they count as one face. None: nothing does.
+
+    Returns:
+        Pairs (threshold, bound), rising in threshold, never rising in bound, rounded up.
+    """
+    _, member = np.unique(np.arange(len(scores)) if groups is None else groups, return_inverse=True)
+    new = np.bincount(member, weights).max()
+    bounds = (np.array([weights[scores >= t].sum() for t in GRID]) + new) / (weights.sum() + new)
+    return tuple(zip(GRID.tolist(), (np.ceil(bounds * 1e6 - 1e-6) / 1e6).tolist(), strict=True))
+
+
+def weigh(sources: Sequence[str], groups: Sequence[str]) -> npt.NDArray[np.float64]:
+    """(n,) weights by which sources count the same (the small ones less, see `FEW`), and within one its groups."""
+    units, unit, rows = np.unique(
+        [f"{s}\0{g}" for s, g in zip(sources, groups, strict=True)], return_inverse=True, return_counts=True
+    )
+    _, source, size = np.unique([u.split("\0")[0] for u in units], return_inverse=True, return_counts=True)
+    return np.asarray(1 / (np.maximum(size[source], FEW) * rows)[unit])
 
 
 def calibrated(
     card: ModelCard, logits: npt.NDArray[Any], fake: npt.NDArray[np.bool_], sources: Sequence[str], described: str,
-    false_alarms: float = 0.05, misses: float = 0.1,
+    false_alarms: float = 0.05, misses: float = 0.1, groups: Sequence[str] | None = None,
 ) -> ModelCard:  # fmt: skip
-    """The card with calibration and thresholds fitted on logits (n,), every source weighing the same."""
-    names, counts = np.unique(np.asarray(sources), return_counts=True)
-    per_source = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    weights = np.array([1 / per_source[s] for s in sources])
+    """The card with calibration and thresholds fitted on logits (n,) of first looks; `weigh` says what counts."""
+    tied = [str(i) for i in range(len(sources))] if groups is None else groups
     calibration = fit_calibration(logits, fake, described)
-    thresholds = fit_thresholds(calibration(logits), fake, weights, false_alarms, misses, described)
+    thresholds = fit_thresholds(
+        calibration(logits), fake, weigh(sources, tied), false_alarms, misses, described, np.asarray(tied)
+    )
     return replace(card, calibration=calibration, thresholds=thresholds)

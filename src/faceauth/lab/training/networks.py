@@ -4,7 +4,7 @@ It knows nothing of checkpoints or training; importing it imports neither librar
 """
 
 import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +34,11 @@ class FaceNetwork(nn.Module):
 
     Attributes:
         probe: the source head learns from the embedding without moving the network.
+        frozen: the heads alone learn; the backbone stays as it was loaded.
     """
 
     probe = False
+    frozen = False
     source_head: nn.Linear
 
     def sources(self, embedding: Tensor) -> Tensor:
@@ -47,6 +49,24 @@ class FaceNetwork(nn.Module):
     def depth(self, name: str) -> int:
         """How far from the pixels a parameter lies: 0 for the first layer, most for the heads."""
         raise NotImplementedError
+
+    def heads(self) -> list[nn.Module]:
+        """The linear layers above the embedding, other than the source head."""
+        raise NotImplementedError
+
+    def freeze(self) -> None:
+        """Let nothing but the heads learn: no gradient, and no dropout or batch statistics, in the backbone."""
+        self.frozen = True
+        self.requires_grad_(False)
+        for head in (*self.heads(), self.source_head):
+            head.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.frozen:
+            for part in self.children():
+                part.eval()
+        return self
 
 
 class TransformerNet(FaceNetwork):
@@ -91,6 +111,10 @@ class TransformerNet(FaceNetwork):
         last = int(self.model.config.num_hidden_layers) + 1
         return int(parts[parts.index("layers") + 1]) + 1 if "layers" in parts else last
 
+    def heads(self) -> list[nn.Module]:
+        names = ("cls_classifier", "distillation_classifier") if self.distilled else ("classifier",)
+        return [getattr(self.model, name) for name in names]
+
 
 class TimmNet(FaceNetwork):
     """Any network of timm with one logit; the embedding is what its classifier sees, pooled."""
@@ -117,6 +141,9 @@ class TimmNet(FaceNetwork):
 
         depths = group_parameters(self.model, self.model.group_matcher(), reverse=True)
         return int(depths.get(name.removeprefix("model."), max(depths.values())))
+
+    def heads(self) -> list[nn.Module]:
+        return [self.model.get_classifier()]
 
 
 def transformer_classes(kind: str, distilled: bool) -> tuple[Any, Any]:

@@ -36,6 +36,10 @@ class PyramidNet(FaceNetwork):
     root mean square takes away how sharp, noisy or contrasty the picture is, which tells collections of
     photographs apart rather than cameras from generators. The smooth remainder, which holds colours, light and
     pose, is not seen at all.
+
+    The embedding is what the last block finds on average, and how much the features of two earlier ones vary over
+    the face: a texture is known by such statistics wherever it lies (Gatys et al., NeurIPS 2015; Liu et al., CVPR
+    2020, on generated faces).
     """
 
     OCTAVES = 3
@@ -55,16 +59,23 @@ class PyramidNet(FaceNetwork):
             _Block(4 * width, 4 * width, 1),
             _Block(4 * width, 8 * width, 2),
         )
+        self.textures = nn.ModuleList([nn.BatchNorm1d(2 * width), nn.BatchNorm1d(4 * width)])
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(8 * width, 1)
-        self.source_head = nn.Linear(8 * width, sources)
+        self.head = nn.Linear((8 + 4 + 2) * width, 1)
+        self.source_head = nn.Linear((8 + 4 + 2) * width, sources)
 
     def forward(self, pixels: Tensor) -> Outputs:
         octaves = self.octaves(pixels)
         x = self.stem[0](octaves[0])
         for convolution, octave in zip(list(self.stem)[1:], octaves[1:], strict=True):
             x = convolution(torch.cat([x, octave], 1))
-        embedding = self.body(x).mean((2, 3))
+        found = []
+        for norm, block in zip(self.textures, self.body, strict=False):
+            x = block(x)
+            found.append(norm((x.float().var((2, 3)) + 1e-3).log()))
+        for block in list(self.body)[len(found) :]:
+            x = block(x)
+        embedding = torch.cat([x.float().mean((2, 3)), *found], 1)
         kept = self.dropout(embedding)
         return Outputs(self.head(kept)[:, 0], self.sources(kept), embedding)
 
@@ -72,6 +83,8 @@ class PyramidNet(FaceNetwork):
         part, _, rest = name.partition(".")
         if part == "stem":
             return int(rest[0])
+        if part == "textures":
+            part = "body"  # each belongs to the block whose features it measures
         return self.OCTAVES + int(rest[0]) if part == "body" else self.OCTAVES + len(self.body)
 
     def octaves(self, pixels: Tensor) -> list[Tensor]:

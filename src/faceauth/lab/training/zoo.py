@@ -10,8 +10,9 @@ from faceauth.lab.training import checkpoints
 from faceauth.lab.training.config import TrainConfig, nearest
 from faceauth.lab.training.networks import FaceNetwork, TimmNet, TransformerNet, timm_facts, transformer_classes
 from faceauth.lab.training.pyramid import PyramidNet
+from faceauth.lab.training.residuals import RESIDUALS
 
-NETWORKS = ("pyramid", "deit", "vit", "densenet", "timm/NAME")
+NETWORKS = ("pyramid", *RESIDUALS, "deit", "vit", "densenet", "timm/NAME")
 HUB = {"deit": "facebook/deit-base-distilled-patch16-384", "vit": "google/vit-base-patch16-224"}
 TIMM = {"densenet": "densenet121"}
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of deit's and densenet's hub checkpoints
@@ -22,12 +23,16 @@ def build(config: TrainConfig, sources: int) -> FaceNetwork:
     """The network of a config with random weights; never asks a hub. Raises ConfigError."""
     if config.network == "pyramid":
         network: FaceNetwork = PyramidNet(sources, config.width, config.dropout)
+    elif config.network in RESIDUALS:
+        network = RESIDUALS[config.network](sources)
     elif config.network in HUB:
         architecture = _full_architecture(config)
         network = TransformerNet(config.network, architecture, config.size, sources, config.distill is not None)
     else:
         network = TimmNet(_timm_name(config), config.architecture, config.size, sources)
     network.probe = config.source_weight == 0
+    if config.freeze:
+        network.freeze()
     return network
 
 
@@ -37,9 +42,15 @@ def initial(config: TrainConfig, sources: int) -> tuple[FaceNetwork, TrainConfig
     Raises:
         ConfigError: an unknown network, or a checkpoint of another. DataError: weights that cannot be had or read.
     """
-    if config.network == "pyramid":
+    if config.freeze and config.init == "random":
+        raise ConfigError(
+            "freeze needs a backbone that has learned something, and init is 'random'",
+            "init = 'pretrained', or the folder of a checkpoint, with deit, vit, densenet or timm/NAME",
+        )
+    if config.network == "pyramid" or config.network in RESIDUALS:
         if config.init != "random" or config.architecture:
-            raise ConfigError("pyramid has no checkpoint and no [architecture]", "it has width and dropout")
+            own = "it has width and dropout" if config.network == "pyramid" else "it is as its paper has it"
+            raise ConfigError(f"{config.network} has no checkpoint and no [architecture]", own)
         return build(config, sources), config
     if config.network in HUB:
         return _initial_transformer(config, sources)
