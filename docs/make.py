@@ -9,9 +9,10 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
-    [], ["detect"], ["model", "info"], ["lab", "sources"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"],
-    ["lab", "calibrate"], ["lab", "evaluate"], ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"],
-    ["lab", "report"], ["lab", "study"], ["lab", "synthesize"],
+    [], ["detect"], ["learn"], ["forget"], ["model", "info"], ["lab", "sources"], ["lab", "prepare"],
+    ["lab", "train"], ["lab", "export"], ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "evaluate"],
+    ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "report"], ["lab", "study"],
+    ["lab", "synthesize"],
 )  # fmt: skip
 
 

@@ -45,24 +45,30 @@ def make_card(**changes):
     return ModelCard(**(values | changes))
 
 
-def write_model(path, card, pattern=None):
-    """A network in three nodes: logit = 4 * mean of the normalised pixels, so bright is fake and dark is real.
+def write_model(path, card, pattern=None, colour=False, sources=2, more=None):
+    """A network of few nodes: logit = 4 * mean of the normalised pixels, so bright is fake and dark is real.
 
-    With a pattern (size, size) the pixels are multiplied by it first.
+    With a pattern (size, size) the pixels are multiplied by it first. The source logits are -logit and logit in turn,
+    `sources` of them. The embedding is the source logits, or with `colour` the mean of each channel; `more` are
+    further metadata.
     """
     size = card.preprocess.size
     pattern = np.ones((size, size)) if pattern is None else pattern
+    embedding = helper.make_node("Identity", ["source_logits"], ["embedding"])
+    if colour:
+        embedding = helper.make_node("ReduceMean", ["pixels", "sides"], ["embedding"], keepdims=0)
     nodes = [
         helper.make_node("Mul", ["pixels", "pattern"], ["weighed"]),
         helper.make_node("ReduceMean", ["weighed", "axes"], ["mean"], keepdims=0),
         helper.make_node("Mul", ["mean", "four"], ["logit"]),
         helper.make_node("Unsqueeze", ["logit", "one"], ["column"]),
         helper.make_node("Neg", ["column"], ["negative"]),
-        helper.make_node("Concat", ["negative", "column"], ["source_logits"], axis=1),
-        helper.make_node("Identity", ["source_logits"], ["embedding"]),
+        helper.make_node("Concat", (["negative", "column"] * sources)[:sources], ["source_logits"], axis=1),
+        embedding,
     ]
+    widths = {"source_logits": sources, "embedding": 3 if colour else sources}
     outputs = [helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["n"])] + [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("source_logits", "embedding")
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width]) for name, width in widths.items()
     ]
     graph = helper.make_graph(
         nodes, "brightness",
@@ -72,11 +78,13 @@ def write_model(path, card, pattern=None):
             helper.make_tensor("pattern", TensorProto.FLOAT, [size, size], pattern.ravel().tolist()),
             helper.make_tensor("four", TensorProto.FLOAT, [], [4.0]),
             helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("sides", TensorProto.INT64, [2], [2, 3]),
         ],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, card.to_json()
+    for key, text in {METADATA_KEY: card.to_json(), **(more or {})}.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, text
     onnx.save(model, path)
     return path
 
@@ -85,6 +93,13 @@ def write_model(path, card, pattern=None):
 def one_dlib():
     """dlib takes a third of a second to build its detector; the tests share one."""
     with mock.patch.object(dlib, "get_frontal_face_detector", functools.cache(dlib.get_frontal_face_detector)):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_learned_file_of_the_user(tmp_path_factory):
+    """What somebody has taught their own faceauth is none of the tests' business."""
+    with mock.patch.dict(os.environ, {"FACEAUTH_HOME": str(tmp_path_factory.mktemp("home"))}):
         yield
 
 

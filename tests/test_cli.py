@@ -155,6 +155,9 @@ def test_model_info_says_what_the_file_says(model_path):
 def test_help_has_examples_for_every_command():
     for command in (
         ["detect"],
+        ["learn"],
+        ["forget"],
+        ["lab", "prototypes"],
         ["model", "info"],
         ["lab", "train"],
         ["lab", "export"],

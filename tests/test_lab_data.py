@@ -11,8 +11,9 @@ from lab_corpus import write_corpus
 
 pytest.importorskip("pydantic")
 from faceauth.errors import DataError
+from faceauth.images import dhash
 from faceauth.lab.data.augment import AugmentConfig, augment
-from faceauth.lab.data.dataset import LARGEST, dhash, open_crops
+from faceauth.lab.data.dataset import LARGEST, open_crops
 from faceauth.lab.data.sources import Record, read_corpus
 from faceauth.lab.data.split import check_folds, split
 from faceauth.preprocess import PreprocessSpec

@@ -18,9 +18,10 @@ from lab_corpus import write_corpus
 
 pytest.importorskip("pydantic")
 from faceauth.errors import ConfigError, DataError, UsageError
+from faceauth.images import dhash
 from faceauth.lab.cli import app
 from faceauth.lab.data import store
-from faceauth.lab.data.dataset import dhash, from_manifest
+from faceauth.lab.data.dataset import from_manifest
 from faceauth.lab.data.manifest import read_manifest
 from faceauth.lab.data.prepare import PrepareConfig, prepare, prepare_config
 

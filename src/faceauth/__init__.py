@@ -60,7 +60,8 @@ __all__ = [
 def load(model: "str | None" = None, **options: Any) -> "Detector":
     """Open a detector: the embedded model, or the model file at `model`.
 
-    Options are those of `Detector`: `threshold` or `false_alarms`, `second_look`, `faces`, `all_faces`, `limits`.
+    Options are those of `Detector`: `threshold` or `false_alarms`, `second_look`, `faces`, `all_faces`, `limits`,
+    `learned`.
 
     Raises:
         ModelError: where there is no such file, or it is not a faceauth model.

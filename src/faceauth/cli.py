@@ -17,6 +17,7 @@ from faceauth.errors import FaceAuthError, UsageError
 
 if TYPE_CHECKING:
     from faceauth.detector import Detector
+    from faceauth.model_file import ModelFile
     from faceauth.output import FileOutput, LinesOutput, TableOutput
     from faceauth.verdict import Verdict
 
@@ -96,6 +97,10 @@ AllFaces = Annotated[
 Workers = Annotated[int, typer.Option(help="Processes; 0 takes one a core for 64 images or more.", min=0, max=256)]
 MaxPixels = Annotated[int, typer.Option(help="Refuse larger images undecoded.", min=1, max=178_956_970)]
 MaxBytes = Annotated[int, typer.Option(help="Refuse larger files unread.", min=1)]
+Learned = Annotated[
+    Path | None, typer.Option(help="A file of learned generators and cameras instead of the user's own.")
+]
+NoLearned = Annotated[bool, typer.Option("--no-learned", help="Judge without what was learned.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a .jsonl output that was broken off.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
@@ -113,10 +118,12 @@ def detect(
     workers: Workers = 0,
     max_pixels: MaxPixels = 100_000_000,
     max_bytes: MaxBytes = 200_000_000,
+    learned: Learned = None,
+    no_learned: NoLearned = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Say of every face whether it is real, fake or uncertain.
+    """Say of every face whether it is real, fake or uncertain, and what made it.
 
     A table on a terminal, JSON Lines in a pipe, a file with -o. Nothing leaves this machine.
 
@@ -141,7 +148,8 @@ def detect(
     limits = Limits(max_pixels, max_bytes)
     rate = _rate(false_alarms)
     detector = Detector(
-        model, threshold=threshold, false_alarms=rate, faces=faces, all_faces=all_faces, limits=limits
+        model, threshold=threshold, false_alarms=rate, faces=faces, all_faces=all_faces, limits=limits,
+        learned=False if no_learned else learned or True,
     )  # fmt: skip
     references = expand(images, max_bytes=max_bytes)
     with _sink(output, resume=resume, overwrite=overwrite) as sink:
@@ -156,9 +164,10 @@ def detect(
 @model_app.command("info")
 def model_info(
     model: Annotated[Path | None, typer.Argument(help="A model file; the embedded one if left out.")] = None,
+    learned: Learned = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metadata as JSON.")] = False,
 ) -> None:
-    """Print what a model file says of itself.
+    """Print what a model file says of itself, and what it has learned here.
 
     \b
     Examples:
@@ -194,6 +203,86 @@ def model_info(
         typer.echo(f"{name:16} {value}")
     for name, value in card.notes.items():
         typer.echo(f"{name:16} {value}")
+    for name, value in _attribution_lines(opened, learned):
+        typer.echo(f"{name:16} {value}")
+
+
+@app.command()
+def learn(
+    name: Annotated[str, typer.Argument(help="What to call it.")],
+    folder: Annotated[Path, typer.Argument(help="10 to 50 different pictures that it made.")],
+    real: Annotated[
+        bool, typer.Option("--real", help="The pictures are photographs: of a camera, an agency, a pipeline.")
+    ] = False,
+    family: Annotated[
+        str | None, typer.Option(help="The generator's family: gan, diffusion, swap, laundered, other.")
+    ] = None,
+    model: Model = None,
+    faces: Faces = None,
+    learned: Learned = None,
+) -> None:
+    """Learn a new generator, or with --real a new kind of photograph, from 10 to 50 pictures.
+
+    No network is trained; the mean of the pictures' embeddings is kept in your learned file, none of the pictures.
+    How well it will be told apart is estimated and printed, and what cannot be told apart is refused. From then on
+    detect names it. The photographs of a kind learned with --real get lower scores, and so do fakes that look the
+    same to the model: learn only what you trust.
+
+    \b
+    Examples:
+      faceauth learn new-generator pictures/
+      faceauth learn new-generator pictures/ --family diffusion
+      faceauth learn our-photographers archive/2026/ --real
+    """
+    from faceauth import learning
+    from faceauth.detector import Detector
+    from faceauth.learned import default_file
+
+    file = learned or default_file()
+    lesson = learning.learn(Detector(model, faces=faces, learned=file), name, folder, file, real=real, family=family)
+    for line in lesson.lines():
+        _notice(line)
+    typer.echo(f"{name}: learned from {lesson.taught.count} pictures, {lesson.taught.estimate()}; kept in {file}")
+
+
+@app.command()
+def forget(
+    name: Annotated[str, typer.Argument(help="What was learned under this name; model info lists it.")],
+    learned: Learned = None,
+) -> None:
+    """Remove what was learned under a name.
+
+    \b
+    Example:
+      faceauth forget new-generator
+    """
+    from faceauth import learning
+    from faceauth.learned import default_file
+
+    file = learned or default_file()
+    learning.forget(name, file)
+    typer.echo(f"{name}: forgotten; {file} is without it")
+
+
+def _attribution_lines(model: "ModelFile", file: Path | None) -> "Iterator[tuple[str, str]]":
+    from faceauth import learned
+    from faceauth.attribution import PROTOTYPES_KEY, Prototypes
+
+    text = model.metadata.get(PROTOTYPES_KEY)
+    if text is None:
+        yield "names generators", "no: it holds no prototypes (faceauth lab prototypes)"
+    else:
+        found = Prototypes.from_json(text)
+        names = sorted({f"{k.generator} ({k.family})" for k in found.kinds if k.label == "fake"})
+        yield "names generators", ", ".join(names)
+        yield "prototypes of", f"{found.fitted_on}; unknown fitted on {found.unknown.fitted_on}"
+    for taught in learned.read(file or learned.default_file()):
+        mine = "" if taught.model_sha256 == model.sha256 else "; learned with another model file, not used"
+        kind = "real" if taught.kind.label == "real" else f"fake, {taught.kind.family}"
+        yield (
+            "learned",
+            f"{taught.kind.name} ({kind}), {taught.date}, {taught.count} pictures, {taught.estimate()}{mine}",
+        )
 
 
 def _labels(text: str | None) -> list[str]:
@@ -286,6 +375,10 @@ def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None) -
     if measured.startswith("nothing"):
         promise = "which promises nothing: this model was not calibrated (faceauth lab calibrate)"
     _notice(f"{detector.model.card.name}: fake from {detector.fake_from:.2f} on, {promise}. A score is no proof.")
+    if detector.attributor and (taught := [t.kind.name for t in detector.attributor.taught]):
+        _notice(f"with what was learned: {', '.join(taught)}; the shares above were measured without it")
+    if others := [t.kind.name for t in detector.taught_to_others]:
+        _notice(f"not used, learned with another model file: {', '.join(others)} (learn again, or faceauth forget)")
 
 
 def _notice(text: str) -> None:

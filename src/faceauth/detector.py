@@ -17,11 +17,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from faceauth import images as images_
+from faceauth import learned as learned_
+from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Taught
 from faceauth.errors import FaceAuthError, ImageError, UsageError
 from faceauth.faces import FaceFinder, finder
 from faceauth.images import Limits, LoadedImage, Source
 from faceauth.looks import LOOKS, combined, further, labels
 from faceauth.model_file import ModelFile, Outputs, Thresholds
+from faceauth.provenance import claims
 from faceauth.verdict import Box, Face, Label, Verdict
 
 SMALLEST_FACE = 48  # pixels a side; the corpus behind the model holds none smaller, so nothing is known below
@@ -47,6 +50,7 @@ class Detector:
         faces: str | Path | None = None,
         all_faces: bool = False,
         limits: Limits | None = None,
+        learned: str | Path | bool = True,
     ) -> None:
         """Open a model file.
 
@@ -59,10 +63,13 @@ class Detector:
             faces: a YuNet ONNX file to find faces with; None takes dlib.
             all_faces: search every scene to the end, for small faces beside a large one; slow.
             limits: what is too large to be decoded.
+            learned: the file of what was taught with `faceauth learn`; True takes the user's own, False none. What was
+                taught to another model file is left in `taught_to_others` and not used.
 
         Raises:
             ModelError: for a file that is missing or not a model.
-            UsageError: for a threshold or rate out of range, for both, and for a rate that the file cannot promise.
+            UsageError: for a threshold or rate out of range, for both, for a rate that the file cannot promise, and for
+                a damaged file of what was taught.
         """
         self.model = ModelFile(model)
         self.limits = limits or Limits()
@@ -72,9 +79,10 @@ class Detector:
         self.real_to = min(thresholds.real, self.fake_from)
         self.false_alarm_rate = thresholds.false_alarm_rate(self.fake_from)
         self.second_look = second_look
+        self.attributor, self.taught_to_others = self._attributor(learned)
         self._arguments: dict[str, Any] = {
             "model": model, "threshold": threshold, "false_alarms": false_alarms, "second_look": second_look,
-            "faces": faces, "all_faces": all_faces, "limits": self.limits,
+            "faces": faces, "all_faces": all_faces, "limits": self.limits, "learned": learned,
         }  # fmt: skip
 
     def detect(self, images: Source | Iterable[Source]) -> list[Verdict]:
@@ -135,10 +143,13 @@ class Detector:
             width=width,
             height=height,
             ms=_since(start),
+            evidence=claims(source),
         )
 
     def scores(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float64]:
         """Calibrated P(fake) of the largest face of each image (of the whole image where there is none).
+
+        What was taught is taken into account, as in `detect`.
 
         Returns:
             (n,) float64 in [0, 1].
@@ -199,18 +210,25 @@ class Detector:
         if judged:
             looked = self._looked(loaded.image, judged)
             sources = self._sources(looked.outputs.source_logits, looked.scores)
+            answers = self._answers(looked)
             faces = [
                 Face(
                     None if box is None else i, box, looked.labels[i], float(looked.scores[i]), sources[i],
-                    self.fake_from, self.false_alarm_rate, stability=looked.stability[i],
+                    self.fake_from, self.false_alarm_rate, stability=looked.stability[i], **answers[i],
                 )
                 for i, box in enumerate(judged)
             ] + faces  # fmt: skip
         return tuple(faces)
 
     def _looked(self, image: Image.Image, boxes: Sequence[Box | None]) -> "_Looked":
-        """Look at faces, and again at those that the first look calls fake."""
-        score, outputs = self.model.card.calibration, self.run_faces(image, boxes)
+        """Look at faces, and again at those that the first look, with what was taught, calls fake."""
+        outputs = self.run_faces(image, boxes)
+        parts = self.attributor.parts(outputs.embedding) if self.attributor else np.zeros((len(outputs.logit), 0))
+
+        def score(logits: npt.NDArray[Any]) -> npt.NDArray[np.floating[Any]]:
+            scores = self.model.card.calibration(logits)
+            return self.attributor.corrected(scores, parts) if self.attributor else scores
+
         first = score(outputs.logit)
         again = (first >= self.fake_from) & self.second_look
         logits = np.repeat(outputs.logit[:, None].astype(np.float64), 1 + len(LOOKS), axis=1)
@@ -220,10 +238,30 @@ class Detector:
         reached = (score(logits) >= self.fake_from).mean(axis=1)
         return _Looked(
             outputs,
+            parts,
             combined(first, mean, self.fake_from),
             labels(first, mean, self.fake_from, self.real_to).tolist(),
             [float(share) if more else None for share, more in zip(reached, again, strict=True)],
         )
+
+    def _attributor(self, learned: str | Path | bool) -> tuple[Attributor | None, tuple[Taught, ...]]:
+        """What names generators, None where the model file holds no prototypes; and what was taught to other models."""
+        file = learned_.default_file() if learned is True else Path(learned) if learned else None
+        taught = learned_.read(file) if file else ()
+        text = self.model.metadata.get(PROTOTYPES_KEY)
+        own = [t for t in taught if t.model_sha256 == self.model.sha256]
+        others = tuple(t for t in taught if t.model_sha256 != self.model.sha256)
+        if text is None:
+            return None, others
+        fake = [label == "fake" for label in self.model.card.labels]
+        return Attributor(Prototypes.from_json(text), fake, own), others
+
+    def _answers(self, looked: "_Looked") -> list[dict[str, Any]]:
+        """The fields of each face that say what made it; none where the model file holds no prototypes."""
+        if self.attributor is None:
+            return [{} for _ in looked.labels]
+        answers = self.attributor.answers(looked.outputs, looked.scores, looked.parts)
+        return [{"generator": a.generator, "generators": a.generators, "families": a.families} for a in answers]
 
     def _sources(self, logits: npt.NDArray[np.float32], scores: npt.NDArray[Any]) -> list[str]:
         """The likeliest source of each face among those of the class that its score speaks for."""
@@ -239,9 +277,11 @@ class Detector:
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """n faces after all looks: network outputs at the first; scores, labels (n,); stability as in `Face`."""
+    """n faces after all looks: network outputs, and parts (n, taught) of what was taught, at the first; scores, labels
+    (n,), with what was taught; stability as in `Face`."""
 
     outputs: Outputs
+    parts: npt.NDArray[np.floating[Any]]
     scores: npt.NDArray[np.floating[Any]]
     labels: list[Label]
     stability: list[float | None]

@@ -292,3 +292,9 @@ def shown(source: Source) -> str | None:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return "-" if isinstance(source, bytes | bytearray) else None
+
+
+def dhash(image: Image.Image) -> int:
+    """64-bit difference hash of an RGB image: the sign of each horizontal step in a 9 x 8 grey thumbnail."""
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BILINEAR), np.int16)
+    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")

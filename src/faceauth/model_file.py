@@ -161,7 +161,7 @@ class Outputs:
 
 
 class ModelFile:
-    """A model file opened for use: `card`, `sha256`, and `run`."""
+    """A model file opened for use: `card`, `sha256`, all its `metadata`, and `run`."""
 
     def __init__(self, path: str | Path | None = None) -> None:
         """Open `path`, or the embedded model. Raises ModelError. One thread: a worker a core is faster."""
@@ -189,6 +189,7 @@ class ModelFile:
                 "make one with: faceauth lab export RUN",
             )
         self.card = ModelCard.from_json(metadata[METADATA_KEY])
+        self.metadata: Mapping[str, str] = metadata
 
     def run(self, pixels: npt.NDArray[np.float32]) -> Outputs:
         """(n, 3, size, size) float32, as `PreprocessSpec.normalize` gives it, to the network's outputs."""

@@ -23,21 +23,26 @@ from faceauth.verdict import Face, Verdict
 FIELDS = (
     "path", "face", "box", "label", "score", "stability", "source", "threshold", "false_alarm_rate",
     "model", "model_sha256", "image_sha256", "width", "height", "ms", "error",
+    "generator", "generators", "families", "says_itself",
 )  # fmt: skip
 
 Row = dict[str, Any]
 
 
 def rows(verdict: Verdict) -> list[Row]:
-    """One dict a face with the keys `FIELDS`; a single one, without a face, for an unreadable image."""
+    """One dict a face with the keys `FIELDS`; a single one, without a face, for an unreadable image.
+
+    `generators` and `families` are dicts of shares, falling; `says_itself` is a list of lines.
+    """
     image = {name: getattr(verdict, name) for name in FIELDS if hasattr(type(verdict), name) and name != "label"}
-    blank: Row = dict.fromkeys(FIELDS) | image
+    blank: Row = dict.fromkeys(FIELDS) | image | {"says_itself": [f"{e.where}: {e.says}" for e in verdict.evidence]}
     if not verdict.faces:
         return [blank]
     return [
         blank
         | {name: getattr(face, name) for name in FIELDS if name in Face.__slots__}
         | {"face": face.index, "box": list(face.box) if face.box else None}
+        | {name: {k: round(v, 4) for k, v in getattr(face, name)} for name in ("generators", "families")}
         for face in verdict.faces
     ]
 
@@ -119,7 +124,8 @@ class _ParquetWriter:
         self._rows: list[Row] = []
 
     def write(self, row: Row) -> None:
-        self._rows.append({k: printable(v) if isinstance(v, str) else v for k, v in row.items()})
+        text = flat(row) | {"box": row["box"]}
+        self._rows.append({k: printable(v) if isinstance(v, str) else v for k, v in text.items()})
         if len(self._rows) >= 10_000:
             self._flush()
 
@@ -282,8 +288,12 @@ def _trim_lines(path: Path) -> set[tuple[str, str]]:
 
 
 def flat(row: Row) -> Row:
-    """The row with its box as text, `left top right bottom`, for formats without lists."""
-    return row | {"box": " ".join(map(str, row["box"])) if row["box"] else None}
+    """The row with its lists as text, for formats without: a box as `left top right bottom`, shares as `flux 0.62`."""
+    shares = {
+        n: "; ".join(f"{k} {v:.4f}" for k, v in (row[n] or {}).items()) or None for n in ("generators", "families")
+    }
+    says = "; ".join(row["says_itself"] or []) or None
+    return row | shares | {"box": " ".join(map(str, row["box"])) if row["box"] else None, "says_itself": says}
 
 
 def printable(text: str | None) -> str:
@@ -298,7 +308,15 @@ def sentence(row: Row) -> str:
         return printable(row["error"])
     where = "whole image (no face found)" if row["face"] is None else f"face {row['face'] + 1}"
     again = f", {_again(row)}" if _again(row) else ""
-    return f"{where}: {row['label']}, P(fake) {row['score']:.2f}, most like {row['source']}{again}"
+    says = f"; the file says {'; '.join(row['says_itself'])}" if row["says_itself"] else ""
+    return printable(f"{where}: {row['label']}, P(fake) {row['score']:.2f}, {made_by(row)}{again}{says}")
+
+
+def made_by(row: Row) -> str:
+    """What most likely made a face, with its share; the source it resembles where the model cannot say."""
+    if row["generator"] is None:
+        return f"most like {row['source']}" if row["source"] else ""
+    return f"{row['generator']} {row['generators'][row['generator']]:.0%}"
 
 
 def _again(row: Row) -> str:
@@ -330,7 +348,7 @@ class TableOutput:
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold")
-        names = ["image", "face", "verdict", "P(fake)", "most like", "note"]
+        names = ["image", "face", "verdict", "P(fake)", "made by", "note"]
         lines = [self._cells(row) for row in self._rows]
         used = [n for n, name in enumerate(names) if name != "note" or any(line[n] for line in lines)]
         for n in used:
@@ -345,8 +363,9 @@ class TableOutput:
         whole = "" if row["face"] is not None or row["error"] else "no face found: whole image judged"
         face = "" if row["face"] is None else str(row["face"] + 1)
         score = "" if row["score"] is None else f"{row['score']:.2f}"
-        note = row["error"] or "; ".join(filter(None, (whole, _again(row))))
-        return row["path"], face, row["label"] or "unreadable", score, row["source"] or "", note
+        says = (f"file says {s}" for s in row["says_itself"])
+        note = "; ".join(filter(None, [*([row["error"]] if row["error"] else (whole, _again(row))), *says]))
+        return row["path"], face, row["label"] or "unreadable", score, made_by(row), note
 
     def __enter__(self) -> Self:
         return self

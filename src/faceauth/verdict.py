@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Label = Literal["real", "fake", "uncertain"]
+Shares = tuple[tuple[str, float], ...]  # names with their probabilities, falling, of sum 1
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright image; right/bottom exclusive
 
 
@@ -26,6 +27,9 @@ class Face:
         error: why there is no score, in words.
         stability: share of the looks, the first included, that reach `threshold`, in (0, 1]; None where the first did
             not, and no second look was taken.
+        generator: what most likely made it, among generators and `unknown` from a score of 0.5 on, else `camera` or a
+            taught real source; None where the model file holds no prototypes.
+        generators, families: the shares behind that. A generator's share is a part of its family's.
     """
 
     index: int | None
@@ -37,6 +41,23 @@ class Face:
     false_alarm_rate: float | None
     error: str | None = None
     stability: float | None = None
+    generator: str | None = None
+    generators: Shares = ()
+    families: Shares = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a file says of its own making; anybody can write it, so it is shown beside the score and is no part of it.
+
+    Attributes:
+        where: the field that says so, as in `EXIF Software`.
+        says: one short line of it; generator: the generator it names, None where it names none that is known.
+    """
+
+    where: str
+    says: str
+    generator: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +72,7 @@ class Verdict:
         width, height: pixels after the EXIF turn; None where the image could not be read.
         ms: wall time for this image in milliseconds: read, decode, find faces, judge.
         error: why the image could not be read, in words.
+        evidence: what the file says of its own making; empty for pixels handed over in memory.
     """
 
     path: str | None
@@ -62,6 +84,7 @@ class Verdict:
     height: int | None = None
     ms: float | None = None
     error: str | None = None
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def label(self) -> Label | None:

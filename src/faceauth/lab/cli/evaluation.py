@@ -21,7 +21,7 @@ PerSource = Annotated[int | None, typer.Option(help="At most so many images of e
 
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
-    for command in (calibrate, evaluate, embed, tsne, spectrum, report):
+    for command in (calibrate, prototypes, evaluate, embed, tsne, spectrum, report):
         app.command()(command)
 
 
@@ -62,6 +62,48 @@ def calibrate(
     limits = card.thresholds
     typer.echo(f"score = sigmoid({card.calibration.scale:.3f} x logit {card.calibration.shift:+.3f})")
     typer.echo(f"fake from {limits.fake:.3f}, real to {limits.real:.3f}, on {limits.measured_on}")
+
+
+def prototypes(
+    model: Annotated[Path, typer.Argument(help="A finished run, or a model file, whose metadata is rewritten.")],
+    manifest: ManifestOption = None,
+    corpus: Annotated[Path | None, typer.Option(help="The corpus that it was trained on, not a manifest.")] = None,
+    folds: Annotated[
+        list[Path] | None, typer.Option("--fold", help="A fold's model file; repeat for every fold.")
+    ] = None,
+    also: Annotated[
+        list[str] | None, typer.Option("--also", help="A source it was not trained on, to be named too; repeatable.")
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Where crops and embeddings are kept.")] = Path("cache"),
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+) -> None:
+    """Let a model file name generators: write prototypes of its sources into it, for detect and learn.
+
+    They are fitted on train images and calibrated on test. With --fold models the threshold of "unknown" is set on
+    generators that a model was trained without; otherwise by taking each one's prototype away, which is kinder.
+
+    \b
+    Examples:
+      faceauth lab prototypes runs/deit
+      faceauth lab prototypes runs/embedded/detector.onnx --corpus ../shared/data \\
+        --fold runs/embedded-fold1/detector.onnx --fold runs/embedded-fold2/detector.onnx
+    """
+    need_lab()
+    from faceauth.lab.evaluation import prototypes as made
+    from faceauth.lab.evaluation.subjects import open_examples, open_subjects
+
+    [subject] = open_subjects([model])
+    if corpus is not None and manifest is None:
+        looked = made.look_at_corpus([subject.file, *(folds or [])], corpus, cache, workers)
+    elif corpus is not None or folds:
+        raise UsageError("--fold needs --corpus, and --corpus no --manifest", "the folds are those of a corpus")
+    else:
+        _, examples = open_examples([subject], manifest, "train")
+        looked = made.look_at_prepared(subject.file, examples, cache, workers)
+    found = made.prototypes(looked, also or [])
+    made.write(subject.file, found)
+    typer.echo(f"{len(found.kinds)} prototypes from {found.fitted_on}; temperature {found.temperature:.2f}")
+    typer.echo(f"unknown fitted on {found.unknown.fitted_on}")
 
 
 def evaluate(

@@ -126,12 +126,6 @@ class Crops:
         return Image.fromarray(np.asarray(block)), tuple(map(float, self.faces[index]))
 
 
-def dhash(image: Image.Image) -> int:
-    """64-bit difference hash: the sign of each horizontal step in a 9 x 8 grey thumbnail."""
-    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BILINEAR), np.int16)
-    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
-
-
 def open_crops(corpus: Corpus, cache: Path, workers: int | None = None) -> Crops:
     """The crops of a corpus from `cache`, cut now where they are not there yet.
 
@@ -188,4 +182,4 @@ def _cut(path: str) -> tuple[Pixels, Sequence[float], bool, int]:
     k = side / (region[2] - region[0])
     crop = image.resize((side, side), Image.Resampling.BICUBIC, box=region)
     inside = [(v - region[i % 2]) * k for i, v in enumerate(face)]
-    return np.asarray(crop), inside, bool(boxes), dhash(image)
+    return np.asarray(crop), inside, bool(boxes), images.dhash(image)

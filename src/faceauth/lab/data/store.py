@@ -21,7 +21,6 @@ from faceauth.errors import DataError, ImageError
 from faceauth.faces import DlibFinder
 from faceauth.lab.data.archives import Item
 from faceauth.lab.data.choice import Outcome
-from faceauth.lab.data.dataset import dhash
 from faceauth.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(size=256, crop=1.3)
@@ -83,7 +82,7 @@ def store(job: Job) -> Outcome:
     except OSError as error:
         raise _unwritable(job, error) from error
     box = (round(face[0], 2), round(face[1], 2), round(face[2], 2), round(face[3], 2)) if face else None
-    return Outcome(hashlib.sha256(data).hexdigest(), dhash(image), image.width, image.height, box)
+    return Outcome(hashlib.sha256(data).hexdigest(), images.dhash(image), image.width, image.height, box)
 
 
 def _write(job: Job, data: bytes, image: Image.Image, face: tuple[float, ...] | None) -> tuple[float, ...] | None:

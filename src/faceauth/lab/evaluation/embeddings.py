@@ -239,7 +239,7 @@ def placed(subject: Subject, images: Sequence[Path]) -> npt.NDArray[np.float32]:
     """Embeddings (n, d) of image files, each found, cut and seen as `faceauth detect` does. Raises ImageError."""
     from faceauth.detector import Detector
 
-    return Detector(subject.file).embed([str(p) for p in images])
+    return Detector(subject.file, learned=False).embed([str(p) for p in images])
 
 
 def table(map_: Map) -> list[dict[str, Any]]:

@@ -110,7 +110,7 @@ def judge(model: Path, folds: Sequence[Path], root: Path, cache: Path, part: str
     """
     corpus = read_corpus(root)
     card = ModelFile(model).card
-    _same_corpus(card, corpus)
+    same_corpus(card, corpus)
     splits = parts_of(card, corpus, cache)
 
     def column(file: Path, fold: int, wanted: Callable[[Record], bool]) -> Column:
@@ -142,14 +142,15 @@ def parts_of(card: ModelCard, corpus: Corpus, cache: Path) -> list[str]:
 
 def _held_out(fold: Path, judged: ModelCard, corpus: Corpus) -> tuple[str, ...]:
     card = ModelFile(fold).card
-    _same_corpus(card, corpus)
+    same_corpus(card, corpus)
     out = tuple(s for s in judged.sources if s not in card.sources)
     if not out:
         raise UsageError(f"{fold} holds no source out", "give models trained with --fold")
     return out
 
 
-def _same_corpus(card: ModelCard, corpus: Corpus) -> None:
+def same_corpus(card: ModelCard, corpus: Corpus) -> None:
+    """Raises UsageError where a model was trained on another corpus."""
     if card.data_sha256 != corpus.sha256:
         raise UsageError(
             f"{card.name} was trained on another corpus ({card.data_sha256[:12]}, not {corpus.sha256[:12]})",

@@ -7,7 +7,7 @@ prepared face, as the study did (`look`). It knows nothing of labels, splits or 
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from faceauth.lab.data.dataset import Examples
 from faceauth.lab.progress import tracked
 from faceauth.looks import LOOKS
 from faceauth.model_file import ModelFile, Outputs
+from faceauth.verdict import Box
 
 Floats = npt.NDArray[np.floating[Any]]
 BATCH = 16
@@ -74,11 +75,33 @@ def score_files(
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
     if missing and paths:
-        start = partial(_start, tuple(str(models[i]) for i in missing))
+        start = partial(_start, tuple(str(models[i]) for i in missing), VARIANTS)
         found = shared(partial(_score_one, again=again), paths, workers, "scoring", start)
         for row, i in enumerate(missing):
             keep(kept[i], np.array([f[row] for f in found]))
     return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS), 2)) for file in kept]
+
+
+def see_files(
+    models: Sequence[Path], paths: Sequence[str], variants: Sequence[str], data: str, cache: Path, workers: int
+) -> list[Outputs]:
+    """Every output for the largest face in each file, for each model: like `score_files`, in some variants alone.
+
+    Returns:
+        For each model arrays (n, variants, ...) instead of (n, ...).
+
+    Raises:
+        DataError: for a file that cannot be read.
+    """
+    opened = [ModelFile(m) for m in models]
+    kept = [cache / "outputs" / f"{_key(m, data, [tuple(variants), *paths])}.npz" for m in opened]
+    missing = [i for i, file in enumerate(kept) if not file.is_file()]
+    if missing and paths:
+        start = partial(_start, tuple(str(models[i]) for i in missing), tuple(variants))
+        found = shared(_see_one, paths, workers, "looking at files", start)
+        for row, i in enumerate(missing):
+            keep(kept[i], **{n: np.stack([getattr(f[row], n) for f in found]) for n in Outputs.__slots__})
+    return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
 
 
 def look(
@@ -173,23 +196,42 @@ def shared(
 
 
 _detectors: list[Detector] = []
+_variants: list[str] = []
 
 
-def _start(models: tuple[str, ...]) -> None:
-    _detectors[:] = [Detector(model) for model in models]
+def _start(models: tuple[str, ...], variants: tuple[str, ...]) -> None:
+    _detectors[:] = [Detector(model, learned=False) for model in models]
+    _variants[:] = variants
+
+
+def _faces(path: str) -> Iterator[tuple[Image.Image, Box | None]]:
+    """A file in every variant wanted, and the largest face in each; None where there is none."""
+    _, image = open_file(path)
+    for name in _variants:
+        resave = next((r for r in RESAVES if r.name == name), None)
+        variant = images.decode(resave(image)) if resave else image
+        yield variant, next(iter(_detectors[0].find_faces(variant)), None)
 
 
 def _score_one(path: str, again: bool) -> list[list[tuple[float, float]]]:
     """For each model its logits in every variant: of the first look, and the mean of all."""
-    _, image = open_file(path)
     logits: list[list[tuple[float, float]]] = [[] for _ in _detectors]
-    for variant in (image, *(images.decode(resave(image)) for resave in RESAVES)):
-        boxes = _detectors[0].find_faces(variant)
+    for variant, face in _faces(path):
         for detector, row in zip(_detectors, logits, strict=True):
-            face = [boxes[0] if boxes else None]
-            looks = detector.run_faces(variant, face).logit[:1]
+            looks = detector.run_faces(variant, [face]).logit[:1]
             first = float(looks[0])
             if again:
-                looks = np.append(detector.run_again(variant, face), looks)
+                looks = np.append(detector.run_again(variant, [face]), looks)
             row.append((first, float(looks.mean(dtype=np.float64))))
     return logits
+
+
+def _see_one(path: str) -> list[Outputs]:
+    """For each model its outputs of one file's largest face at the first look, a row a variant."""
+    seen: list[list[Outputs]] = [[] for _ in _detectors]
+    for variant, face in _faces(path):
+        for detector, rows in zip(_detectors, seen, strict=True):
+            rows.append(detector.run_faces(variant, [face]))
+    return [
+        Outputs(*(np.concatenate([getattr(row, name) for row in rows]) for name in Outputs.__slots__)) for rows in seen
+    ]

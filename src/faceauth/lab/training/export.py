@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,8 @@ def _notes(config: TrainConfig, facts: dict[str, Any]) -> dict[str, Any]:
     return {name: ", ".join(sources) for name, sources in lists.items() if sources} | crops
 
 
-def save(proto: Any, card: ModelCard, path: Path) -> None:
-    """Write a graph (onnx.ModelProto) as a model file."""
+def save(proto: Any, card: ModelCard, path: Path, more: Mapping[str, str] | None = None) -> None:
+    """Write a graph (onnx.ModelProto) as a model file, with `more` metadata beside its card."""
     del proto.metadata_props[:]
     proto.doc_string = ""
     for node in proto.graph.node:  # the exporter writes this machine's paths into every node
@@ -109,17 +109,19 @@ def save(proto: Any, card: ModelCard, path: Path) -> None:
     for value in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
         del value.metadata_props[:]
         value.doc_string = ""
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, card.to_json()
+    for key, text in {METADATA_KEY: card.to_json(), **(more or {})}.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, text
     onnx.checker.check_model(proto)
     onnx.save(proto, path)
 
 
-def rewrite(path: Path, card: ModelCard) -> None:
-    """Replace the metadata of a model file; the network stays as it is."""
+def rewrite(path: Path, card: ModelCard, more: Mapping[str, str] | None = None) -> None:
+    """Replace the card of a model file, and the entries of `more`; the network and other entries stay as they are."""
     proto = onnx.load(path)
     part = path.with_name(path.name + ".part")
-    save(proto, card, part)
+    kept = {e.key: e.value for e in proto.metadata_props if e.key != METADATA_KEY}
+    save(proto, card, part, kept | dict(more or {}))
     os.replace(part, path)
 
 

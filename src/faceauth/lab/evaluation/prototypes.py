@@ -1,0 +1,246 @@
+"""Prototypes of a model file's sources: fitted on train, calibrated on test, written into the file's metadata.
+
+Means and covariance come from train images as they are and saved again (*web*), each source weighing the same. The
+covariance is shrunk by Ledoit and Wolf (2004), that of the means by half towards a sphere, as a dozen sources say
+little of where the next one lies. It knows nothing of what is printed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from faceauth.attribution import PROTOTYPES_KEY, Kind, Prototypes, Unknown, energy, logsumexp, without
+from faceauth.errors import DataError, UsageError
+from faceauth.lab.data.dataset import Examples
+from faceauth.lab.data.sources import Record, read_corpus
+from faceauth.lab.evaluation.evaluate import choose
+from faceauth.lab.evaluation.protocol import parts_of, same_corpus
+from faceauth.lab.evaluation.scoring import look, see_files
+from faceauth.lab.training.export import rewrite
+from faceauth.model_file import ModelCard, ModelFile, Outputs
+
+Floats = npt.NDArray[np.floating[Any]]
+Bools = npt.NDArray[np.bool_]
+SEEN_IN = ("clean", "web")
+PER_SOURCE = 150  # train images behind a mean; more change nothing that can be measured
+REFERENCE = 20  # test images of each source that are kept in the file
+SPHERE = 0.5  # how far the covariance of the means is shrunk
+TEMPERATURES = np.geomspace(0.3, 30, 93)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """Images and what models say of them, in some variants: outputs of a model are arrays (n, variants, ...)."""
+
+    records: tuple[Record, ...]
+    splits: npt.NDArray[np.str_]
+    cards: tuple[ModelCard, ...]
+    outputs: tuple[Outputs, ...]
+
+    def where(self, wanted: Callable[[Record], bool], part: str | None = None) -> Bools:
+        """(n,) which images of a split are wanted."""
+        chosen = np.array([wanted(r) for r in self.records], bool)
+        return chosen if part is None else chosen & (self.splits == part)
+
+    def kinds(self) -> dict[str, Kind]:
+        """Every source and what it belongs to."""
+        return {r.source: Kind(r.source, "fake" if r.fake else "real", r.family, r.generator) for r in self.records}
+
+
+def look_at_corpus(
+    models: Sequence[Path], root: Path, cache: Path, workers: int, parts: Sequence[str] = ("train", "test")
+) -> Looked:
+    """A corpus as `faceauth detect` sees it: up to `PER_SOURCE` train images of each source, and all of other splits.
+
+    The split is that of the first model.
+
+    Raises:
+        UsageError: a model of another corpus or split.
+    """
+    corpus = read_corpus(root)
+    cards = tuple(ModelFile(m).card for m in models)
+    for card in cards:
+        same_corpus(card, corpus)
+        if card.notes.get("whole") != cards[0].notes.get("whole"):
+            raise UsageError(f"{card.name} was trained with other sources kept whole than {cards[0].name}",
+                             "its train split may hold images that it would be judged on")  # fmt: skip
+    splits = parts_of(cards[0], corpus, cache)
+    chosen: list[int] = []
+    for source in (*corpus.sources("real"), *corpus.sources("fake")):
+        of_source = [i for i, r in enumerate(corpus.records) if r.source == source and splits[i] in parts]
+        train = sorted((i for i in of_source if splits[i] == "train"), key=lambda i: corpus.records[i].sha256)
+        chosen += train[:PER_SOURCE] + [i for i in of_source if splits[i] != "train"]
+    chosen.sort()
+    records = tuple(corpus.records[i] for i in chosen)
+    paths = [str(corpus.file(r)) for r in records]
+    outputs = see_files(models, paths, SEEN_IN, corpus.sha256, cache, workers)
+    return Looked(records, np.array([splits[i] for i in chosen]), cards, tuple(outputs))
+
+
+def look_at_prepared(model: Path, examples: Examples, cache: Path, workers: int) -> Looked:
+    """A prepared data set's faces, train and test, as they lie. Raises DataError where a split is empty."""
+    chosen = [i for part in ("train", "test") for i in choose(examples, part, PER_SOURCE, 0)]
+    [outputs] = look([model], examples, chosen, cache, workers)
+    one = Outputs(*(getattr(outputs, name)[:, None] for name in Outputs.__slots__))
+    records = tuple(examples.records[i] for i in chosen)
+    return Looked(records, np.array([examples.splits[i] for i in chosen]), (ModelFile(model).card,), (one,))
+
+
+def prototypes(looked: Looked, also: Sequence[str] = ()) -> Prototypes:
+    """Fitted on train and calibrated on test, for the first of the models; the others have generators left out.
+
+    Args:
+        also: sources that the network was not trained on, to be told apart all the same.
+
+    Raises:
+        DataError: a source without train images, or nothing to calibrate on.
+    """
+    found = fit(looked, 0, (*looked.cards[0].sources, *also))
+    found = replace(found, temperature=temperature(found, looked, 0))
+    reference, rows = [], []
+    for row, kind in enumerate(found.kinds):
+        test = np.flatnonzero(looked.where(lambda r, s=kind.name: r.source == s, "test"))[:REFERENCE]  # type: ignore[misc]
+        reference.append(found.place(looked.outputs[0].embedding[test, 0]))
+        rows += [row] * len(test)
+    found = replace(found, reference=np.concatenate(reference), reference_kind=np.array(rows, np.int64))
+    return replace(found, unknown=fit_unknown(evidence_of_unknown(found, looked)))
+
+
+def write(model: Path, found: Prototypes) -> None:
+    """Put prototypes into a model file, in the place of older ones."""
+    rewrite(model, ModelFile(model).card, {PROTOTYPES_KEY: found.to_json()})
+
+
+def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
+    """Means and covariances of sources from their train images, not calibrated yet. Raises DataError, UsageError."""
+    from sklearn.covariance import ledoit_wolf
+
+    kinds = looked.kinds()
+    if missing := [s for s in sources if s not in kinds]:
+        raise UsageError(f"no images of {', '.join(missing)}", "name sources as images.csv does")
+    means, residuals, counts = [], [], []
+    for source in sources:
+        rows = looked.where(lambda r, s=source: r.source == s, "train")  # type: ignore[misc]
+        if rows.sum() < 2:
+            raise DataError(f"{source} has {rows.sum()} train images", "a prototype needs two or more")
+        values = np.concatenate(np.asarray(looked.outputs[model].embedding[rows], np.float64))
+        means.append(values.mean(axis=0))
+        residuals.append((values - means[-1]) / np.sqrt(len(values)))
+        counts.append(float(rows.sum()))
+    spread = np.concatenate(residuals)
+    within, _ = ledoit_wolf(spread * np.sqrt(len(spread) / len(sources)), assume_centered=True)
+    center, axes, between = _axes(np.array(means), within, np.array(counts))
+    described = f"{int(sum(counts))} train images, {' and '.join(SEEN_IN[: looked.outputs[model].embedding.shape[1]])}"
+    coordinates = (np.array(means) - center) @ axes.T
+    return Prototypes(
+        tuple(kinds[s] for s in sources), np.array(counts), center, axes, between, coordinates,
+        np.zeros((0, len(center))), np.zeros(0, np.int64), fitted_on=described,
+    )  # fmt: skip
+
+
+def _axes(means: Floats, within: Floats, counts: Floats) -> tuple[Floats, Floats, Floats]:
+    """Origin, axes in which `within` is the identity and the means' covariance diagonal, and that diagonal."""
+    d = len(within)
+    whiten = np.linalg.inv(np.linalg.cholesky(within + 1e-6 * np.trace(within) / d * np.eye(d)))
+    center = means.mean(axis=0)
+    spread = (means - center) @ whiten.T
+    covariance = spread.T @ spread / max(1, len(means) - 1) - np.eye(d) * np.mean(1 / counts)
+    size = max(float(np.trace(covariance)) / d, 1e-3)
+    values, vectors = np.linalg.eigh((1 - SPHERE) * covariance + SPHERE * size * np.eye(d))
+    return center, vectors.T @ whiten, np.maximum(values, 1e-3)
+
+
+def temperature(found: Prototypes, looked: Looked, model: int) -> float:
+    """That which gives the generators of the test fakes the lowest mean negative log likelihood (Guo et al., 2017)."""
+    densities, truth, weights = [], [], []
+    generators = _generators(found)
+    for variant in range(looked.outputs[model].embedding.shape[1]):
+        rows = looked.where(lambda r: r.fake and r.source in {k.name for k in found.kinds}, "test")
+        densities.append(found.densities(found.place(looked.outputs[model].embedding[rows, variant])))
+        truth += [looked.records[i].generator for i in np.flatnonzero(rows)]
+    if not truth:
+        raise DataError("no fake test images to calibrate on")
+    fake = np.concatenate(densities)[:, :-1][:, found.fake]
+    of = np.array([[k.generator == g for k in found.kinds if k.label == "fake"] for g in generators])
+    own = np.array([generators.index(g) for g in truth])
+    weights = 1 / np.bincount(own)[own]
+    losses = []
+    for t in TEMPERATURES:
+        shares = np.exp(fake / t - logsumexp(fake / t)[:, None]) @ of.T
+        losses.append(-(weights * np.log(np.maximum(shares[np.arange(len(own)), own], 1e-12))).sum())
+    return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def _generators(found: Prototypes) -> list[str]:
+    return sorted({k.generator for k in found.kinds if k.label == "fake"})
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """One generator left out: novelty and energy (n, 2) of its images and of known fakes, and which are which.
+
+    `model` is 0 where its prototype was taken away from a model that knows it, else the place of a model trained
+    without it.
+    """
+
+    generator: str
+    model: int
+    features: Floats
+    unknown: Bools
+    variant: npt.NDArray[np.int64]
+
+
+def evidence_of_unknown(found: Prototypes, looked: Looked) -> list[Left]:
+    """What each generator looks like to a model that was trained without it.
+
+    Where there is no such model, the prototype and the source logits of a generator are taken away instead, from a
+    network that knows it, which is kinder to the method. A generator without test images gives no evidence, and one
+    that the first model was not trained on neither: every other model would be without it.
+    """
+    left: list[Left] = []
+    for model, card in enumerate(looked.cards[1:], start=1):
+        fold = replace(fit(looked, model, card.sources), temperature=found.temperature)
+        lacking = set(looked.cards[0].sources) - set(card.sources)
+        out = {k.generator for k in found.kinds if k.label == "fake" and k.name in lacking}
+        out -= {k.generator for k in fold.kinds}
+        left += [_left(fold, looked, model, generator) for generator in sorted(out)]
+    if len(looked.cards) == 1 and len(_generators(found)) > 1:
+        left = [_left(without(found, [g]), looked, 0, g) for g in _generators(found)]
+    return [one for one in left if one.unknown.any() and not one.unknown.all()]
+
+
+def _left(found: Prototypes, looked: Looked, model: int, generator: str) -> Left:
+    names = {k.name for k in found.kinds}
+    known = looked.where(lambda r: r.fake and r.source in names, "test")
+    other = looked.where(lambda r: r.fake and r.generator == generator, "test")
+    card = looked.cards[model]
+    logits = np.array([s in names and label == "fake" for s, label in zip(card.sources, card.labels, strict=True)])
+    features, unknown, variants = [], [], []
+    for variant in range(looked.outputs[model].embedding.shape[1]):
+        for rows in (known, other):
+            densities = found.densities(found.place(looked.outputs[model].embedding[rows, variant]))
+            energies = energy(looked.outputs[model].source_logits[rows, variant], logits)
+            features.append(np.stack([found.novelty(densities), energies], axis=1))
+            unknown.append(np.full(int(rows.sum()), rows is other))
+            variants.append(np.full(int(rows.sum()), variant))
+    return Left(generator, model, *(np.concatenate(parts) for parts in (features, unknown, variants)))
+
+
+def fit_unknown(left: Sequence[Left]) -> Unknown:
+    """Logistic regression on generators left out; each of them, and known and unknown, weigh the same."""
+    from sklearn.linear_model import LogisticRegression
+
+    if not left:
+        return Unknown()
+    features, unknown = (np.concatenate([getattr(one, name) for one in left]) for name in ("features", "unknown"))
+    weights = np.concatenate([np.where(o.unknown, 1 / o.unknown.sum(), 1 / (~o.unknown).sum()) for o in left])
+    size = features.std(axis=0) + 1e-9
+    model = LogisticRegression(C=100).fit(features / size, unknown, sample_weight=weights / weights.mean())
+    novelty, of_energy = (float(v) for v in model.coef_[0] / size)
+    how = "models trained without them" if left[0].model else "their prototypes taken away"
+    names = ", ".join(one.generator for one in left)
+    return Unknown(float(model.intercept_[0]), novelty, of_energy, f"{names}: {how}")

@@ -1,0 +1,117 @@
+"""The file of what a user has taught: read, checked, written whole or not at all. It knows nothing of images.
+
+One JSON file for all models; each entry says which model file it belongs to, and is of no use to another. It lies in
+$FACEAUTH_HOME, or where the system keeps the data of applications, and holds mean embeddings, never a picture.
+"""
+
+import contextlib
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceauth.attribution import Kind, Taught, pack, unpack
+from faceauth.errors import UsageError
+
+FORMAT = 1
+LARGEST = 20_000_000  # bytes; a thousand classes of 4096 values each take 22 million
+LONGEST_NAME = 60
+
+
+def default_file() -> Path:
+    """`learned.json` in $FACEAUTH_HOME, else in the user's folder for application data."""
+    if home := os.environ.get("FACEAUTH_HOME"):
+        return Path(home) / "learned.json"
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "faceauth" / "learned.json"
+
+
+def read(file: Path) -> tuple[Taught, ...]:
+    """What the file holds, for all models; nothing where there is no file.
+
+    Raises:
+        UsageError: it is not such a file, is too large, or holds an impossible value.
+    """
+    try:
+        if not file.exists():
+            return ()
+        if file.stat().st_size > LARGEST:
+            raise ValueError(f"more than {LARGEST:,} bytes")
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError(f"not of format {FORMAT}")
+        taught = tuple(_entry(e) for e in data["learned"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(
+            f"{str(file)!r} is not a file of what faceauth has learned: {_reason(error)}",
+            "move it away and learn again, or pass --no-learned",
+        ) from error
+    return taught
+
+
+def write(file: Path, taught: Sequence[Taught]) -> None:
+    """Replace the file; a full disk or a killed process leaves it as it was. Raises UsageError."""
+    text = json.dumps({"format": FORMAT, "learned": [_record(t) for t in taught]}, indent=1) + "\n"
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise UsageError(
+            f"cannot write {str(file)!r}: {error.strerror or error}", "it is as it was; is the disk full, or read-only?"
+        ) from error
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError for a name that no table or terminal could show."""
+    if not _showable(name):
+        raise UsageError(f"{name!r} is no name", f"1 to {LONGEST_NAME} printable characters")
+
+
+def _showable(name: str) -> bool:
+    return bool(name.strip()) and name == name.strip() and len(name) <= LONGEST_NAME and name.isprintable()
+
+
+def _record(taught: Taught) -> dict[str, Any]:
+    kind = taught.kind
+    return {
+        "name": kind.name, "label": kind.label, "family": kind.family, "model": taught.model_sha256,
+        "date": taught.date, "images": taught.count, "log_weight": taught.log_weight, "recall": taught.recall,
+        "taken": taught.taken, "mean": pack(np.asarray(taught.mean)),
+    }  # fmt: skip
+
+
+def _entry(record: dict[str, Any]) -> Taught:
+    name, label, family = (str(record[key]) for key in ("name", "label", "family"))
+    if not (_showable(name) and _showable(family)):
+        raise ValueError("a name that cannot be shown")
+    if label not in {"real", "fake"}:
+        raise ValueError(f"label {label!r}")
+    mean = unpack(record["mean"], (-1,))
+    count = int(record["images"])
+    log_weight, recall, taken = (float(record[key]) for key in ("log_weight", "recall", "taken"))
+    if not (count > 0 and math.isfinite(log_weight) and 0 <= recall <= 1 and 0 <= taken <= 1):
+        raise ValueError(f"impossible numbers for {name!r}")
+    kind = Kind(name, "real" if label == "real" else "fake", family, name)
+    model, date = str(record["model"]), str(record["date"])[:10]
+    return Taught(kind, mean, count, model, date, log_weight, recall, taken)
+
+
+def _reason(error: BaseException) -> str:
+    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)[:120] or type(error).__name__

@@ -1,0 +1,252 @@
+"""Teaching: a folder of 10 to 50 pictures becomes a class beside those that the model was trained on.
+
+No network is trained and nothing but a mean embedding is kept. How well the class will be told apart is estimated
+with each picture left out in turn, and on the model file's reference images; where it would not be, nothing is kept.
+It knows nothing of terminals.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from faceauth import images, learned
+from faceauth.attribution import UNKNOWN, Attributor, Kind, Prototypes, Taught, logsumexp
+from faceauth.detector import SMALLEST_FACE, Detector
+from faceauth.errors import DataError, ImageError, ModelError, UsageError
+
+FEWEST, MOST = 10, 50
+ALIKE = 3  # bits of 64 in which the difference hashes of one picture saved twice may differ
+TAKEN = 0.01  # of the reference images, what a new class may take; its weight is lowered until that holds
+LOWEST_RECALL = {"fake": 0.3, "real": 0.1}  # of photographs the mean part: scores fall by degrees
+FAMILIES = ("gan", "diffusion", "swap", "laundered", "other")
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What was made of a folder.
+
+    Attributes:
+        taught: the class, with its estimate; unreadable: files that could not be used, and why; duplicates: files left
+            out because another shows the same; whole: pictures without a face found, taken whole; left: files beyond
+            `MOST`.
+        confused: for pictures that would not be recognised, what they would be taken for, and how many.
+    """
+
+    taught: Taught
+    unreadable: tuple[str, ...]
+    duplicates: tuple[str, ...]
+    whole: int
+    left: int
+    confused: tuple[tuple[str, int], ...]
+
+    def lines(self) -> Iterator[str]:
+        """What was noticed on the way, a line each."""
+        yield from (f"not used: {line}" for line in self.unreadable)
+        yield from (f"left out, shows the same as another: {path}" for path in self.duplicates)
+        if self.whole:
+            yield f"no face found in {self.whole}: taken whole"
+        if self.left:
+            yield f"{self.left} more pictures left out: {MOST} are enough"
+        if self.confused:
+            yield "when left out, taken for: " + ", ".join(f"{name} ({n})" for name, n in self.confused)
+
+
+@dataclass(slots=True)
+class _Seen:
+    embeddings: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+    whole: int = 0
+    left: int = 0
+
+
+def learn(
+    detector: Detector, name: str, folder: Path, file: Path, *, real: bool = False, family: str | None = None
+) -> Lesson:
+    """Teach `name` from the pictures below `folder`, and add it to the learned file.
+
+    Args:
+        detector: with what was taught before; file: the learned file, rewritten whole.
+        real: the pictures are photographs of one camera or pipeline, else one generator's.
+        family: that of the generator, one of `FAMILIES` or of the model's.
+
+    Raises:
+        UsageError: a name in use, no such folder, no pictures in it, a file that cannot be written.
+        DataError: too few pictures, or a class that could not be told apart. Nothing is kept then.
+        ModelError: the model file holds no prototypes.
+    """
+    attributor = attributor_of(detector)
+    kind = _kind(attributor, name, real, family)
+    if not folder.is_dir():
+        raise UsageError(f"no folder {str(folder)!r}", "learn takes a folder of pictures of one kind")
+    seen = _look(detector, folder)
+    if len(seen.embeddings) < FEWEST:
+        raise DataError(_too_few(seen), f"{FEWEST} to {MOST} different pictures do")
+    taught, confused = estimate(attributor, kind, np.stack(seen.embeddings), detector.model.sha256)
+    others = [t for t in learned.read(file) if (t.kind.name, t.model_sha256) != (name, detector.model.sha256)]
+    learned.write(file, [*others, taught])
+    return Lesson(taught, tuple(seen.unreadable), tuple(seen.duplicates), seen.whole, seen.left, confused)
+
+
+def forget(name: str, file: Path) -> int:
+    """Remove what was taught under a name, for every model; returns how many. Raises UsageError for an unused name."""
+    taught = learned.read(file)
+    kept = [t for t in taught if t.kind.name != name]
+    if len(kept) == len(taught):
+        near = difflib.get_close_matches(name, [t.kind.name for t in taught], 1)
+        raise UsageError(f"nothing called {name!r} was learned", f"did you mean {near[0]!r}?" if near else None)
+    learned.write(file, kept)
+    return len(taught) - len(kept)
+
+
+def attributor_of(detector: Detector) -> Attributor:
+    """What names generators. Raises ModelError for a model file without prototypes."""
+    if detector.attributor is None:
+        raise ModelError(
+            f"the model {detector.model.card.name!r} holds no prototypes, so it cannot name or learn generators",
+            "add them with: faceauth lab prototypes MODEL",
+        )
+    return detector.attributor
+
+
+def estimate(
+    attributor: Attributor, kind: Kind, embedding: Floats, model_sha256: str, lowest: float | None = None
+) -> tuple[Taught, tuple[tuple[str, int], ...]]:
+    """The class that embeddings (n, d) make, and what its own pictures would be taken for when left out in turn.
+
+    The log weight is the highest, up to 0, with which it takes at most `TAKEN` of the reference images: for a generator
+    it becomes the answer for so many of them; real photographs take so much of the fakes' scores. The recall is the
+    share of pictures for which it is the answer; for photographs, the mean part of their scores that is taken away.
+
+    Args:
+        lowest: the recall below which it is refused; by default that of `LOWEST_RECALL`.
+
+    Raises:
+        DataError: it could not be told apart.
+    """
+    prototypes = attributor.prototypes
+    mean, count = embedding.mean(axis=0, dtype=np.float64), len(embedding)
+    taught = Taught(kind, mean, count, model_sha256, datetime.now(UTC).date().isoformat(), 0.0, 0.0, 0.0)
+    rivals = logsumexp(prototypes.densities(prototypes.reference))
+    own = prototypes.density(prototypes.reference, prototypes.place(mean[None])[0], count) / prototypes.temperature
+    judged = prototypes.fake[prototypes.reference_kind] | (kind.label == "fake")
+    weight = _weight((own - rivals)[judged], kind.label)
+    taken = float((_part(own - rivals + weight) > 0.5).mean()) if len(own) else 0.0
+    parts = np.stack([_left_out(attributor, taught, weight, embedding, i) for i in range(count)])
+    recall = float((parts[:, -1] > 0.5).mean() if kind.label == "fake" else parts[:, -1].mean())
+    confused = _confused(attributor, embedding[parts[:, -1] <= 0.5])
+    if recall < (LOWEST_RECALL[kind.label] if lowest is None else lowest):
+        looks = ", ".join(f"{n} like {other}" for other, n in confused[:3])
+        raise DataError(
+            f"{kind.name!r} cannot be told apart: left out in turn, {count - sum(n for _, n in confused)} of {count} "
+            f"pictures would be recognised; of the others {looks} to this model",
+            "are they all of one kind? a larger number, or pictures as they were made, may do",
+        )
+    return replace(taught, log_weight=weight, recall=recall, taken=taken), confused
+
+
+def _weight(margins: Floats, label: str) -> float:
+    """The highest log weight up to 0 with which images of these margins lose at most `TAKEN` to the new class.
+
+    A generator may become the answer for so many of them; a camera may take so much of their scores.
+    """
+    low, high = -60.0, 0.0
+
+    def loss(weight: float) -> float:
+        part = _part(margins + weight)
+        return float((part > 0.5).mean() if label == "fake" else part.mean())
+
+    if not len(margins) or loss(high) <= TAKEN:
+        return high
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (middle, high) if loss(middle) <= TAKEN else (low, middle)
+    return low
+
+
+def _part(margins: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-np.clip(margins, -700, 700))))
+
+
+def _left_out(attributor: Attributor, taught: Taught, weight: float, embedding: Floats, index: int) -> Floats:
+    """The parts of one picture when the class is taught without it; the class's own is last."""
+    rest = np.delete(embedding, index, axis=0)
+    without = replace(taught, mean=rest.mean(axis=0, dtype=np.float64), count=len(rest), log_weight=weight)
+    every = [t for t in attributor.taught if t.kind.name != taught.kind.name]
+    return np.asarray(attributor.beside([*every, without]).parts(embedding[index : index + 1])[0])
+
+
+def _confused(attributor: Attributor, embedding: Floats) -> tuple[tuple[str, int], ...]:
+    prototypes = attributor.prototypes
+    names = [k.generator if k.label == "fake" else k.name for k in prototypes.kinds] + [UNKNOWN]
+    if not len(embedding):
+        return ()
+    return tuple(Counter(names[i] for i in nearest(prototypes, embedding)).most_common())
+
+
+def nearest(prototypes: Prototypes, embedding: Floats) -> list[int]:
+    """For each embedding the row of the likeliest source, or k for an unknown one."""
+    return [int(i) for i in prototypes.densities(prototypes.place(embedding)).argmax(axis=1)]
+
+
+def _kind(attributor: Attributor, name: str, real: bool, family: str | None) -> Kind:
+    learned.check_name(name)
+    kinds = attributor.prototypes.kinds
+    used = {UNKNOWN, "camera", "real", "fake", *FAMILIES}
+    used |= {n for k in kinds for n in (k.name, k.generator, k.family)} | {t.kind.name for t in attributor.taught}
+    if name in used:
+        mine = any(t.kind.name == name for t in attributor.taught)
+        hint = f"faceauth forget {name!r} first, or choose another" if mine else "the model has it; choose another"
+        raise UsageError(f"the name {name!r} is in use", hint)
+    label: Literal["real", "fake"] = "real" if real else "fake"
+    if real:
+        if family:
+            raise UsageError("--family is for generators", "leave it out with --real")
+        return Kind(name, label, "real", name)
+    families = sorted({*FAMILIES, *(k.family for k in kinds if k.label == "fake")})
+    if family and family not in families:
+        near = difflib.get_close_matches(family, families, 1)
+        raise UsageError(f"no family {family!r}", f"did you mean {near[0]!r}?" if near else ", ".join(families))
+    return Kind(name, label, family or "other", name)
+
+
+def _look(detector: Detector, folder: Path) -> "_Seen":
+    """Embed up to `MOST` different pictures, in the order of their names, one in memory at a time."""
+    seen = _Seen()
+    known: list[tuple[str | None, int]] = []
+    files = images.expand([str(folder)])
+    for done, path in enumerate(files):
+        if len(seen.embeddings) == MOST:
+            seen.left = len(files) - done
+            break
+        try:
+            name = str(images.shown(path))
+            loaded = images.load(path, detector.limits)
+        except ImageError as error:
+            seen.unreadable.append(f"{name}: {error.message}")
+            continue
+        sha256, dhash = loaded.sha256, images.dhash(loaded.image)
+        box = next(iter(detector.find_faces(loaded.image)), None)
+        if any(sha256 == s or (dhash ^ d).bit_count() <= ALIKE for s, d in known):
+            seen.duplicates.append(name)
+        elif box and max(box[2] - box[0], box[3] - box[1]) < SMALLEST_FACE:
+            seen.unreadable.append(f"{name}: face too small")
+        else:
+            seen.whole += box is None
+            seen.embeddings.append(detector.run_faces(loaded.image, [box]).embedding[0])
+        known.append((sha256, dhash))
+    return seen
+
+
+def _too_few(seen: _Seen) -> str:
+    why = [f"{len(seen.duplicates)} show the same as another"] if seen.duplicates else []
+    why += [f"{len(seen.unreadable)} cannot be used ({'; '.join(seen.unreadable[:3])})"] if seen.unreadable else []
+    return f"{len(seen.embeddings)} pictures are too few to learn from" + (f": {', '.join(why)}" if why else "")

@@ -1,0 +1,232 @@
+import importlib.util
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conftest import ROOT, make_card, write_model
+from faceauth.attribution import PROTOTYPES_KEY, Prototypes, Unknown
+from faceauth.errors import DataError, UsageError
+from faceauth.lab.data.sources import Record, read_corpus
+from faceauth.lab.evaluation import naming, prototypes
+from faceauth.lab.evaluation.prototypes import Looked
+from faceauth.model_file import Calibration, ModelFile, Outputs, Thresholds
+from faceauth.preprocess import PreprocessSpec
+from lab_corpus import write_corpus
+from test_cli import faceauth
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning")]
+
+D = 8
+SOURCES = {
+    "cam-a": ("real", "real", "camera"), "cam-b": ("real", "real", "camera"), "gan-1": ("fake", "gan", "gan"),
+    "gan-2": ("fake", "gan", "gan"), "dif": ("fake", "diffusion", "dif"), "flow": ("fake", "diffusion", "flow"),
+}  # fmt: skip
+CURVE = ((0.0, 1.0), (1.0, 0.0))
+
+
+@pytest.fixture(scope="module")
+def looked():
+    """Gaussian embeddings of covariance A A'; the second model has never seen `flow` and `cam-b`."""
+    rng = np.random.default_rng(0)
+    mixing = np.diag(np.linspace(0.5, 2, D)) @ np.linalg.qr(rng.normal(size=(D, D)))[0]
+    means = {s: rng.normal(0, 4, D) for s in SOURCES}
+    means["gan-2"] = means["gan-1"] + 1.5
+    records, splits, embeddings = [], [], []
+    for source, (label, family, generator) in SOURCES.items():
+        for i in range(90):
+            records.append(Record(f"{source}/{i}", source, label, family, generator, "", f"{source}{i}"))
+            splits.append("train" if i < 60 else "test")
+            embeddings.append((means[source] + rng.normal(size=(2, D))) @ mixing.T)
+    x = np.array(embeddings, np.float32)
+    fake = np.array([r.fake for r in records])
+    logit = np.repeat(np.where(fake, 3.0, -3.0)[:, None], 2, axis=1).astype(np.float32)
+    cards, outputs = [], []
+    for lacks in ((), ("flow", "cam-b")):
+        known = [s for s in SOURCES if s not in lacks]
+        cards.append(make_card(
+            sources=tuple(known), labels=tuple(SOURCES[s][0] for s in known), calibration=Calibration(1.0, 0.0),
+            thresholds=Thresholds(0.8, 0.2, CURVE, "test"),
+        ))  # fmt: skip
+        near = -np.stack([np.square(x - means[s] @ mixing.T).sum(-1) for s in known], axis=-1) / 8
+        outputs.append(Outputs(logit, near.astype(np.float32), x))
+    return Looked(tuple(records), np.array(splits), tuple(cards), tuple(outputs))
+
+
+@pytest.fixture(scope="module")
+def found(looked):
+    return prototypes.prototypes(looked)
+
+
+def test_the_axes_whiten_the_sources_and_keep_the_means(looked, found):
+    rows = looked.where(lambda r: True, "train")
+    points = found.place(looked.outputs[0].embedding[rows].reshape(-1, D)).reshape(-1, 2, D)
+    names = np.array([r.source for r in looked.records])[rows]
+    pairs = zip(found.kinds, found.means, strict=True)
+    within = np.concatenate([points[names == kind.name].reshape(-1, D) - mean for kind, mean in pairs])
+    assert np.cov(within.T) == pytest.approx(np.eye(D), abs=0.25)
+    spread = np.cov(found.means.T)
+    assert np.abs(spread - np.diag(np.diag(spread))).max() < 0.3 * np.diag(spread).max()
+
+
+def test_it_names_what_it_knows_and_two_collections_of_one_generator_alike(looked, found):
+    rows = looked.where(lambda r: True, "test")
+    named = naming.name(naming.attributor_of(found, looked, 0), looked, 0, rows, 1)
+    assert named.right("generators", closed=True)[named.fake].mean() > 0.97
+    assert named.right("families", closed=False).mean() > 0.9
+    interval = named.accuracy("generators", closed=True)
+    assert interval.low <= interval.value <= interval.high
+
+
+def test_shares_are_calibrated(looked, found):
+    """A temperature away from the fitted one has a higher loss, on either side."""
+    best = found.temperature
+    assert prototypes.TEMPERATURES[0] < best < prototypes.TEMPERATURES[-1]
+    flat = replace(found, temperature=1.0)
+    assert prototypes.temperature(flat, looked, 0) == pytest.approx(best)
+
+
+def test_unknown_is_set_on_a_generator_that_a_model_never_saw(looked, found):
+    folds, left = naming.folds(found, looked)
+    assert [one.generator for one in left] == ["flow"]
+    assert "trained without them" in found.unknown.fitted_on
+    judged = naming.novel(replace(folds[0], prototypes=found), left[0], looked, 0)
+    assert judged.auroc.value > 0.95
+    assert judged.said > 0.8 > 0.2 > judged.of_known
+
+
+def test_without_fold_models_prototypes_are_taken_away_in_turn(looked):
+    alone = Looked(looked.records, looked.splits, looked.cards[:1], looked.outputs[:1])
+    unknown = prototypes.prototypes(alone).unknown
+    assert "taken away" in unknown.fitted_on
+    assert unknown.novelty > 0
+
+
+def test_the_reference_is_of_test_images(looked, found):
+    assert len(found.reference) == 20 * len(SOURCES)
+    test = found.place(looked.outputs[0].embedding[looked.where(lambda r: r.source == "dif", "test")][:20, 0])
+    row = [k.name for k in found.kinds].index("dif")
+    assert found.reference[found.reference_kind == row] == pytest.approx(test)
+
+
+def test_a_left_out_generator_and_camera_are_taught(looked, found):
+    folds, _ = naming.folds(found, looked)
+    (flow,) = naming.teach(folds[0], looked, "flow", "test", [0])
+    assert flow.recall > 0.9
+    assert flow.refused == 0
+    assert flow.others[1] > flow.others[0] - 0.02
+    (camera,) = naming.teach(folds[0], looked, "cam-b", "test", [0])
+    assert camera.caught[1] == pytest.approx(camera.caught[0], abs=0.02)
+
+
+def test_a_source_beside_those_of_the_network_is_named_too(looked):
+    fewer = Looked(looked.records, looked.splits, looked.cards[1:], looked.outputs[1:])
+    names = [k.name for k in prototypes.prototypes(fewer, also=["flow"]).kinds]
+    assert "flow" in names
+    with pytest.raises(UsageError, match="nothing"):
+        prototypes.prototypes(fewer, also=["nothing"])
+
+
+def test_a_source_kept_whole_in_train_is_named_but_neither_judged_nor_taught(looked):
+    """The corpus has such a source, and its generator may have no other."""
+    of_flow = looked.where(lambda r: r.source == "flow")
+    whole = replace(looked, splits=np.where(of_flow, "train", looked.splits))
+    found = prototypes.prototypes(whole)
+    assert "flow" in [k.name for k in found.kinds]
+    assert found.kinds[found.reference_kind.max()].name == "dif"
+    folds, left = naming.folds(found, whole)
+    assert left == []
+    assert found.unknown == folds[0].prototypes.unknown == Unknown()
+    assert naming.lessons_of(folds[0], whole, "test") == ["cam-b"]
+    assert naming.lessons_of(folds[0], looked, "test") == ["cam-b", "flow"]
+    assert "flow" not in [row["true source"] for row in naming.confusion(found, whole, "test", 0)]
+
+
+def test_a_generator_that_no_model_was_trained_on_is_no_evidence(looked):
+    """It would be left out by every model; and a model may hold out photographs alone."""
+    judged = replace(looked.cards[1], sources=tuple(s for s in SOURCES if s != "flow"))
+    fold = replace(judged, sources=tuple(s for s in judged.sources if s != "cam-b"))
+    foreign = replace(looked, cards=(judged, fold), outputs=looked.outputs[1:] * 2)
+    found = prototypes.prototypes(foreign, also=["flow"])
+    assert "flow" in [k.name for k in found.kinds]
+    folds, left = naming.folds(found, foreign)
+    assert left == []
+    assert naming.lessons_of(folds[0], foreign, "test") == ["cam-b"]
+    (camera,) = naming.teach(folds[0], foreign, "cam-b", "test", [0])
+    assert np.isnan(camera.unseen).all()
+    assert not np.isnan(camera.flagged).any()
+
+
+def test_models_of_other_splits_are_refused(made, tmp_path):
+    root, folder = made
+    card = ModelFile(folder / "fold.onnx").card
+    other = write_model(
+        tmp_path / "other.onnx", replace(card, notes={"whole": "gan-a"}), colour=True, sources=len(card.sources)
+    )
+    models = [folder / "model.onnx", other]
+    with pytest.raises(UsageError, match="kept whole"):
+        prototypes.look_at_corpus(models, root, tmp_path / "cache", 1)
+    looked = prototypes.look_at_corpus([other], root, tmp_path / "cache", 1)
+    assert set(looked.splits[looked.where(lambda r: r.source == "gan-a")]) == {"train"}
+
+
+def test_a_source_without_train_images_is_an_error(looked):
+    none = Looked(looked.records, np.full(len(looked.records), "test"), looked.cards, looked.outputs)
+    with pytest.raises(DataError, match="train images"):
+        prototypes.fit(none, 0, ["dif"])
+
+
+def test_joins_begin_with_the_nearest_pair(found):
+    first, *_, last = naming.joins(found)
+    assert {first[0], first[1]} == {"gan-1", "gan-2"}
+    assert first[2] < last[2]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = write_corpus(tmp_path_factory.mktemp("corpus") / "data")
+    corpus = read_corpus(root)
+    folder = tmp_path_factory.mktemp("models")
+    sources = (*corpus.sources("real"), *corpus.sources("fake"))
+    for name, lacks in (("model", ()), ("fold", ("gan-b", "cam-b"))):
+        known = tuple(s for s in sources if s not in lacks)
+        card = make_card(
+            sources=known, labels=tuple("fake" if s.startswith("gan") else "real" for s in known),
+            data_sha256=corpus.sha256, preprocess=PreprocessSpec(size=24 if lacks else 32),
+        )  # fmt: skip
+        write_model(folder / f"{name}.onnx", card, colour=True, sources=len(known))
+    return root, folder
+
+
+def test_the_command_writes_them_into_the_file_and_calibrating_keeps_them(made, tmp_path):
+    root, folder = made
+    model = folder / "model.onnx"
+    arguments = ["--corpus", root, "--cache", tmp_path / "cache"]
+    code, out, err = faceauth("lab", "prototypes", model, *arguments, "--fold", folder / "fold.onnx")
+    assert code == 0, err
+    assert "4 prototypes" in out
+    text = ModelFile(model).metadata[PROTOTYPES_KEY]
+    assert {k.generator for k in Prototypes.from_json(text).kinds} == {"camera", "gan-a", "gan-b"}
+    code, out, _ = faceauth("detect", root / "gan-a" / "000.png", "--model", model)
+    assert {"camera", "unknown", "gan-a", "gan-b"} == set(json.loads(out)["generators"])
+    from faceauth.lab.training.export import rewrite
+
+    rewrite(model, replace(ModelFile(model).card, version="2"))
+    assert ModelFile(model).metadata[PROTOTYPES_KEY] == text
+    assert faceauth("lab", "prototypes", model, "--fold", folder / "fold.onnx")[0] == 2
+
+
+def test_the_benchmark_prints_its_tables(made, tmp_path, capsys, monkeypatch):
+    root, folder = made
+    spec = importlib.util.spec_from_file_location("bench", ROOT / "benchmarks" / "attribution.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    command = ["bench", "--model", folder / "model.onnx", "--fold", folder / "fold.onnx", "--corpus", root, "--cache",
+               tmp_path / "cache", "--workers", "1", "--figures", tmp_path / "figures"]  # fmt: skip
+    monkeypatch.setattr("sys.argv", [str(c) for c in command])
+    bench.main()
+    out = capsys.readouterr().out
+    for head in ("Known generators", "Unknown against known", "`learn` with", "| true source |", "| distance |"):
+        assert head in out
+    assert (tmp_path / "figures" / "tree.png").stat().st_size > 1000

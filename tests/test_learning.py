@@ -1,0 +1,317 @@
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attributed import BLUE, COLOURS, GREEN, RED, coloured, write_colour_model, write_pictures
+from conftest import PORTRAIT, ROOT, encoded
+from faceauth import images, learned
+from faceauth.attribution import Kind, Taught, pack
+from faceauth.detector import Detector
+from faceauth.errors import UsageError
+from faceauth.learning import ALIKE
+from test_cli import faceauth
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_colour_model(tmp_path_factory.mktemp("colour") / "colour.onnx")
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "home" / "learned.json"
+
+
+@pytest.fixture
+def red(tmp_path):
+    return write_pictures(tmp_path / "red", RED, 20)
+
+
+def learn(name, folder, model, file, *more):
+    return faceauth("learn", name, folder, "--model", model, "--learned", file, *more)
+
+
+def named(model, file, colour, count=10):
+    verdicts = Detector(model, learned=file).detect([coloured(colour, 900 + i) for i in range(count)])
+    return [v.faces[0].generator for v in verdicts]
+
+
+def test_learn_names_new_pictures_and_forget_undoes_it(model, file, red):
+    before = named(model, file, RED)
+    assert "rust" not in before
+    code, out, _ = learn("rust", red, model, file, "--family", "gan")
+    assert code == 0
+    assert "learned from 20 pictures" in out
+    assert named(model, file, RED).count("rust") >= 9
+    assert "rust" not in named(model, file, COLOURS["lamp"]) + named(model, file, COLOURS["night"])
+    listed = faceauth("model", "info", model, "--learned", file)[1]
+    assert "rust (fake, gan)" in listed
+    assert "20 pictures" in listed
+    assert "recognised when left out" in listed
+    assert faceauth("forget", "rust", "--learned", file)[0] == 0
+    assert named(model, file, RED) == before
+
+
+def test_only_a_mean_is_kept(model, file, red):
+    learn("rust", red, model, file)
+    (entry,) = json.loads(file.read_text())["learned"]
+    assert len(entry["mean"]) == len(pack(np.zeros(3)))
+    assert str(red) not in file.read_text()
+
+
+def test_learn_then_forget_leaves_the_file_as_it_was(model, file, red, tmp_path):
+    learn("rust", red, model, file)
+    before = file.read_bytes()
+    assert learn("sea", write_pictures(tmp_path / "blue", BLUE, 12), model, file)[0] == 0
+    assert file.read_bytes() != before
+    assert faceauth("forget", "sea", "--learned", file)[0] == 0
+    assert file.read_bytes() == before
+
+
+def test_photos_of_a_taught_camera_are_no_longer_called_fake(model, file, tmp_path):
+    sky = (140, 190, 255)  # bright, so fake to this network
+    folder = write_pictures(tmp_path / "sky", sky, 20)
+    pictures = [coloured(sky, 900 + i) for i in range(10)]
+    assert Detector(model, learned=False).scores(pictures).min() > 0.5
+    assert learn("sky", folder, model, file, "--real")[0] == 0
+    assert Detector(model, learned=file).scores(pictures).max() < 0.5
+    bulbs = [coloured(COLOURS["bulb-a"], 900 + i) for i in range(5)]
+    alone, beside = (Detector(model, learned=which).scores(bulbs) for which in (False, file))
+    assert beside == pytest.approx(alone, abs=0.01)
+
+
+@pytest.mark.parametrize(("label", "colour"), [("real", (140, 190, 255)), ("fake", RED)])
+def test_the_second_look_is_decided_with_what_was_taught(model, file, tmp_path, label, colour):
+    real = ["--real"] if label == "real" else []
+    assert learn("new", write_pictures(tmp_path / "new", colour, 20), model, file, *real)[0] == 0
+    image = coloured(colour, 900)
+    plain, detector = (Detector(model, threshold=0.7, learned=which) for which in (False, file))
+    outputs = plain.run_faces(image, [None])
+    logits = np.append(outputs.logit, plain.run_again(image, [None]))
+    part = detector.attributor.parts(outputs.embedding)[0, 0]
+    first, mean = (plain.model.card.calibration(v) for v in (logits[0], logits.mean(dtype=np.float64)))
+    (before,), (after,) = (d.detect(image)[0].faces for d in (plain, detector))
+    if label == "real":  # what the first look would have called fake is no longer looked at again
+        assert (before.label, before.stability) == ("fake", 1.0)
+        assert (after.stability, after.score) == (None, pytest.approx(first * (1 - part)))
+    else:  # what now reaches the threshold is, and what was taught takes the same part of the mean
+        assert (before.stability, after.label, after.stability) == (None, "fake", 1.0)
+        assert after.score == pytest.approx(mean * (1 - part) + part)
+        assert first != pytest.approx(mean, abs=1e-6)
+    assert detector.scores(image) == [after.score]
+    shares = dict(after.generators)
+    assert shares["camera"] + (shares["new"] if label == "real" else 0) == pytest.approx(1 - after.score, abs=1e-6)
+
+
+def test_detect_says_what_it_used(model, file, red, tmp_path):
+    learn("rust", red, model, file)
+    _, out, err = faceauth("detect", red / "000.png", "--model", model, "--learned", file)
+    row = json.loads(out)
+    assert row["generator"] == "rust"
+    assert sum(row["generators"].values()) == pytest.approx(1, abs=0.001)
+    assert "with what was learned: rust" in err
+    _, out, err = faceauth("detect", red / "000.png", "--model", model, "--learned", file, "--no-learned")
+    assert "rust" not in out + err
+    other = write_colour_model(tmp_path / "other.onnx", temperature=2.0)
+    _, out, err = faceauth("detect", red / "000.png", "--model", other, "--learned", file)
+    assert json.loads(out)["generator"] != "rust"
+    assert "not used, learned with another model file: rust" in err
+
+
+def test_the_users_own_file_is_found_without_being_named(model, red, tmp_path):
+    with mock.patch.dict(os.environ, {"FACEAUTH_HOME": str(tmp_path / "own")}):
+        assert faceauth("learn", "rust", red, "--model", model)[0] == 0
+        assert json.loads(faceauth("detect", red / "001.png", "--model", model)[1])["generator"] == "rust"
+    assert (tmp_path / "own" / "learned.json").is_file()
+
+
+def refused(*arguments, code, says):
+    status, out, err = learn(*arguments)
+    assert status == code
+    assert out == ""
+    assert "Traceback" not in err
+    assert says in err
+
+
+def test_what_cannot_be_learned_is_refused_and_the_file_stays(model, file, red, tmp_path):
+    learn("rust", red, model, file)
+    before = file.read_bytes()
+    (tmp_path / "empty").mkdir()
+    refused("a", tmp_path / "empty", model, file, code=2, says="no images")
+    refused("a", tmp_path / "missing", model, file, code=2, says="no folder")
+    refused("a", write_pictures(tmp_path / "few", GREEN, 9), model, file, code=1, says="9 pictures are too few")
+    for name in ("rust", "lamp", "gan", "unknown", "camera", "night"):
+        refused(name, red, model, file, code=2, says="in use")
+    for name in ("", " a", "a\nb", "x" * 61):
+        refused(name, red, model, file, code=2, says="is no name")
+    refused("a", red, model, file, "--family", "difusion", code=2, says="did you mean 'diffusion'")
+    refused("a", red, model, file, "--real", "--family", "gan", code=2, says="--family")
+    assert file.read_bytes() == before
+    assert sorted(p.name for p in file.parent.iterdir()) == ["learned.json"]
+
+
+def test_the_same_picture_again_counts_once(model, file, tmp_path):
+    folder = write_pictures(tmp_path / "same", GREEN, 6)
+    for i in range(20):
+        (folder / f"copy{i}.png").write_bytes((folder / "000.png").read_bytes())
+        coloured(GREEN, 1).save(folder / f"saved-again{i}.png", compress_level=i % 9)
+    refused("green", folder, model, file, code=1, says="6 pictures are too few")
+    assert not file.exists()
+
+
+def test_a_portrait_saved_again_is_the_same_picture():
+    portrait = images.load(PORTRAIT).image
+    small = portrait.resize((256, 300))
+    again = images.load(encoded(small, "JPEG", quality=60)).image
+    assert (images.dhash(portrait) ^ images.dhash(again)).bit_count() <= ALIKE
+    assert (images.dhash(portrait) ^ images.dhash(portrait.transpose(0))).bit_count() > ALIKE
+
+
+def test_a_mixed_folder_is_refused(model, file, tmp_path):
+    folder = write_pictures(tmp_path / "mixed", COLOURS["lamp"], 8)
+    write_pictures(folder, COLOURS["night"], 8, first=50)
+    refused("mixed", folder, model, file, code=1, says="cannot be told apart")
+    assert not file.exists()
+
+
+def test_pictures_of_a_generator_that_is_known_are_refused(model, file, tmp_path):
+    folder = write_pictures(tmp_path / "lamp", COLOURS["lamp"], 20, first=40)
+    refused("lamp-2", folder, model, file, code=1, says="like lamp")
+
+
+def test_unreadable_files_are_named_and_passed_over(model, file, red):
+    (red / "broken.png").write_bytes(b"\x89PNG nothing")
+    code, _, err = learn("rust", red, model, file)
+    assert code == 0
+    assert "not used:" in err
+    assert "broken.png" in err
+
+
+def test_at_most_fifty_are_taken(model, file, tmp_path):
+    code, out, err = learn("rust", write_pictures(tmp_path / "many", RED, 55), model, file)
+    assert code == 0
+    assert "from 50 pictures" in out
+    assert "5 more" in err
+
+
+def test_a_model_without_prototypes_says_what_is_missing(model_path, file, red):
+    refused("rust", red, model_path, file, code=1, says="faceauth lab prototypes")
+    assert "holds no prototypes" in faceauth("model", "info", model_path)[1]
+    assert Detector(model_path).detect(red)[0].faces[0].generator is None
+
+
+def test_forget_says_when_there_is_nothing(model, file, red):
+    learn("rust", red, model, file)
+    code, _, err = faceauth("forget", "rsut", "--learned", file)
+    assert code == 2
+    assert "did you mean 'rust'" in err
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(model, file, red, tmp_path):
+    """A real limit on what a process may write, in a process of its own."""
+    learn("rust", red, model, file)
+    before = file.read_bytes()
+    blue = write_pictures(tmp_path / "blue", BLUE, 12)
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50,) * 2)
+
+    command = [sys.executable, "-m", "faceauth", "learn", "sea", blue, "--model", model, "--learned", file]
+    done = subprocess.run(
+        [str(c) for c in command], capture_output=True, text=True, check=False, preexec_fn=limit, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert "is the disk full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert file.read_bytes() == before
+    assert [p.name for p in file.parent.iterdir()] == ["learned.json"]
+
+
+def test_a_failing_fsync_or_replace_leaves_the_file_as_it_was(file):
+    taught = entry("a")
+    learned.write(file, [taught])
+    before = file.read_bytes()
+    for broken in ("fsync", "replace"):
+        with (
+            mock.patch.object(os, broken, side_effect=OSError(28, "No space left on device")),
+            pytest.raises(UsageError),
+        ):
+            learned.write(file, [taught, entry("b")])
+        assert file.read_bytes() == before
+        assert [p.name for p in file.parent.iterdir()] == ["learned.json"]
+
+
+def entry(name, **changes):
+    values = dict(kind=Kind(name, "fake", "gan", name), mean=[0.5, 1.0, -2.0], count=12, model_sha256="f" * 64,
+                  date="2026-01-31", log_weight=-0.5, recall=0.75, taken=0.0125)  # fmt: skip
+    return Taught(**(values | changes))
+
+
+NAMES = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=20)
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from(["real", "fake"]), st.integers(10, 50), st.floats(-9, 0))))
+@settings(max_examples=30, deadline=None)
+def test_the_file_gives_back_what_was_written(tmp_path_factory, rows):
+    file = tmp_path_factory.mktemp("learned") / "learned.json"
+    written = [
+        entry("", kind=Kind(n, label, "gan", n), count=count, log_weight=weight) for n, label, count, weight in rows
+    ]
+    learned.write(file, written)
+    back = learned.read(file)
+    assert [(t.kind, t.count, t.log_weight, t.date) for t in back] == [
+        (t.kind, t.count, t.log_weight, t.date) for t in written
+    ]
+    assert all(t.mean.tolist() == [0.5, 1.0, -2.0] for t in back)
+
+
+def good():
+    return {"format": 1, "learned": [learned._record(entry("a"))]}
+
+
+@pytest.mark.parametrize("text", [
+    "", "{", "[]", "null", '"x"', '{"format": 2, "learned": []}', '{"format": 1}', '{"format": 1, "learned": [1]}',
+    '{"format": 1, "learned": {"a": 1}}', "[" * 100_000, "\udcff",
+    *(json.dumps(good() | {"learned": [good()["learned"][0] | change]}) for change in (
+        {"mean": "????"}, {"mean": 7}, {"mean": "AADAfw=="}, {"label": "edited"}, {"name": ""}, {"name": "\x1b[31m"},
+        {"name": "x" * 1000}, {"images": 0}, {"images": "many"}, {"recall": 2}, {"log_weight": float("nan")},
+        {"taken": None}, {"family": "a\nb"},
+    )),
+])  # fmt: skip
+def test_a_hostile_file_is_one_clear_line(model, file, text):
+    file.parent.mkdir(parents=True)
+    file.write_text(text, errors="surrogateescape")
+    with pytest.raises(UsageError, match="not a file of what faceauth has learned") as found:
+        Detector(model, learned=file)
+    assert "--no-learned" in found.value.hint
+    assert len(str(found.value)) < 500
+
+
+def test_a_huge_file_is_not_read(model, file):
+    file.parent.mkdir(parents=True)
+    with open(file, "wb") as stream:
+        stream.truncate(learned.LARGEST + 1)
+    with pytest.raises(UsageError, match="more than"):
+        Detector(model, learned=file)
+
+
+def test_a_folder_in_the_place_of_the_file(model, tmp_path):
+    with pytest.raises(UsageError):
+        Detector(model, learned=tmp_path)
+
+
+def test_an_entry_of_another_width_is_refused(model, file):
+    own = Detector(model, learned=False).model.sha256
+    learned.write(file, [entry("a", mean=[1.0, 2.0], model_sha256=own)])
+    with pytest.raises(UsageError, match="2 values, not 3"):
+        Detector(model, learned=file)
