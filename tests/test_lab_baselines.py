@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import make_card
 from lab_corpus import write_corpus
 
 pytest.importorskip("sklearn")
@@ -14,6 +15,10 @@ from faceauth.lab.evaluation.scoring import VARIANTS
 
 pytestmark = pytest.mark.torch
 FOLDS = (("cam-a", "gan-a"), ("cam-b", "gan-b"))
+
+
+def trained_on(*sources):
+    return make_card(sources=sources, labels=tuple("real" if s[0] == "c" else "fake" for s in sources))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,7 @@ def test_the_profile_is_the_power_over_that_of_ring_0():
 
 def test_the_spectrum_tells_a_grid_and_is_kept(place, monkeypatch):
     def judge():
-        return spectrum_svm(place / "corpus", place / "cache", "test", FOLDS)
+        return spectrum_svm(trained_on(*FOLDS[0], *FOLDS[1]), FOLDS, place / "corpus", place / "cache", "test")
 
     seen, unseen = judge()
     assert metrics.auroc(seen.logits[:, 0], seen.fake) > 0.9
@@ -56,9 +61,8 @@ def test_nothing_is_fitted_on_what_is_held_out_or_left_out(place):
         fitted.append((set(train[:, 0].astype(int)), fake))
         return np.stack([v[:, 0] for v in judged], axis=1)
 
-    places = Places.of(
-        place / "corpus", place / "cache", "test", (*FOLDS, ("gan-b",)), only=("cam-a", "cam-b", "gan-a")
-    )
+    card, folds = trained_on("cam-a", "cam-b", "gan-a"), (*FOLDS, ("gan-b",))
+    places = Places.of(card, folds, place / "corpus", place / "cache", "test")
     records = places.corpus.records
     values = np.tile(np.arange(len(records))[:, None, None], (1, len(VARIANTS), 1))
     seen, unseen = places.columns(values, fit)
