@@ -79,7 +79,7 @@ class Thresholds:
             least = math.ceil(1e4 * min((share for _, share in measured), default=1)) / 1e4
             can = f"the least is {least:.2%}" if least < 1 else "it was not calibrated (faceauth lab calibrate)"
             raise UsageError(
-                f"this model cannot promise a false-alarm rate of {rate:.2%}: {can}",
+                f"this model cannot promise a false-alarm rate of {100 * rate:.3g}%: {can}",
                 "ask for a higher rate, or give a threshold",
             )
         return min(enough)
