@@ -101,7 +101,7 @@ def test_a_lower_rate_never_lowers_the_threshold(shares, one, other):
 def test_what_was_not_measured_is_not_promised():
     thresholds = Thresholds(0.5, 0.2, ((0.0, 1.0), (0.5, 0.1), (0.9, 0.012), (0.95, 0.0), (1.0, 0.0)), "test")
     assert thresholds.promising(0.05) == 0.9
-    with pytest.raises(UsageError, match=r"promise a false-alarm rate of 1.00%: the least is 1.20%"):
+    with pytest.raises(UsageError, match=r"promise a false-alarm rate of 1%: the least is 1.20%"):
         thresholds.promising(0.01)
     with pytest.raises(UsageError, match="not calibrated"):
         Thresholds(1, 0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated").promising(0.05)
