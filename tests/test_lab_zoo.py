@@ -18,7 +18,7 @@ from faceauth.lab.training.zoo import build, initial
 from faceauth.model_file import ModelFile
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
-WIDTH = {"deit": 16, "vit": 16, "densenet": 16, "timm/vit_tiny_patch16_224": 16, "pyramid": 32, "npr": 512, "safe": 512}
+WIDTH = {"deit": 16, "vit": 16, "densenet": 16, "timm/vit_tiny_patch16_224": 16, "pyramid": 56, "npr": 512, "safe": 512}
 SMALL = {
     "deit": TRANSFORMER, "vit": TRANSFORMER, "densenet": DENSE, "pyramid": {}, "npr": {}, "safe": {},
     "timm/vit_tiny_patch16_224": {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8},
