@@ -283,9 +283,36 @@ def test_the_generator_makes_faces_that_are_no_copies(place, tmp_path):
     loss = synthesize.synthesize(place / "corpus", place / "cache", tmp_path / "faces", 3, images=64 * 25)
     assert loss < first
     files = sorted(p.name for p in (tmp_path / "faces").iterdir())
-    assert files == ["recipe.json", "vae-00.png", "vae-01.png", "vae-02.png"]
+    assert files == ["images.csv", "recipe.json", "vae-00.png", "vae-01.png", "vae-02.png"]
     with pytest.raises(UsageError, match="not empty"):
         synthesize.synthesize(place / "corpus", place / "cache", tmp_path / "faces", 3, images=640)
+
+
+def test_faces_of_our_own_are_trained_on_and_never_judged(place, tmp_path):
+    from faceauth.lab.data.synthesize import synthesize
+
+    own = tmp_path / "own"
+    synthesize(place / "corpus", place / "cache", own, 3, images=64)
+    config = read_config(place / "tiny.toml", ["images=48", f"data.own=['{own}']"])
+    examples = config.data.open()
+    assert examples.splits[-3:] == ("train",) * 3
+    assert len(examples.faces) == len(examples.records)
+    assert np.asarray(examples.faces[len(examples.faces) - 1][0]).std() > 0
+    models = []
+    for fold in (None, 1, 2):
+        run = train(config, tmp_path / "runs", fold)
+        models.append(run / "detector.onnx")
+        export(run, models[-1])
+        assert "vae" in ModelFile(models[-1]).card.sources
+        assert ModelFile(models[-1]).card.notes["own"] == f"vae {examples.own['vae'][:16]}"
+    judged = judge(models[0], models[1:], place / "corpus", place / "cache", "test")
+    assert set(judged.unseen.sources) == set(judged.seen.sources) == {"cam-a", "cam-b", "gan-a", "gan-b"}
+    twice = read_config(place / "tiny.toml", [f"data.own=['{own}', '{own}']"])
+    with pytest.raises(DataError, match="'vae' that is there already"):
+        twice.data.open()
+    with pytest.raises(DataError, match="no folder") as caught:
+        read_config(place / "tiny.toml", [f"data.own=['{tmp_path / 'none'}']"]).data.open()
+    assert "lab synthesize" in str(caught.value.hint)
 
 
 def test_the_quality_benchmark_prints_the_protocol(place, runs):

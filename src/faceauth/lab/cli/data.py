@@ -111,9 +111,12 @@ def synthesize(
 ) -> None:
     """Train our own small face generator (minutes on one core) and draw faces from it.
 
+    The folder is a corpus of one fake source, `vae`, that `data.own` of a training config takes.
+
     \b
     Example:
       faceauth lab synthesize faces/ --corpus ../shared/data
+      faceauth lab synthesize runs/vae --corpus ../shared/data --count 150 --seed 1
     """
     need_lab()
     from faceauth.lab.data.synthesize import synthesize as synthesize_

@@ -5,9 +5,9 @@ enlarged, so that augmentation can still move and scale them. A prepared data se
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
@@ -44,12 +44,14 @@ class Examples:
     Attributes:
         records: what is known of each image; splits: train, test or dev for each; faces: its pixels.
         sha256: of the corpus or manifest.
+        own: the sources among them that stand beside it (`beside`), each with the sha256 of its own corpus.
     """
 
     records: tuple[Record, ...]
     splits: tuple[str, ...]
     faces: Faces
     sha256: str
+    own: Mapping[str, str] = field(default_factory=dict)
 
     def sources(self, label: str) -> tuple[str, ...]:
         """Names of the sources with a label, sorted."""
@@ -72,6 +74,37 @@ def from_manifest(manifest: Manifest) -> Examples:
         for r in manifest.rows
     )
     return Examples(records, tuple(r.split for r in manifest.rows), _Prepared(manifest), manifest.sha256)
+
+
+def beside(examples: Examples, corpus: Corpus, cache: Path) -> Examples:
+    """The same with the images of another corpus, all of them to train on and none to be judged on.
+
+    Raises:
+        DataError: a source of that name is there already, or an image cannot be read.
+    """
+    names = sorted({r.source for r in corpus.records})
+    for name in set(names) & {r.source for r in examples.records}:
+        raise DataError(f"{corpus.root} names a source {name!r} that is there already", "rename it in its images.csv")
+    return Examples(
+        examples.records + corpus.records, examples.splits + ("train",) * len(corpus.records),
+        _Joined(examples.faces, open_crops(corpus, cache)), examples.sha256,
+        {**examples.own, **dict.fromkeys(names, corpus.sha256)},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """The pictures of one after those of the other."""
+
+    first: Faces
+    second: Faces
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]:
+        count = len(self.first)
+        return self.first[index] if index < count else self.second[index - count]
 
 
 @dataclass(frozen=True, slots=True)

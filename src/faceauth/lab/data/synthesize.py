@@ -1,10 +1,13 @@
-"""A small face generator of our own, so that there are generated faces free to hand on.
+"""A small face generator of our own, so that there are generated faces free to hand on, and soft ones to train on.
 
 A variational autoencoder (Kingma and Welling, ICLR 2014) learns 64 px faces from the real train images of a
 corpus in minutes on one core; its decoder then makes faces from noise. No image of the corpus is copied or
-reconstructed: only draws from the latent distribution are written. It knows nothing of detectors.
+reconstructed: only draws from the latent distribution are written, as a corpus that `data.own` of a training config
+takes. It knows nothing of detectors.
 """
 
+import csv
+import hashlib
 import json
 from collections.abc import Iterator
 from itertools import pairwise
@@ -18,7 +21,7 @@ from torch.nn import functional as F
 
 from faceauth.errors import UsageError
 from faceauth.lab.data.dataset import Crops, open_crops
-from faceauth.lab.data.sources import read_corpus
+from faceauth.lab.data.sources import REQUIRED, read_corpus
 from faceauth.lab.data.split import split
 from faceauth.preprocess import PreprocessSpec
 
@@ -56,7 +59,7 @@ def objective(faces: Tensor, made: Tensor, mean: Tensor, log_variance: Tensor) -
 
 
 def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 60_000, seed: int = 0) -> float:
-    """Train the generator and write `count` faces as 256 px PNG files, with recipe.json.
+    """Train the generator and write `count` faces as 256 px PNG files, with images.csv and recipe.json.
 
     Returns:
         The mean loss of the last 20 steps.
@@ -82,9 +85,7 @@ def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 
         optimizer.step()
         losses.append(float(error.detach()))
     loss = float(np.mean(losses[-20:]))
-    output.mkdir(parents=True, exist_ok=True)
-    for number, face in enumerate(draw(model, count, seed)):
-        face.save(output / f"vae-{number:02}.png")
+    _write(output, draw(model, count, seed))
     recipe = {
         "command": "faceauth lab synthesize",
         "images": images,
@@ -94,6 +95,19 @@ def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 
     }
     (output / "recipe.json").write_text(json.dumps(recipe, indent=1), encoding="utf-8")
     return loss
+
+
+def _write(folder: Path, faces: list[Image.Image]) -> None:
+    """The faces as a corpus of one fake source, `vae`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "images.csv").open("w", encoding="utf-8", newline="") as table:
+        rows = csv.DictWriter(table, REQUIRED)
+        rows.writeheader()
+        for number, face in enumerate(faces):
+            path = folder / f"vae-{number:02}.png"
+            face.save(path)
+            known = {"source": "vae", "label": "fake", "family": "vae", "generator": "faceauth-vae", "group": ""}
+            rows.writerow({"path": path.name, **known, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
 
 
 def _batches(crops: Crops, chosen: list[int], images: int, seed: int, size: int = 64) -> Iterator[Tensor]:

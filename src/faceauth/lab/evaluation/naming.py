@@ -130,10 +130,10 @@ def folds(found: Prototypes, looked: Looked) -> tuple[list[Fold], list[Left]]:
     """The models with sources held out; what `unknown` means to each is fitted on the generators of the others."""
     left = evidence_of_unknown(found, looked)
     made = []
-    for model, card in enumerate(looked.cards[1:], start=1):
+    for model in range(1, len(looked.cards)):
         unknown = fit_unknown([one for one in left if one.model != model])
-        own = replace(fit(looked, model, card.sources), temperature=found.temperature, unknown=unknown)
-        held = tuple(s for s in looked.cards[0].sources if s not in card.sources)
+        own = replace(fit(looked, model, looked.sources(model)), temperature=found.temperature, unknown=unknown)
+        held = tuple(s for s in looked.sources(0) if s not in looked.sources(model))
         made.append(Fold(model, with_reference(own, looked, model), held))
     return made, left
 

@@ -46,6 +46,11 @@ class Looked:
         chosen = np.array([wanted(r) for r in self.records], bool)
         return chosen if part is None else chosen & (self.splits == part)
 
+    def sources(self, model: int) -> tuple[str, ...]:
+        """What a model was trained on, but for faces of our own: those are in no corpus."""
+        there = self.kinds()
+        return tuple(s for s in self.cards[model].sources if s in there)
+
     def kinds(self) -> dict[str, Kind]:
         """Every source and what it belongs to."""
         return {r.source: Kind(r.source, "fake" if r.fake else "real", r.family, r.generator) for r in self.records}
@@ -99,7 +104,7 @@ def prototypes(looked: Looked, also: Sequence[str] = ()) -> Prototypes:
     Raises:
         DataError: a source without train images, or nothing to calibrate on.
     """
-    found = fit(looked, 0, (*looked.cards[0].sources, *also))
+    found = fit(looked, 0, (*looked.sources(0), *also))
     found = replace(found, temperature=temperature(found, looked, 0))
     reference, rows = [], []
     for row, kind in enumerate(found.kinds):
@@ -202,9 +207,9 @@ def evidence_of_unknown(found: Prototypes, looked: Looked) -> list[Left]:
     that the first model was not trained on neither: every other model would be without it.
     """
     left: list[Left] = []
-    for model, card in enumerate(looked.cards[1:], start=1):
-        fold = replace(fit(looked, model, card.sources), temperature=found.temperature)
-        lacking = set(looked.cards[0].sources) - set(card.sources)
+    for model in range(1, len(looked.cards)):
+        fold = replace(fit(looked, model, looked.sources(model)), temperature=found.temperature)
+        lacking = set(looked.sources(0)) - set(looked.sources(model))
         out = {k.generator for k in found.kinds if k.label == "fake" and k.name in lacking}
         out -= {k.generator for k in fold.kinds}
         left += [_left(fold, looked, model, generator) for generator in sorted(out)]

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from faceauth.errors import ConfigError, UsageError
+from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.lab.data.augment import AugmentConfig
-from faceauth.lab.data.dataset import Examples, from_corpus, from_manifest
+from faceauth.lab.data.dataset import Examples, beside, from_corpus, from_manifest
 from faceauth.lab.data.manifest import read_manifest
 from faceauth.lab.data.sources import read_corpus
 from faceauth.lab.data.split import FRACTIONS, check_folds
@@ -35,11 +35,13 @@ class DataConfig(Strict):
 
     Either `root`, a corpus that is split here, or `manifest`, a prepared data set that is split already.
     `folds` are the sources held out together, each source once; `fake` and `real` name the only sources of their
-    class to train on (all where they are empty). `whole` belongs to a corpus alone.
+    class to train on (all where they are empty). `whole` belongs to a corpus alone. `own` are further corpora, as
+    `faceauth lab synthesize` writes them: trained on, never held out, never judged.
     """
 
     root: Path | None = None
     manifest: Path | None = None
+    own: list[Path] = []
     fake: list[str] = []
     real: list[str] = []
     cache: Path = Path("cache")
@@ -58,9 +60,17 @@ class DataConfig(Strict):
     def open(self) -> Examples:
         """The images. Raises DataError."""
         if self.manifest is not None:
-            return from_manifest(read_manifest(self.manifest))
-        assert self.root is not None
-        return from_corpus(read_corpus(self.root), self.cache, self.split_seed, self.fractions, self.whole)
+            examples = from_manifest(read_manifest(self.manifest))
+        else:
+            assert self.root is not None
+            corpus = read_corpus(self.root)
+            examples = from_corpus(corpus, self.cache, self.split_seed, self.fractions, self.whole)
+        for folder in self.own:
+            if not folder.is_dir():
+                make = f"make it: faceauth lab synthesize {folder} --corpus CORPUS --count 150 --seed 1"
+                raise DataError(f"no folder {str(folder)!r} of faces of our own (data.own)", make)
+            examples = beside(examples, read_corpus(folder), self.cache)
+        return examples
 
     def held_out(self, examples: Examples, fold: int | None) -> list[str]:
         """The sources not to train on: those of the fold, and those that `fake` and `real` leave out.
@@ -74,7 +84,7 @@ class DataConfig(Strict):
         out = list(self.folds[fold - 1]) if fold is not None else []
         known = {label: examples.sources(label) for label in ("real", "fake")}
         if self.folds:
-            check_folds(self.folds, [*known["real"], *known["fake"]])
+            check_folds(self.folds, {*known["real"], *known["fake"]}.difference(examples.own))
         for label, only in (("real", self.real), ("fake", self.fake)):
             for name in set(only) - set(known[label]):
                 raise ConfigError(f"data.{label}: no {label} source {name!r}", nearest(name, known[label]))

@@ -94,7 +94,8 @@ def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
 
 
 def _notes(config: TrainConfig, facts: dict[str, Any]) -> dict[str, Any]:
-    lists = {"held out": facts["held_out"], "whole": config.data.whole}
+    own = [f"{source} {sha256[:16]}" for source, sha256 in facts.get("own_sha256", {}).items()]
+    lists = {"held out": facts["held_out"], "whole": config.data.whole, "own": own}
     crops = {"crops trained on": config.images} if config.images is not None else {}
     return {name: ", ".join(sources) for name, sources in lists.items() if sources} | crops
 

@@ -178,6 +178,7 @@ def _prepare(
         "labels": trainer.data.labels,
         "held_out": list(held_out),
         "data_sha256": examples.sha256,
+        "own_sha256": {s: h for s, h in examples.own.items() if s not in held_out},
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
     }
     if teacher is not None:
