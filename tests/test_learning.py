@@ -4,6 +4,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from unittest import mock
 
 import numpy as np
@@ -17,7 +18,7 @@ from faceauth import images, learned
 from faceauth.attribution import Kind, Taught, pack
 from faceauth.detector import Detector
 from faceauth.errors import UsageError
-from faceauth.learning import ALIKE
+from faceauth.learning import ALIKE, forget
 from test_cli import faceauth
 
 
@@ -255,6 +256,89 @@ def entry(name, **changes):
     values = dict(kind=Kind(name, "fake", "gan", name), mean=[0.5, 1.0, -2.0], count=12, model_sha256="f" * 64,
                   date="2026-01-31", log_weight=-0.5, recall=0.75, taken=0.0125)  # fmt: skip
     return Taught(**(values | changes))
+
+
+ADD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from faceauth import learned
+from test_learning import entry
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(5):
+    with learned.changing(Path(sys.argv[1])):
+        learned.write(Path(sys.argv[1]), [*learned.read(Path(sys.argv[1])), entry(f"{sys.argv[2]}-{i}")])
+"""
+HOLD = """
+import sys, time
+from pathlib import Path
+from faceauth import learned
+with learned.changing(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def started(code, *arguments):
+    """A process that has said that it stands where the test wants it."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout.readline()
+    return process
+
+
+def test_processes_that_change_the_file_at_once_lose_nothing(file):
+    processes = [started(ADD, file, name) for name in "abcdef"]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert {t.kind.name for t in learned.read(file)} == {f"{name}-{i}" for name in "abcdef" for i in range(5)}
+    assert [p.name for p in file.parent.iterdir()] == ["learned.json"]
+
+
+def test_a_process_that_holds_the_file_is_waited_for_and_one_that_was_killed_is_not(file, monkeypatch):
+    learned.write(file, [entry("a")])
+    holder = started(HOLD, file)
+    try:
+        monkeypatch.setattr(learned, "PATIENCE", 0.3)
+        with pytest.raises(UsageError, match="another faceauth is changing") as found:
+            forget("a", file)
+        assert "try again" in found.value.hint
+        assert [t.kind.name for t in learned.read(file)] == ["a"]
+        monkeypatch.setattr(learned, "PATIENCE", 30.0)
+        threading.Timer(0.3, holder.kill).start()
+        assert forget("a", file) == 1
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert [p.name for p in file.parent.iterdir()] == ["learned.json"]
+
+
+def test_learn_does_not_write_what_another_process_holds(model, file, red, monkeypatch):
+    monkeypatch.setattr(learned, "PATIENCE", 0.3)
+    learned.write(file, [entry("a")])
+    before = file.read_bytes()
+    holder = started(HOLD, file)
+    try:
+        code, _, err = learn("rust", red, model, file)
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert code == 2
+    assert "another faceauth is changing" in err
+    assert file.read_bytes() == before
+    assert learn("rust", red, model, file)[0] == 0
+    assert [t.kind.name for t in learned.read(file)] == ["a", "rust"]
+
+
+def test_a_file_that_cannot_be_locked_is_one_clear_line(file, monkeypatch):
+    monkeypatch.setattr(learned, "_lock", mock.Mock(side_effect=OSError(37, "No locks available")))
+    with pytest.raises(UsageError, match="No locks available"), learned.changing(file):
+        pytest.fail("it was not locked")
 
 
 NAMES = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=20)

@@ -1,9 +1,11 @@
 import io
+import sys
 
 import pytest
 from PIL import Image, PngImagePlugin
 
 from conftest import encoded, picture
+from faceauth import credentials
 from faceauth.detector import Detector
 from faceauth.provenance import LONGEST, claims
 from test_cli import faceauth
@@ -55,13 +57,14 @@ def test_what_says_nothing_of_a_generator_is_no_claim(data):
     assert claims(data) == ()
 
 
-def test_a_manifest_is_named_but_not_believed():
-    data = jpeg()
-    body = b"JP\0\1\0\0\0\1" + b"\0\0\0\x20jumbc2pa" + b"\0" * 16
-    data = data[:2] + b"\xff\xeb" + (len(body) + 2).to_bytes(2, "big") + body + data[2:]
+@pytest.mark.parametrize("data", [jpeg(comment=credentials.MARK), b"\0\0\0\x18ftypheic" + credentials.MARK])
+def test_without_the_extra_a_manifest_is_named_and_not_believed(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    monkeypatch.setattr(credentials, "_library", credentials._library.__wrapped__)
     (found,) = claims(data)
-    assert found.where == "C2PA"
+    assert (found.where, found.generator) == ("C2PA", None)
     assert "not checked" in found.says
+    assert found.says.endswith("(to verify it: pip install 'faceauth[c2pa]')")
 
 
 def test_hostile_text_is_short_and_printable():

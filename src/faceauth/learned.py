@@ -9,7 +9,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,15 @@ import numpy as np
 from faceauth.attribution import Kind, Taught, pack, unpack
 from faceauth.errors import UsageError
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 FORMAT = 1
 LARGEST = 20_000_000  # bytes; a thousand classes of 4096 values each take 22 million
 LONGEST_NAME = 60
+PATIENCE = 5.0  # seconds to wait for another process that changes the file
 
 
 def default_file() -> Path:
@@ -73,9 +80,72 @@ def write(file: Path, taught: Sequence[Taught]) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        raise _unwritable(file, error) from error
+
+
+@contextlib.contextmanager
+def changing(file: Path) -> Iterator[None]:
+    """Keep other processes from changing the file between a `read` and the `write` that rests on it.
+
+    They wait for the lock of a file beside it, which the system lifts when the process that holds it ends in any way.
+
+    Raises:
+        UsageError: another process is still at it after `PATIENCE`, or nothing can be written there.
+    """
+    beside = file.with_name(f"{file.name}.lock")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = _acquire(beside)
+    except OSError as error:
+        raise _unwritable(file, error) from error
+    if lock is None:
         raise UsageError(
-            f"cannot write {str(file)!r}: {error.strerror or error}", "it is as it was; is the disk full, or read-only?"
-        ) from error
+            f"another faceauth is changing {str(file)!r}", "try again when it is done; nothing was changed"
+        )
+    try:
+        yield
+    finally:
+        if sys.platform == "win32":  # where a file that anybody has open cannot be removed
+            os.close(lock)
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        if sys.platform != "win32":
+            os.close(lock)
+
+
+def _acquire(beside: Path) -> int | None:
+    """An open and locked file; None where another process has held it all the time. Raises OSError."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        lock = os.open(beside, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            with contextlib.suppress(FileNotFoundError):  # its last holder has removed it: others make one of their own
+                if _lock(lock) and os.path.samestat(os.fstat(lock), os.stat(beside)):
+                    return lock
+        except OSError:
+            os.close(lock)
+            raise
+        os.close(lock)
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.02)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file without waiting; whether it was free. Raises OSError where files cannot be locked."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _unwritable(file: Path, error: OSError) -> UsageError:
+    reason = error.strerror or error
+    return UsageError(f"cannot write {str(file)!r}: {reason}", "it is as it was; is the disk full, or read-only?")
 
 
 def check_name(name: str) -> None:

@@ -91,19 +91,21 @@ def learn(
     if len(seen.embeddings) < FEWEST:
         raise DataError(_too_few(seen), f"{FEWEST} to {MOST} different pictures do")
     taught, confused = estimate(attributor, kind, np.stack(seen.embeddings), detector.model.sha256)
-    others = [t for t in learned.read(file) if (t.kind.name, t.model_sha256) != (name, detector.model.sha256)]
-    learned.write(file, [*others, taught])
+    with learned.changing(file):
+        others = [t for t in learned.read(file) if (t.kind.name, t.model_sha256) != (name, detector.model.sha256)]
+        learned.write(file, [*others, taught])
     return Lesson(taught, tuple(seen.unreadable), tuple(seen.duplicates), seen.whole, seen.left, confused)
 
 
 def forget(name: str, file: Path) -> int:
     """Remove what was taught under a name, for every model; returns how many. Raises UsageError for an unused name."""
-    taught = learned.read(file)
-    kept = [t for t in taught if t.kind.name != name]
-    if len(kept) == len(taught):
-        near = difflib.get_close_matches(name, [t.kind.name for t in taught], 1)
-        raise UsageError(f"nothing called {name!r} was learned", f"did you mean {near[0]!r}?" if near else None)
-    learned.write(file, kept)
+    with learned.changing(file):
+        taught = learned.read(file)
+        kept = [t for t in taught if t.kind.name != name]
+        if len(kept) == len(taught):
+            near = difflib.get_close_matches(name, [t.kind.name for t in taught], 1)
+            raise UsageError(f"nothing called {name!r} was learned", f"did you mean {near[0]!r}?" if near else None)
+        learned.write(file, kept)
     return len(taught) - len(kept)
 
 

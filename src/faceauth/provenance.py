@@ -1,7 +1,7 @@
 """What an image file says of its own making: EXIF, XMP, PNG text, a JPEG comment, a C2PA manifest.
 
 A claim is evidence to be shown beside a score and never a part of it: anybody can write it, and any upload removes
-it. Headers are read with Pillow, no pixel is decoded. It knows nothing of models; C2PA signatures are not checked.
+it. Headers are read with Pillow, no pixel is decoded. It knows nothing of models, nor how a manifest is verified.
 """
 
 import io
@@ -9,10 +9,12 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from faceauth import credentials
+from faceauth.errors import ImageError, MissingExtra
 from faceauth.images import FORMATS, Source
 from faceauth.verdict import Evidence
 
@@ -27,7 +29,7 @@ GENERATORS = {
     "stable-diffusion": r"stable[ _-]?diffusion|sdxl|automatic1111|comfyui|invoke-?ai|fooocus|dreamstudio|novelai",
     "midjourney": r"midjourney",
     "dall-e": r"dall[ -]?e|openai|chatgpt|gpt-image",
-    "firefly": r"adobe firefly",
+    "firefly": r"adobe[ _]firefly",
     "imagen": r"imagen|google ai|made with google|gemini",
     "ideogram": r"ideogram",
     "leonardo": r"leonardo\.?ai",
@@ -45,6 +47,21 @@ _SETTINGS = re.compile(r'"(?:prompt|negative_prompt|class_type|cfg_scale|sampler
 _MODEL = re.compile(r'(?:"model"\s*:\s*"|\bmodel: )([^",\n]{1,60})', re.IGNORECASE)
 _SOURCE_TYPE = re.compile(r"digitalsourcetype/((?:compositeWith)?TrainedAlgorithmicMedia)", re.IGNORECASE)
 _SYSTEM = re.compile(r"(?:CreatorTool|AISystemUsed|Credit)(?:>|=[\"'])\s*([^<\"']{1,200})")
+# What a manifest calls the origin of a picture: IPTC NewsCodes, digital source type.
+SOURCE_TYPES = {
+    "trainedAlgorithmicMedia": "made by a generator",
+    "compositeWithTrainedAlgorithmicMedia": "parts of it made by a generator",
+    "algorithmicMedia": "made by a program without training data",
+    "compositeSynthetic": "parts of it made by a program",
+    "digitalCapture": "taken with a camera",
+    "computationalCapture": "taken with a camera, of several exposures",
+    "negativeFilm": "scanned from film",
+    "positiveFilm": "scanned from film",
+    "print": "scanned from a print",
+    "screenCapture": "taken from a screen",
+    "digitalCreation": "drawn by a person",
+    "digitalArt": "drawn by a person",
+}
 
 
 def claims(source: Source) -> tuple[Evidence, ...]:
@@ -55,19 +72,58 @@ def claims(source: Source) -> tuple[Evidence, ...]:
     """
     if not isinstance(source, str | os.PathLike | bytes | bytearray):
         return ()
-    stream = io.BytesIO(source) if isinstance(source, bytes | bytearray) else os.fspath(source)
+    try:
+        data = bytes(source) if isinstance(source, bytes | bytearray) else Path(source).read_bytes()
+    except OSError:
+        return ()
+    return (*_signed(data), *_headers(data))
+
+
+def _signed(data: bytes) -> Iterator[Evidence]:
+    """What the C2PA manifest says, and first of all whether it holds."""
+    try:
+        found = credentials.read(data)
+    except MissingExtra as missing:
+        says = f"carries a C2PA manifest; its signature is not checked here (to verify it: {missing.hint})"
+        yield Evidence("C2PA", says, None)
+    except ImageError as error:
+        yield Evidence("C2PA", clean(error.message), None)
+    else:
+        yield from _credentials(found) if found else ()
+
+
+def _credentials(found: credentials.Credentials) -> Iterator[Evidence]:
+    yield Evidence("C2PA", clean(_state(found)), None)
+    if found.signer:
+        yield Evidence("C2PA signer", clean(found.signer), None)
+    for generator in found.generators:
+        yield Evidence("C2PA claim generator", clean(generator), _generator(generator))
+    for made in found.made:
+        kind = f"{made.source_type}: {SOURCE_TYPES.get(made.source_type, 'another origin')}"
+        says = f"{kind} ({made.action}{f' with {made.tool}' if made.tool else ''})"
+        yield Evidence("C2PA digitalSourceType", clean(says), _generator(made.tool))
+
+
+def _state(found: credentials.Credentials) -> str:
+    if found.state == "broken":
+        changed = "mismatch" in found.failure
+        why = "the file was changed after it was signed" if changed else "the manifest does not hold"
+        return f"broken: {why} ({found.failure or 'no reason given'})"
+    signer = {"trusted": "is on a trust list", "expired": "is not known here, its certificate has expired"}
+    return f"signature and hashes hold; the signer {signer.get(found.state, 'is not known here')}"
+
+
+def _headers(data: bytes) -> list[Evidence]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(stream, formats=FORMATS) as image:
-                return tuple(_found(image))
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return list(_found(image))
         except Exception:  # a hostile header can raise anything at all; the pixels have been judged all the same
-            return ()
+            return []
 
 
 def _found(image: Image.Image) -> Iterator[Evidence]:
-    if _has_manifest(image):
-        yield Evidence("C2PA", "carries a C2PA manifest; its signature is not checked here", None)
     for where, text in _fields(image):
         yield from _named(where, text)
     xmp = _text(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or "")
@@ -102,8 +158,12 @@ def _settings(text: str) -> str:
     return f"settings of a generator, model {model[1].strip()}" if model else "settings of a generator"
 
 
+def _generator(text: str) -> str | None:
+    return next((name for name, pattern in _NAMES.items() if pattern.search(text[:READ])), None)
+
+
 def _named(where: str, text: str) -> Iterator[Evidence]:
-    name = next((name for name, pattern in _NAMES.items() if pattern.search(text)), None)
+    name = _generator(text)
     if name or text.startswith("settings of a generator"):
         yield Evidence(where, clean(text), name)
 
@@ -115,13 +175,6 @@ def _chunk(key: str, text: str) -> Iterator[Evidence]:
     elif key in _CHUNKS and (said := _settings(text) or (_CHUNKS[key] and "settings of a generator")):
         found = next(iter(_named(where, str(said))), None)
         yield Evidence(where, clean(str(said)), (found.generator if found else None) or _CHUNKS[key])
-
-
-def _has_manifest(image: Image.Image) -> bool:
-    """Whether a JPEG (APP11, JUMBF) or PNG (caBX) holds a C2PA manifest store: C2PA specification, embedding."""
-    segments: list[Any] = [d for name, d in getattr(image, "applist", []) if name == "APP11"]
-    chunks: list[Any] = [c[1] for c in getattr(image, "private_chunks", []) if c[0] == b"caBX"]
-    return any(b"c2pa" in bytes(data[:READ]) for data in segments + chunks)
 
 
 def _text(value: object) -> str:
