@@ -181,6 +181,17 @@ def test_octaves_do_not_see_contrast_or_brightness():
         assert float(octave.square().mean()) == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize(("size", "octaves"), [(32, 3), (160, 3), (192, 4), (256, 4), (512, 5)])
+def test_the_body_works_on_a_grid_of_about_32_whatever_the_size(size, octaves):
+    network = PyramidNet(2, 4, size=size).eval()
+    grids = []
+    network.body[0].register_forward_hook(lambda _, inputs, __: grids.append(inputs[0].shape[2]))
+    with torch.no_grad():
+        assert network(torch.randn(1, 3, size, size)).embedding.shape == (1, 56)
+    assert len(network.octaves(torch.randn(1, 3, size, size))) == octaves
+    assert size < 128 or 24 <= grids[0] <= 40
+
+
 @pytest.mark.parametrize(("override", "says"), [
     ("learning_rate=1", "unknown key"), ("widht=8", "did you mean 'width'"), ("augment.blurr=1", "did you mean 'blur'"),
     ("lr=-1", "lr: Input should be greater"), ("name=../x", "name"), ("nothing", "key=value"), ("lr.x=1", "lr is no table"),

@@ -26,7 +26,7 @@ from faceauth.lab.progress import tracked
 from faceauth.preprocess import square
 
 CONTEXT = 2.0  # side of a kept crop, in face boxes
-LARGEST = 288  # pixels a side; what is larger is reduced
+LARGEST = 480  # pixels a side; what is larger is reduced: a face of 256 px and what is about it
 Pixels = npt.NDArray[np.uint8]
 
 

@@ -1,5 +1,7 @@
 """Our own network: a small residual one that sees octaves of detail. It knows nothing of how it is trained."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,29 +32,26 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class PyramidNet(FaceNetwork):
-    """A small residual network that sees a face as three octaves of detail, each brought to unit energy.
+    """A small residual network that sees a face as octaves of detail, each brought to unit energy.
 
     The Laplacian pyramid (Burt and Adelson, 1983) splits the picture into octaves; dividing each by its own
     root mean square takes away how sharp, noisy or contrasty the picture is, which tells collections of
     photographs apart rather than cameras from generators. The smooth remainder, which holds colours, light and
-    pose, is not seen at all.
+    pose, is not seen at all. There are three octaves up to 181 px a side and one more for each doubling: the body works
+    on a grid of about 32 whatever the size, so that 256 px cost 1.5 times what 128 px cost.
 
     The embedding is what the last block finds on average, and how much the features of two earlier ones vary over
     the face: a texture is known by such statistics wherever it lies (Gatys et al., NeurIPS 2015; Liu et al., CVPR
     2020, on generated faces).
     """
 
-    OCTAVES = 3
-
-    def __init__(self, sources: int, width: int = 24, dropout: float = 0.3) -> None:
+    def __init__(self, sources: int, width: int = 24, dropout: float = 0.3, size: int = 128) -> None:
         super().__init__()
-        self.stem = nn.ModuleList(
-            [
-                _convolution(3, width, 2),
-                _convolution(width + 3, 2 * width, 2),
-                _convolution(2 * width + 3, 2 * width, 1),
-            ]
-        )
+        count = max(3, round(math.log2(size / 32)) + 1)
+        widths = [round(width * min(2, 1 + i / (count - 2))) for i in range(count)]
+        strides = [2] * (count - 1) + [1]
+        inputs = [3, *(w + 3 for w in widths)]
+        self.stem = nn.ModuleList(map(_convolution, inputs, widths, strides))
         self.body = nn.Sequential(
             _Block(2 * width, 2 * width, 1),
             _Block(2 * width, 4 * width, 2),
@@ -85,12 +84,12 @@ class PyramidNet(FaceNetwork):
             return int(rest[0])
         if part == "textures":
             part = "body"  # each belongs to the block whose features it measures
-        return self.OCTAVES + int(rest[0]) if part == "body" else self.OCTAVES + len(self.body)
+        return len(self.stem) + (int(rest[0]) if part == "body" else len(self.body))
 
     def octaves(self, pixels: Tensor) -> list[Tensor]:
-        """(n, 3, s, s) to [(n, 3, s, s), (n, 3, s/2, s/2), (n, 3, s/4, s/4)], each of unit root mean square."""
+        """(n, 3, s, s) to [(n, 3, s, s), (n, 3, s/2, s/2), ...], each of unit root mean square."""
         found = []
-        for _ in range(self.OCTAVES):
+        for _ in self.stem:
             smaller = F.avg_pool2d(pixels, 2)
             detail = pixels - F.interpolate(smaller, scale_factor=2.0, mode="bilinear", align_corners=False)
             found.append(detail / (detail.square().mean((1, 2, 3), keepdim=True) + 4e-4).sqrt())

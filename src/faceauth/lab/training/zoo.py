@@ -22,7 +22,7 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # of google/vit-base-patch16-224
 def build(config: TrainConfig, sources: int) -> FaceNetwork:
     """The network of a config with random weights; never asks a hub. Raises ConfigError."""
     if config.network == "pyramid":
-        network: FaceNetwork = PyramidNet(sources, config.width, config.dropout)
+        network: FaceNetwork = PyramidNet(sources, config.width, config.dropout, config.size)
     elif config.network in RESIDUALS:
         network = RESIDUALS[config.network](sources)
     elif config.network in HUB:
