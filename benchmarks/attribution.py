@@ -7,13 +7,10 @@ temperature on test too, so that figure alone is flattered there. Needs the corp
 
 import argparse
 import hashlib
-import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from shutil import copyfile
 
@@ -25,56 +22,27 @@ from faceauth.lab.evaluation import naming, prototypes, tables
 from faceauth.lab.evaluation.naming import Fold, Taken
 from faceauth.lab.evaluation.prototypes import SEEN_IN, Left, Looked
 from faceauth.lab.training.folder import commit
-from faceauth.model_file import embedded_path
-
-HERE = Path(__file__).resolve().parent
-LEDGER = HERE / "dev_ledger.jsonl"
+from judging import folds_of, log_opening, parser
 
 
 def main() -> None:
     """Parse, look, judge, print."""
-    args = _arguments()
-    models = [args.model, *(args.fold or sorted((HERE / "folds").glob("*.onnx")))]
+    asked = parser(__doc__)
+    asked.add_argument("--also", action="append", help="a source the model was not trained on, to be named too")
+    asked.add_argument("--figures", type=Path, help="a folder for the confusion matrix and the tree as pictures")
+    args = asked.parse_args()
+    models = [args.model, *folds_of(args)]
     parts = ("train", "test", "dev") if args.part == "dev" else ("train", "test")
     try:
         looked = prototypes.look_at_corpus(models, args.corpus, args.cache, args.workers, parts)
         if args.part == "dev":
-            _log_opening(args.model, looked)
+            log_opening("attribution", args.model, looked.cards[0])
         found = prototypes.prototypes(looked, args.also or [])
         folds, left = naming.folds(found, looked)
         for line in _report(args, looked, found, folds, left):
             print(line, flush=True)
     except FaceAuthError as error:
         sys.exit(f"error: {error}")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=embedded_path(), help="model file to judge")
-    parser.add_argument("--fold", type=Path, action="append", help="a fold's model file; benchmarks/folds/*.onnx")
-    parser.add_argument("--also", action="append", help="a source the model was not trained on, to be named too")
-    parser.add_argument("--corpus", type=Path, default=HERE.parent.parent / "shared" / "data")
-    parser.add_argument("--cache", type=Path, default=Path("cache"))
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--figures", type=Path, help="a folder for the confusion matrix and the tree as pictures")
-    parser.add_argument(
-        "--open-dev", dest="part", action="store_const", const="dev", default="test",
-        help="judge on the sealed dev images instead of test; the opening is written to benchmarks/dev_ledger.jsonl",
-    )  # fmt: skip
-    return parser.parse_args()
-
-
-def _log_opening(model: Path, looked: Looked) -> None:
-    row = {
-        "opened": datetime.now(UTC).isoformat(timespec="seconds"),
-        "benchmark": "attribution",
-        "model": f"{looked.cards[0].name} {looked.cards[0].version}",
-        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "corpus_sha256": looked.cards[0].data_sha256,
-        "commit": commit(),
-    }
-    with open(LEDGER, "a", encoding="utf-8") as ledger:
-        ledger.write(json.dumps(row) + "\n")
 
 
 def _report(
@@ -190,7 +158,7 @@ def _timing(args: argparse.Namespace, looked: Looked, folds: Sequence[Fold]) -> 
             if rows.sum() < learning.MOST:
                 continue
             paths = [args.corpus / looked.records[i].path for i in np.flatnonzero(rows)[: learning.MOST]]
-            models = args.fold or sorted((HERE / "folds").glob("*.onnx"))
+            models = folds_of(args)
             with tempfile.TemporaryDirectory() as folder:
                 model = Path(folder) / "model.onnx"
                 copyfile(models[fold.model - 1], model)

@@ -1,4 +1,4 @@
-"""Print how good a detector is: `python benchmarks/quality.py`. The table of docs/protocol.md, as Markdown.
+"""Print how good a detector is: `python benchmarks/quality.py`. The tables of docs/train.md, as Markdown.
 
 Three columns (seen, unseen, all together), each on the same images as they are and saved again, with the two
 shortcut baselines beside the model, and other detectors side by side with it. Needs the corpus and the fold models: see
@@ -7,11 +7,8 @@ docs/train.md for the commands.
 
 import argparse
 import hashlib
-import json
-import os
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -25,56 +22,29 @@ from faceauth.lab.evaluation.promise import RATES, changes, real_sources_left_ou
 from faceauth.lab.evaluation.protocol import Column, Judged, judge, verdicts, with_calibration
 from faceauth.lab.evaluation.scoring import VARIANTS
 from faceauth.lab.training.folder import commit
-from faceauth.model_file import ModelFile, embedded_path
+from faceauth.model_file import ModelFile
+from judging import HERE, folds_of, log_opening, parser
 from side_by_side import Row, found_in, generated, rows_of, table
 
-HERE = Path(__file__).resolve().parent
-LEDGER = HERE / "dev_ledger.jsonl"
 SWAPS = {"DFDC": ("dfdc-real", "dfdc-fake"), "inswapper": ("ffhq-256", "inswapper")}  # with what they were made from
 
 
 def main() -> None:
     """Parse, judge, print."""
-    args = _arguments()
+    asked = parser(__doc__)
+    asked.add_argument("--swaps", type=Path, default=HERE / "swaps.onnx", help="a model of configs/swaps.toml")
+    asked.add_argument("--beside", type=Path, default=Path("runs/beside"), help="what benchmarks/beside.py made")
+    args = asked.parse_args()
     try:
-        folds = args.fold or sorted((HERE / "folds").glob("*.onnx"))
-        judged = judge(args.model, folds, args.corpus, args.cache, args.part, workers=args.workers)
+        judged = judge(args.model, folds_of(args), args.corpus, args.cache, args.part, workers=args.workers)
         if args.part == "dev":
-            _log_opening(args.model, judged)
+            log_opening("quality", args.model, judged.card)
         judging = (judged.card, judged.folds, args.corpus, args.cache, args.part, args.workers)
         baselines = audit(*judging)
         beside = {"spectrum + SVM": spectrum_svm(*judging)} | baselines
         print("\n".join([*_report(args, judged, baselines), *_side_by_side(args, judged, beside)]))
     except FaceAuthError as error:
         sys.exit(f"error: {error}")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=embedded_path(), help="model file to judge")
-    parser.add_argument("--fold", type=Path, action="append", help="a fold's model file; benchmarks/folds/*.onnx")
-    parser.add_argument("--swaps", type=Path, default=HERE / "swaps.onnx", help="a model of configs/swaps.toml")
-    parser.add_argument("--beside", type=Path, default=Path("runs/beside"), help="what benchmarks/beside.py made")
-    parser.add_argument("--corpus", type=Path, default=HERE.parent.parent / "shared" / "data")
-    parser.add_argument("--cache", type=Path, default=Path("cache"))
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
-        "--open-dev", dest="part", action="store_const", const="dev", default="test",
-        help="judge on the sealed dev images instead of test; the opening is written to benchmarks/dev_ledger.jsonl",
-    )  # fmt: skip
-    return parser.parse_args()
-
-
-def _log_opening(model: Path, judged: Judged) -> None:
-    row = {
-        "opened": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": f"{judged.card.name} {judged.card.version}",
-        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "corpus_sha256": judged.card.data_sha256,
-        "commit": commit(),
-    }
-    with open(LEDGER, "a", encoding="utf-8") as ledger:
-        ledger.write(json.dumps(row) + "\n")
 
 
 def _swapped(record: Record) -> bool:
@@ -116,7 +86,7 @@ def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple
 
 
 def _main_table(fake_from: float, judged: Judged, columns: dict[str, Column]) -> Iterator[str]:
-    heads = ["column", "images", "n", "AUROC", "balanced accuracy", "TPR at 1 % FPR", "EER", "ECE", "Brier"]
+    heads = ["column", "images", "n", "AUROC", "balanced accuracy", "TPR at 1 % FPR", "EER", "ECE (by chance)", "Brier"]
     yield f"\n| {' | '.join([*heads, 'real called fake', 'fake caught', 'uncertain real / fake'])} |\n{'|---' * 12}|"
     balanced = partial(metrics.balanced_accuracy, threshold=fake_from)
     for name, column in columns.items():
@@ -129,7 +99,8 @@ def _main_table(fake_from: float, judged: Judged, columns: dict[str, Column]) ->
             yield (
                 f"| {name} | {variant} | {len(fake)} | {found['area']} | {found['balanced']} | "
                 f"{metrics.tpr_at_fpr(scores, fake):.3f} | "
-                f"{metrics.eer(scores, fake):.3f} | {metrics.calibration_error(scores, fake):.3f} | "
+                f"{metrics.eer(scores, fake):.3f} | {metrics.calibration_error(scores, fake):.3f} "
+                f"({metrics.calibration_chance(scores, fake):.3f}) | "
                 f"{metrics.brier(scores, fake):.3f} | "
                 f"{(scores[~fake] >= fake_from).mean():.1%} | {(scores[fake] >= fake_from).mean():.1%} | "
                 f"{unsure[~fake].mean():.1%} / {unsure[fake].mean():.1%} |"

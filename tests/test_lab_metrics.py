@@ -56,6 +56,17 @@ def test_calibration_error_is_nought_for_honest_scores_and_not_for_boasts():
     assert metrics.calibration_error(boast, fake) > 0.2
 
 
+def test_the_calibration_error_that_chance_makes_is_what_honest_scores_show():
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(60):
+        honest = rng.random(400)
+        found.append(metrics.calibration_error(honest, rng.random(400) < honest))
+    chance = metrics.calibration_chance(honest, rng.random(400) < honest)
+    assert chance == pytest.approx(np.mean(found), rel=0.1)
+    assert metrics.calibration_chance(rng.random(20_000), rng.random(20_000) < 0.5) < chance / 4
+
+
 def test_intervals_draw_groups_not_images():
     rng = np.random.default_rng(0)
     people = np.repeat(np.arange(40), 25)

@@ -71,6 +71,17 @@ def calibration_error(scores: Floats, fake: Bools, weights: Floats | None = None
     return np.abs(_balanced(fake, weights) @ gaps).sum(-1)
 
 
+def calibration_chance(scores: Floats, fake: Bools, bins: int = 15, draws: int = 200, seed: int = 0) -> float:
+    """What scores that mean what they say show of `calibration_error` on so few images, on average.
+
+    Labels are drawn from the scores, each image counting as it does there (Vaicenavicius et al., AISTATS 2019).
+    """
+    weights, rng = _balanced(fake, None), np.random.default_rng(seed)
+    which = np.minimum((scores * bins).astype(int), bins - 1)
+    gaps = (scores - (rng.random((draws, len(scores))) < scores)) * weights
+    return float(np.abs(gaps @ (which[:, None] == np.arange(bins))).sum(-1).mean())
+
+
 def brier(scores: Floats, fake: Bools, weights: Floats | None = None) -> Any:
     """Mean squared distance of score and label, both classes weighing the same. Brier, 1950."""
     return (_balanced(fake, weights) * (scores - fake) ** 2).sum(-1)
