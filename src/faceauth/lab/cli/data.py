@@ -116,7 +116,7 @@ def synthesize(
     \b
     Example:
       faceauth lab synthesize faces/ --corpus ../shared/data
-      faceauth lab synthesize runs/vae --corpus ../shared/data --count 150 --seed 1
+      faceauth lab synthesize runs/vae --corpus ../shared/data --count 60 --seed 1
     """
     need_lab()
     from faceauth.lab.data.synthesize import synthesize as synthesize_

@@ -67,7 +67,7 @@ class DataConfig(Strict):
             examples = from_corpus(corpus, self.cache, self.split_seed, self.fractions, self.whole)
         for folder in self.own:
             if not folder.is_dir():
-                make = f"make it: faceauth lab synthesize {folder} --corpus CORPUS --count 150 --seed 1"
+                make = f"make it: faceauth lab synthesize {folder} --corpus CORPUS --count 60 --seed 1"
                 raise DataError(f"no folder {str(folder)!r} of faces of our own (data.own)", make)
             examples = beside(examples, read_corpus(folder), self.cache)
         return examples
