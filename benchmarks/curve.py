@@ -1,9 +1,9 @@
 """Print how the unseen column grows with the number of sources: `python benchmarks/curve.py`.
 
-For every fold of configs/embedded.toml, models trained on one, two, ... of the kinds of generator that the fold
+For every fold of configs/beside/pyramid.toml, models trained on one, two, ... of the kinds of generator that the fold
 leaves over (`--vary real`: of the kinds of photographs), the other class and the budget unchanged, judged on the
-sources held out. A kind is what the folds hold out together; face swaps are left out. Runs that are there are not
-made again, so the command goes on after a kill.
+sources held out. A kind is what the folds hold out together; face swaps and faces of our own are left out. Runs that
+are there are not made again, so the command goes on after a kill.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.scoring import VARIANTS, score_files
 from faceauth.lab.training.config import TrainConfig, read_config
 
-CONFIG = Path(__file__).resolve().parent.parent / "configs" / "embedded.toml"
+CONFIG = Path(__file__).resolve().parent.parent / "configs" / "beside" / "pyramid.toml"
 Run = tuple[int, int]  # fold from 1, number of kinds
 
 
@@ -35,25 +35,26 @@ def main() -> None:
     args = parser.parse_args()
     try:
         config = read_config(CONFIG)
-        kinds = _kinds(config, config.data.open(), args.vary)
-        wanted = [(fold, count) for count in range(1, len(kinds)) for fold in kinds]
+        kinds, judged = _kinds(config, config.data.open(), args.vary)
+        wanted = [(fold, count) for count in range(1, len(kinds)) for fold in judged]
         with ThreadPoolExecutor(args.jobs) as pool:
             models = dict(zip(wanted, pool.map(lambda run: _model(args, kinds, run), wanted), strict=True))
-        _print(args, kinds, _judge(args, config, models))
+        _print(args, judged, _judge(args, config, models))
     except FaceAuthError as error:
         sys.exit(f"error: {error}")
     except subprocess.CalledProcessError as error:
         sys.exit(f"error: {' '.join(map(str, error.cmd))} ended with {error.returncode}; the same command goes on")
 
 
-def _kinds(config: TrainConfig, examples: Examples, label: str) -> dict[int, list[str]]:
-    """The sources of a class that each fold holds out; folds that lack one of the classes are left out."""
+def _kinds(config: TrainConfig, examples: Examples, label: str) -> tuple[dict[int, list[str]], list[int]]:
+    """The sources of a class that each fold holds out, and the folds that hold out both classes: those are judged."""
     trained = {
         "real": set(config.data.real or examples.sources("real")),
         "fake": set(config.data.fake or examples.sources("fake")),
     }
     folds = {k: set(fold) for k, fold in enumerate(config.data.folds, start=1)}
-    return {k: sorted(fold & trained[label]) for k, fold in folds.items() if all(fold & t for t in trained.values())}
+    judged = [k for k, fold in folds.items() if all(fold & known for known in trained.values())]
+    return {k: sorted(fold & trained[label]) for k, fold in folds.items() if fold & trained[label]}, judged
 
 
 def _model(args: argparse.Namespace, kinds: dict[int, list[str]], run: Run) -> Path:
@@ -97,12 +98,12 @@ def _judge(args: argparse.Namespace, config: TrainConfig, models: dict[Run, Path
     return areas
 
 
-def _print(args: argparse.Namespace, kinds: dict[int, list[str]], areas: dict[Run, list[float]]) -> None:
+def _print(args: argparse.Namespace, folds: list[int], areas: dict[Run, list[float]]) -> None:
     names = {"fake": "generator", "real": "photographs"}
     print(f"command: `python benchmarks/curve.py --vary {args.vary} --images {args.images}`; test, AUROC unseen\n")
     print(f"| kinds of {names[args.vary]} | {' | '.join(VARIANTS)} | clean, fold by fold |\n|{'---|' * 6}")
     for count in sorted({count for _, count in areas}):
-        rows = [areas[fold, count] for fold in kinds]
+        rows = [areas[fold, count] for fold in folds]
         means = " | ".join(f"{m:.3f}" for m in np.mean(rows, axis=0))
         print(f"| {count} | {means} | {', '.join(f'{row[0]:.2f}' for row in rows)} |")
 
