@@ -151,12 +151,10 @@ def _fold_table(judged: Judged) -> Iterator[str]:
     areas = []
     for number, held in enumerate(judged.folds, start=1):
         rows = judged.unseen.fold == number
-        areas.append(
-            [
-                metrics.auroc(with_calibration(judged.card, judged.unseen, v)[rows], judged.unseen.fake[rows])
-                for v in VARIANTS
-            ]
-        )
+        fake = judged.unseen.fake[rows]
+        if fake.all() or not fake.any():
+            continue  # a collection of photographs alone, without a generator to tell it from
+        areas.append([metrics.auroc(with_calibration(judged.card, judged.unseen, v)[rows], fake) for v in VARIANTS])
         yield f"| {', '.join(held)} | {rows.sum()} | {' | '.join(f'{a:.3f}' for a in areas[-1])} |"
     yield f"| **mean of the folds** | | {' | '.join(f'{a:.3f}' for a in np.mean(areas, axis=0))} |"
 
