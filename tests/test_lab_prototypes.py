@@ -219,6 +219,7 @@ def test_the_command_writes_them_into_the_file_and_calibrating_keeps_them(made, 
 
 def test_the_benchmark_prints_its_tables(made, tmp_path, capsys, monkeypatch):
     root, folder = made
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     spec = importlib.util.spec_from_file_location("bench", ROOT / "benchmarks" / "attribution.py")
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
