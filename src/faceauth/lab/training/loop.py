@@ -157,6 +157,7 @@ def train(
                 folder.keep_best(trainer.recipe.judged)
             folder.finish()
         here.wait()
+        del trainer, deciding  # its gradient reducer must not outlive the group of processes: the end could abort
     return folder.path
 
 
