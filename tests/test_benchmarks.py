@@ -97,3 +97,20 @@ def test_beside_trains_what_is_missing_and_nothing_twice(beside, tmp_path, monke
     monkeypatch.setattr(sys, "argv", [*words, "tinny"])
     with pytest.raises(SystemExit, match="did you mean 'tiny'"):
         beside.main()
+
+
+@pytest.mark.torch
+def test_pairs_are_ranked_by_what_the_shortcuts_make_of_them(tmp_path):
+    pytest.importorskip("torch")
+    root = write_corpus(tmp_path / "corpus")
+    (tmp_path / "tiny.toml").write_text(CONFIG.format(images=8, root=root, cache=tmp_path / "cache"))
+    command = [
+        sys.executable, str(ROOT / "benchmarks" / "pairs.py"), "--config", str(tmp_path / "tiny.toml"),
+        "--cache", str(tmp_path / "cache"), "--workers", "1",
+    ]  # fmt: skip
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.strip("| ").split(" | ") for line in out.splitlines() if "cam-a + " in line]
+    assert sorted(row[-1] for row in rows) == ["cam-a + gan-a, cam-b + gan-b", "cam-a + gan-b, cam-b + gan-a"]
+    worst = [max(float(cell) for cell in row[1:-1]) for row in rows]
+    assert worst == sorted(worst)
+    assert [row[-1] for row in rows if "(the config)" in row[0]] == ["cam-a + gan-a, cam-b + gan-b"]
