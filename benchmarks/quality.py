@@ -86,8 +86,9 @@ def _report(args: argparse.Namespace, judged: Judged, baselines: dict[str, tuple
 
 
 def _main_table(fake_from: float, judged: Judged, columns: dict[str, Column]) -> Iterator[str]:
-    heads = ["column", "images", "n", "AUROC", "balanced accuracy", "TPR at 1 % FPR", "EER", "ECE (by chance)", "Brier"]
-    yield f"\n| {' | '.join([*heads, 'real called fake', 'fake caught', 'uncertain real / fake'])} |\n{'|---' * 12}|"
+    heads = f"column | images | n | AUROC | balanced accuracy at {fake_from:.3f} | at 0.5 | TPR at 1 % FPR | EER | "
+    heads += "ECE (by chance) | Brier | real called fake | fake caught | uncertain real / fake"
+    yield f"\n| {heads} |\n{'|---' * 13}|"
     balanced = partial(metrics.balanced_accuracy, threshold=fake_from)
     for name, column in columns.items():
         fake, groups = column.fake, column.groups
@@ -98,6 +99,7 @@ def _main_table(fake_from: float, judged: Judged, columns: dict[str, Column]) ->
             unsure = verdicts(judged.card, column, variant) == "uncertain"
             yield (
                 f"| {name} | {variant} | {len(fake)} | {found['area']} | {found['balanced']} | "
+                f"{metrics.balanced_accuracy(scores, fake):.3f} | "
                 f"{metrics.tpr_at_fpr(scores, fake):.3f} | "
                 f"{metrics.eer(scores, fake):.3f} | {metrics.calibration_error(scores, fake):.3f} "
                 f"({metrics.calibration_chance(scores, fake):.3f}) | "
