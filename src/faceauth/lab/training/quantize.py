@@ -1,13 +1,14 @@
 """A model file to one of 8-bit integers, which runs in less than half the time.
 
 Convolutions and what lies between them are quantised, weights channel by channel, activations to the range that
-training faces give them; what comes before the first convolution stays as it is. Weights take 7 of their 8 bits: with
-all of them sums overflow on processors without VNNI, and scores would depend on the processor. Jacob et al., CVPR 2018.
+training faces give them; what leads to no convolution, or comes before the first, stays as it is. Weights take 7 of
+their 8 bits: with all of them sums overflow on processors without VNNI, and scores would depend on the processor.
+Jacob et al., CVPR 2018.
 """
 
 import os
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,26 @@ def _quantized(model: Path, ranges: Batches) -> Any:
         folded, output = f"{folder}/folded.onnx", f"{folder}/int8.onnx"
         quant_pre_process(str(model), folded, skip_symbolic_shape=True)
         nodes = onnx.load(folded).graph.node
-        first = next((i for i, node in enumerate(nodes) if node.op_type == "Conv"), None)
-        if first is None:
+        if not any(node.op_type == "Conv" for node in nodes):
             raise DataError("no convolution to quantise", "export without --int8")
+        between = _between(nodes)
         quantize_static(
             folded, output, Reader(), per_channel=True, reduce_range=True, weight_type=QuantType.QInt8,
             activation_type=QuantType.QUInt8, op_types_to_quantize=list(QUANTISED),
-            nodes_to_exclude=[node.name for node in nodes[:first]],
+            nodes_to_exclude=[node.name for node in nodes if node.name not in between],
         )  # fmt: skip
         return onnx.load(output)
+
+
+def _between(nodes: Sequence[Any]) -> set[str]:
+    """Names of the convolutions, and of the nodes that lead from one to another; `nodes` are in order."""
+    after: set[str] = set()  # tensors
+    for node in nodes:
+        if node.op_type == "Conv" or after.intersection(node.input):
+            after.update(node.output)
+    before: set[str] = set()
+    for node in reversed(nodes):
+        if node.op_type == "Conv" or before.intersection(node.output):
+            before.update(node.input)
+    inside = (n for n in nodes if after.intersection(n.input) and before.intersection(n.output))
+    return {node.name for node in inside} | {node.name for node in nodes if node.op_type == "Conv"}
