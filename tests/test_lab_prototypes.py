@@ -79,8 +79,14 @@ def test_it_names_what_it_knows_and_two_collections_of_one_generator_alike(looke
     assert interval.low <= interval.value <= interval.high
 
 
-def test_shares_are_calibrated(looked, found):
+def test_shares_are_calibrated(looked):
     """A temperature away from the fitted one has a higher loss, on either side."""
+    rng = np.random.default_rng(1)
+    one = looked.outputs[0]
+    blurred = one.embedding + rng.standard_t(2, one.embedding.shape).astype(np.float32)  # no Gaussian, and no gaps
+    outputs = (Outputs(one.logit, one.source_logits, blurred), *looked.outputs[1:])
+    looked = Looked(looked.records, looked.splits, looked.cards, outputs)
+    found = prototypes.prototypes(looked)
     best = found.temperature
     assert prototypes.TEMPERATURES[0] < best < prototypes.TEMPERATURES[-1]
     flat = replace(found, temperature=1.0)

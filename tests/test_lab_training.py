@@ -22,7 +22,7 @@ from faceauth.lab.evaluation.scoring import VARIANTS, Resave
 from faceauth.lab.training.config import read_config
 from faceauth.lab.training.export import calibrated, export, fit_thresholds, load_run, parity
 from faceauth.lab.training.loop import train
-from faceauth.lab.training.pyramid import PyramidNet
+from faceauth.lab.training.pyramid import LAGS, PyramidNet, statistics
 from faceauth.lab.training.quantize import AGREEMENT, quantize
 from faceauth.model_file import ModelFile
 
@@ -174,11 +174,30 @@ def test_octaves_do_not_see_contrast_or_brightness():
     network = PyramidNet(2, 4).eval()
     x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        plain, other = network(x).embedding, network(0.5 * x + 0.3).embedding
-    assert torch.allclose(plain, other, atol=5e-2, rtol=1e-2)  # log-variances among them
-    assert [tuple(o.shape[2:]) for o in network.octaves(x)] == [(32, 32), (16, 16), (8, 8)]
-    for octave in network.octaves(x):
+        plain, other = network(x), network(0.5 * x + 0.3)
+    assert torch.allclose(plain.embedding[:, :56], other.embedding[:, :56], atol=5e-2, rtol=1e-2)  # log-variances too
+    assert torch.allclose(plain.logit, other.logit, atol=5e-2)
+    octaves, known_by = network.octaves(x)
+    assert [tuple(o.shape[2:]) for o in octaves] == [(32, 32), (16, 16), (8, 8)]
+    assert torch.equal(plain.embedding[:, 56:], known_by)
+    for octave in octaves:
         assert float(octave.square().mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_statistics_are_energies_correlations_and_periods():
+    rng = torch.Generator().manual_seed(0)
+    grey = torch.randn(1, 1, 64, 64, generator=rng).expand(-1, 3, -1, -1)
+    three = torch.randn(1, 3, 64, 64, generator=rng)
+    stripes = grey + 5 * (torch.arange(64) % 4 < 2).float()  # a period of four pixels across
+    of_grey, of_three, of_stripes = (statistics(x, x)[0] for x in (grey, three, stripes))
+    assert of_grey.shape == (17,)
+    assert torch.allclose(of_grey[:3], torch.tensor(float(grey[0, 0].square().mean())).log().expand(3), atol=1e-3)
+    assert torch.allclose(of_grey[3:6], torch.ones(3), atol=1e-3)
+    assert float(of_three[3:6].abs().max()) < 0.1
+    across = {lag: float(of_stripes[7 + i]) for i, lag in enumerate(LAGS)}
+    assert across[0, 4] > 0.5 > -0.3 > across[0, 2]
+    assert abs(float(of_grey[7 + LAGS.index((0, 4))])) < 0.1
+    assert not statistics(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)).isnan().any()
 
 
 @pytest.mark.parametrize(("size", "octaves"), [(32, 3), (160, 3), (192, 4), (256, 4), (512, 5)])
@@ -187,8 +206,8 @@ def test_the_body_works_on_a_grid_of_about_32_whatever_the_size(size, octaves):
     grids = []
     network.body[0].register_forward_hook(lambda _, inputs, __: grids.append(inputs[0].shape[2]))
     with torch.no_grad():
-        assert network(torch.randn(1, 3, size, size)).embedding.shape == (1, 56)
-    assert len(network.octaves(torch.randn(1, 3, size, size))) == octaves
+        assert network(torch.randn(1, 3, size, size)).embedding.shape == (1, 56 + 17 * octaves)
+    assert len(network.octaves(torch.randn(1, 3, size, size))[0]) == octaves
     assert size < 128 or 24 <= grids[0] <= 40
 
 

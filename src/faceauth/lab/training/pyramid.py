@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from faceauth.lab.training.networks import FaceNetwork, Outputs
 
+LAGS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (0, 3), (3, 0), (0, 4), (4, 0))  # pixels down, right
+
 
 class _Block(nn.Module):
     """Two 3 x 3 convolutions and a shortcut. He et al., CVPR 2016; average-pooled shortcut, He et al., CVPR 2019."""
@@ -40,9 +42,12 @@ class PyramidNet(FaceNetwork):
     pose, is not seen at all. There are three octaves up to 181 px a side and one more for each doubling: the body works
     on a grid of about 32 whatever the size, so that 256 px cost 1.5 times what 128 px cost.
 
-    The embedding is what the last block finds on average, and how much the features of two earlier ones vary over
+    The heads see what the last block finds on average, and how much the features of two earlier ones vary over
     the face: a texture is known by such statistics wherever it lies (Gatys et al., NeurIPS 2015; Liu et al., CVPR
     2020, on generated faces).
+
+    In the embedding `statistics` of every octave follow, which the heads do not see: a generator or a camera is known
+    by them, but telling real from fake by how sharp and noisy pictures are is what unit energy is there against.
     """
 
     def __init__(self, sources: int, width: int = 24, dropout: float = 0.3, size: int = 128) -> None:
@@ -64,7 +69,7 @@ class PyramidNet(FaceNetwork):
         self.source_head = nn.Linear((8 + 4 + 2) * width, sources)
 
     def forward(self, pixels: Tensor) -> Outputs:
-        octaves = self.octaves(pixels)
+        octaves, known_by = self.octaves(pixels)
         x = self.stem[0](octaves[0])
         for convolution, octave in zip(list(self.stem)[1:], octaves[1:], strict=True):
             x = convolution(torch.cat([x, octave], 1))
@@ -74,9 +79,9 @@ class PyramidNet(FaceNetwork):
             found.append(norm((x.float().var((2, 3)) + 1e-3).log()))
         for block in list(self.body)[len(found) :]:
             x = block(x)
-        embedding = torch.cat([x.float().mean((2, 3)), *found], 1)
-        kept = self.dropout(embedding)
-        return Outputs(self.head(kept)[:, 0], self.sources(kept), embedding)
+        seen = torch.cat([x.float().mean((2, 3)), *found], 1)
+        kept = self.dropout(seen)
+        return Outputs(self.head(kept)[:, 0], self.sources(kept), torch.cat([seen, known_by], 1))
 
     def depth(self, name: str) -> int:
         part, _, rest = name.partition(".")
@@ -86,12 +91,35 @@ class PyramidNet(FaceNetwork):
             part = "body"  # each belongs to the block whose features it measures
         return len(self.stem) + (int(rest[0]) if part == "body" else len(self.body))
 
-    def octaves(self, pixels: Tensor) -> list[Tensor]:
-        """(n, 3, s, s) to [(n, 3, s, s), (n, 3, s/2, s/2), ...], each of unit root mean square."""
-        found = []
+    def octaves(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
+        """(n, 3, s, s) to [(n, 3, s, s), (n, 3, s/2, s/2), ...], each of unit root mean square, and `statistics`."""
+        found, known_by = [], []
         for _ in self.stem:
             smaller = F.avg_pool2d(pixels, 2)
             detail = pixels - F.interpolate(smaller, scale_factor=2.0, mode="bilinear", align_corners=False)
             found.append(detail / (detail.square().mean((1, 2, 3), keepdim=True) + 4e-4).sqrt())
+            known_by.append(statistics(pixels, detail))
             pixels = smaller
-        return found
+        return found, torch.cat(known_by, 1)
+
+
+def statistics(pixels: Tensor, detail: Tensor) -> Tensor:
+    """What is left of how a picture was made, whatever it shows: (n, 17) of one octave.
+
+    Log energy of the channels, and their correlations: sensors and demosaicing leave other ones than decoders do
+    (McCloskey and Albright, arXiv 1812.08247). Of the Laplacian of the grey picture log energy, and autocorrelation
+    at `LAGS`: upsampling leaves periods (Zhang et al., WIFS 2019).
+
+    Args:
+        pixels: (n, 3, s, s), s at least 8; detail: the same without what the next octave holds.
+    """
+    energy = detail.square().mean((2, 3)) + 1e-4
+    other = [1, 2, 0]
+    together = (detail * detail[:, other]).mean((2, 3)) / (energy * energy[:, other]).sqrt()
+    grey = pixels.mean(1)
+    around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+    edges = 4 * grey[:, 1:-1, 1:-1] - around
+    height, width = edges.shape[1:]
+    power = edges.square().mean((1, 2)) + 1e-6
+    shifted = [(edges[:, : height - y, : width - x] * edges[:, y:, x:]).mean((1, 2)) / power for y, x in LAGS]
+    return torch.cat([energy.log(), together, torch.stack([power.log(), *shifted], 1)], 1)
