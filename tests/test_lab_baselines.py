@@ -73,3 +73,15 @@ def test_nothing_is_fitted_on_what_is_held_out_or_left_out(place):
     assert {r.source for r in seen.records} == {r.source for r in unseen.records} == {"cam-a", "cam-b", "gan-a"}
     assert not train & set(seen.logits[:, 0].astype(int))
     assert set(baselines.BASELINES) == {"file facts", "16 px thumbnail"}
+
+
+def test_a_file_by_another_name_is_not_looked_at_again(tmp_path, monkeypatch):
+    from faceauth.lab.evaluation.facts import features_of
+
+    Image.new("RGB", (20, 20), "grey").save(tmp_path / "a.png")
+    first = features_of([str(tmp_path / "a.png")], "data", tmp_path / "cache", 1)
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    again = features_of(["../a.png"], "data", tmp_path / "cache", 1)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))

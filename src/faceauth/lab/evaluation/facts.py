@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from faceauth import images
-from faceauth.lab.evaluation.scoring import RESAVES, keep, open_file, shared
+from faceauth.lab.evaluation.scoring import RESAVES, absolute, keep, open_file, shared
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -52,7 +52,7 @@ def features_of(
         data: hash of the corpus or manifest, a part of the cache's key.
         resaved: all variants of the protocol; else the files as they are alone.
     """
-    key = hashlib.sha256(repr((data, list(paths), resaved)).encode()).hexdigest()[:32]
+    key = hashlib.sha256(repr((data, absolute(paths), resaved)).encode()).hexdigest()[:32]
     kept = cache / "audit" / f"{key}.npz"
     if not kept.is_file():
         found = shared(partial(_features_one, resaved=resaved), paths, workers, "shortcut audit")

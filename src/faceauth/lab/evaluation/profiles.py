@@ -14,7 +14,7 @@ from PIL import Image
 
 from faceauth import images, spectra
 from faceauth.faces import DlibFinder
-from faceauth.lab.evaluation.scoring import RESAVES, keep, open_file, shared
+from faceauth.lab.evaluation.scoring import RESAVES, absolute, keep, open_file, shared
 from faceauth.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(size=128, crop=1.1)  # the crop of the networks beside it
@@ -43,7 +43,7 @@ def profiles_of(
     Raises:
         DataError: for a file that cannot be read.
     """
-    key = hashlib.sha256(repr((SPEC, data, list(paths), resaved)).encode()).hexdigest()[:32]
+    key = hashlib.sha256(repr((SPEC, data, absolute(paths), resaved)).encode()).hexdigest()[:32]
     kept = cache / "profiles" / f"{key}.npy"
     if not kept.is_file():
         found = shared(partial(_profiles_one, resaved=resaved), paths, workers, "spectra of faces", _start)

@@ -71,7 +71,7 @@ def score_files(
     Raises:
         DataError: for a file that cannot be read.
     """
-    keys = [_key(ModelFile(m), data, [LOOKS if again else (), *paths]) for m in models]
+    keys = [_key(ModelFile(m), data, [LOOKS if again else (), *absolute(paths)]) for m in models]
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
     if missing and paths:
@@ -94,7 +94,7 @@ def see_files(
         DataError: for a file that cannot be read.
     """
     opened = [ModelFile(m) for m in models]
-    kept = [cache / "outputs" / f"{_key(m, data, [tuple(variants), *paths])}.npz" for m in opened]
+    kept = [cache / "outputs" / f"{_key(m, data, [tuple(variants), *absolute(paths)])}.npz" for m in opened]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
     if missing and paths:
         start = partial(_start, tuple(str(models[i]) for i in missing), tuple(variants))
@@ -125,6 +125,11 @@ def look(
         for row, i in enumerate(missing):
             keep(kept[i], **{n: np.concatenate([getattr(f[row], n) for f in found]) for n in Outputs.__slots__})
     return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
+
+
+def absolute(paths: Sequence[str]) -> list[str]:
+    """One name for each file, from wherever it is named: a cache is to know it again."""
+    return [os.path.abspath(path) for path in paths]
 
 
 def open_file(path: str) -> tuple[bytes, Image.Image]:
