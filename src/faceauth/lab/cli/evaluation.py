@@ -13,7 +13,12 @@ Run = Annotated[Path, typer.Argument(help="A finished run's folder, or a model f
 ManifestOption = Annotated[
     Path | None, typer.Option("--manifest", help="The prepared data set; by default the run's own.")
 ]
-Cache = Annotated[Path, typer.Option(help="Where scores and embeddings are kept.")]
+Rewritten = Annotated[Path, typer.Argument(help="A finished run, or a model file, whose metadata is rewritten.")]
+CorpusOption = Annotated[
+    Path | None, typer.Option("--corpus", help="The corpus that it was trained on, not a manifest.")
+]
+Folds = Annotated[list[Path] | None, typer.Option("--fold", help="A fold's model file; repeat for every fold.")]
+Cache = Annotated[Path, typer.Option(help="Where crops, scores and embeddings are kept.")]
 Workers = Annotated[int, typer.Option(help="Processes or threads.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of the choice of images, and of what else is drawn.")]
 PerSource = Annotated[int | None, typer.Option(help="At most so many images of each source; all by default.", min=1)]
@@ -26,14 +31,12 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="A finished run, or a model file, whose metadata is rewritten.")],
+    model: Rewritten,
     manifest: ManifestOption = None,
-    corpus: Annotated[Path | None, typer.Option(help="The corpus that it was trained on, not a manifest.")] = None,
-    folds: Annotated[
-        list[Path] | None, typer.Option("--fold", help="A fold's model file; repeat for every fold.")
-    ] = None,
-    cache: Annotated[Path, typer.Option(help="Where crops and scores are kept.")] = Path("cache"),
-    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    corpus: CorpusOption = None,
+    folds: Folds = None,
+    cache: Cache = Path("cache"),
+    workers: Workers = 1,
 ) -> None:
     """Fit calibration and thresholds on the test split, and write them into the model file.
 
@@ -65,17 +68,15 @@ def calibrate(
 
 
 def prototypes(
-    model: Annotated[Path, typer.Argument(help="A finished run, or a model file, whose metadata is rewritten.")],
+    model: Rewritten,
     manifest: ManifestOption = None,
-    corpus: Annotated[Path | None, typer.Option(help="The corpus that it was trained on, not a manifest.")] = None,
-    folds: Annotated[
-        list[Path] | None, typer.Option("--fold", help="A fold's model file; repeat for every fold.")
-    ] = None,
+    corpus: CorpusOption = None,
+    folds: Folds = None,
     also: Annotated[
         list[str] | None, typer.Option("--also", help="A source it was not trained on, to be named too; repeatable.")
     ] = None,
-    cache: Annotated[Path, typer.Option(help="Where crops and embeddings are kept.")] = Path("cache"),
-    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    cache: Cache = Path("cache"),
+    workers: Workers = 1,
 ) -> None:
     """Let a model file name generators: write prototypes of its sources into it, for detect and learn.
 
