@@ -18,7 +18,15 @@ from faceauth.lab.training.zoo import build, initial
 from faceauth.model_file import ModelFile
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
-WIDTH = {"deit": 16, "vit": 16, "densenet": 16, "timm/vit_tiny_patch16_224": 16, "pyramid": 107, "npr": 512, "safe": 512}
+WIDTH = {
+    "deit": 16,
+    "vit": 16,
+    "densenet": 16,
+    "timm/vit_tiny_patch16_224": 16,
+    "pyramid": 107,
+    "npr": 512,
+    "safe": 512,
+}
 SMALL = {
     "deit": TRANSFORMER, "vit": TRANSFORMER, "densenet": DENSE, "pyramid": {}, "npr": {}, "safe": {},
     "timm/vit_tiny_patch16_224": {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8},
@@ -56,7 +64,9 @@ def test_every_network_keeps_the_contract(network):
         alone = net(pixels[:1])
     assert [tuple(t.shape) for t in out] == [(2,), (2, 3), (2, WIDTH[network])]
     assert torch.allclose(out.logit[:1], alone.logit, atol=1e-5)
-    assert torch.allclose(out.source_logits, net.source_head(out.embedding[:, : net.source_head.in_features]), atol=1e-6)
+    assert torch.allclose(
+        out.source_logits, net.source_head(out.embedding[:, : net.source_head.in_features]), atol=1e-6
+    )
     again = build(resolved, 3)
     again.load_state_dict(net.state_dict())
     with torch.no_grad():
