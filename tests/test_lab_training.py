@@ -177,11 +177,23 @@ def test_octaves_do_not_see_contrast_or_brightness():
         plain, other = network(x), network(0.5 * x + 0.3)
     assert torch.allclose(plain.embedding[:, :56], other.embedding[:, :56], atol=5e-2, rtol=1e-2)  # log-variances too
     assert torch.allclose(plain.logit, other.logit, atol=5e-2)
-    octaves, known_by = network.octaves(x)
-    assert [tuple(o.shape[2:]) for o in octaves] == [(32, 32), (16, 16), (8, 8)]
-    assert torch.equal(plain.embedding[:, 56:], known_by)
+    octaves = network.octaves(x)
+    assert [tuple(o.unit.shape[2:]) for o in octaves] == [(32, 32), (16, 16), (8, 8)]
+    known_by = torch.cat([statistics(o.pixels, o.detail) for o in octaves], 1)
+    assert torch.allclose(plain.embedding[:, 56:], torch.cat([known_by, network.traces(x)[1]], 1), atol=1e-4)
     for octave in octaves:
-        assert float(octave.square().mean()) == pytest.approx(1, abs=0.02)
+        assert float(octave.unit.square().mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_traces_speak_in_use_and_are_silent_in_training():
+    network, x = PyramidNet(2, 4), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = network.eval()(x)
+        network.traces.bias.fill_(1.0)
+        after = network(x)
+        assert float((after.logit - before.logit).min()) > 3  # of three discriminants
+        assert torch.equal(after.source_logits, before.source_logits)
+        assert network.train()(x).embedding.shape == (2, 56)
 
 
 def test_statistics_are_energies_correlations_and_periods():

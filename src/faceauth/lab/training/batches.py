@@ -36,11 +36,12 @@ class ImageSet:
 
     Attributes:
         members: the images of each source, by index; sources are in the order of the source logits.
+        own: the sources that stand beside the corpus.
         labels: real or fake for each source.
     """
 
     def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str], split: str) -> None:
-        self.config, self.faces = config, examples.faces
+        self.config, self.faces, self.own = config, examples.faces, frozenset(examples.own)
         self.members: dict[str, list[int]] = {}
         self.labels: list[str] = []
         for label in ("real", "fake"):
@@ -117,6 +118,21 @@ class TrainingSet(ImageSet):
         classes = rng.choice(len(self.chances), self.config.batch, p=self.chances)
         members = list(self.members.values())
         return [(members[c][rng.integers(len(members[c]))], int(c), rng.spawn(1)[0]) for c in classes]
+
+    def of_each(self, images: int, times: int) -> Iterator[tuple[int, Pixels]]:
+        """Crops as training shows them, source by source: its index and (n, size, size, 3), n at most 32.
+
+        Of each source `images` images at most, each `times` times; the same in every process. Sources of our own
+        (`data.own`) are left out.
+        """
+        for source, (name, members) in enumerate(self.members.items()):
+            if name in self.own:
+                continue
+            rng = np.random.default_rng((self.config.seed, source, 3))
+            chosen = rng.permutation(members)[:images]
+            draws = [(int(i), source, rng.spawn(1)[0]) for i in chosen for _ in range(times)]
+            for start in range(0, len(draws), 32):
+                yield source, np.stack([self._pixels(one) for one in draws[start : start + 32]])
 
     def _order(self, epoch: int) -> list[tuple[int, int]]:
         if self._epoch[0] != epoch:

@@ -25,8 +25,12 @@ from faceauth.lab.training.devices import Place, place
 from faceauth.lab.training.distill import Teacher, teachers_loss
 from faceauth.lab.training.folder import RunFolder
 from faceauth.lab.training.networks import TaughtOutputs
+from faceauth.lab.training.pyramid import PyramidNet
 from faceauth.lab.training.recipes import recipe
+from faceauth.lab.training.traces import Traces
 from faceauth.lab.training.zoo import build, initial
+
+TRACED = (300, 3)  # images of each source that traces are fitted to, and how often each is augmented
 
 
 class Trainer:
@@ -41,11 +45,21 @@ class Trainer:
         network, config = initial(config, count) if fresh else (build(config, count), config)
         self.config, self.data, self.here, self.teacher = config, data, here, teacher
         self.network = network.to(here.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if fresh and isinstance(network, PyramidNet):
+            self._fit_traces(network.traces)
         self.recipe = recipe(config, self.network, data.steps)
         self.spread = here.spread(self.network)
         self.fake = torch.tensor([float(label == "fake") for label in data.labels], device=here.device)
         self.step, self.rate = 0, 0.0
         self.losses: list[Tensor] = []
+
+    @torch.no_grad()
+    def _fit_traces(self, traces: Traces) -> None:
+        numbers: dict[int, list[Tensor]] = {}
+        for source, pixels in self.data.of_each(*TRACED):
+            numbers.setdefault(source, []).append(traces(self._inputs(pixels))[1].cpu())
+        fake = [self.data.labels[source] == "fake" for source in numbers]
+        traces.fit([torch.cat(parts).numpy() for parts in numbers.values()], fake)
 
     def advance(self, batch: Batch) -> None:
         """One step of the optimiser, on this process's slice of the batch."""

@@ -1,12 +1,14 @@
 """Our own network: a small residual one that sees octaves of detail. It knows nothing of how it is trained."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceauth.lab.training.networks import FaceNetwork, Outputs
+from faceauth.lab.training.traces import Traces
 
 LAGS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (0, 3), (3, 0), (0, 4), (4, 0))  # pixels down, right
 
@@ -46,8 +48,11 @@ class PyramidNet(FaceNetwork):
     the face: a texture is known by such statistics wherever it lies (Gatys et al., NeurIPS 2015; Liu et al., CVPR
     2020, on generated faces).
 
-    In the embedding `statistics` of every octave follow, which the heads do not see: a generator or a camera is known
-    by them, but telling real from fake by how sharp and noisy pictures are is what unit energy is there against.
+    The logit is the sum of what the head says and what the `Traces` of the picture say, which are fitted before
+    training and take no part in it: in training the head answers alone.
+
+    In the embedding `statistics` of every octave and the numbers behind the traces follow, which the heads do not see:
+    a generator or a camera is known by them.
     """
 
     def __init__(self, sources: int, width: int = 24, dropout: float = 0.3, size: int = 128) -> None:
@@ -67,12 +72,13 @@ class PyramidNet(FaceNetwork):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear((8 + 4 + 2) * width, 1)
         self.source_head = nn.Linear((8 + 4 + 2) * width, sources)
+        self.traces = Traces(size)
 
     def forward(self, pixels: Tensor) -> Outputs:
-        octaves, known_by = self.octaves(pixels)
-        x = self.stem[0](octaves[0])
+        octaves = self.octaves(pixels)
+        x = self.stem[0](octaves[0].unit)
         for convolution, octave in zip(list(self.stem)[1:], octaves[1:], strict=True):
-            x = convolution(torch.cat([x, octave], 1))
+            x = convolution(torch.cat([x, octave.unit], 1))
         found = []
         for norm, block in zip(self.textures, self.body, strict=False):
             x = block(x)
@@ -81,7 +87,12 @@ class PyramidNet(FaceNetwork):
             x = block(x)
         seen = torch.cat([x.float().mean((2, 3)), *found], 1)
         kept = self.dropout(seen)
-        return Outputs(self.head(kept)[:, 0], self.sources(kept), torch.cat([seen, known_by], 1))
+        logit, sources = self.head(kept)[:, 0], self.sources(kept)
+        if self.training:
+            return Outputs(logit, sources, seen)
+        known_by = [statistics(octave.pixels, octave.detail) for octave in octaves]
+        traces, numbers = self.traces(pixels)
+        return Outputs(logit + traces, sources, torch.cat([seen, *known_by, numbers], 1))
 
     def depth(self, name: str) -> int:
         part, _, rest = name.partition(".")
@@ -91,16 +102,24 @@ class PyramidNet(FaceNetwork):
             part = "body"  # each belongs to the block whose features it measures
         return len(self.stem) + (int(rest[0]) if part == "body" else len(self.body))
 
-    def octaves(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
-        """(n, 3, s, s) to [(n, 3, s, s), (n, 3, s/2, s/2), ...], each of unit root mean square, and `statistics`."""
-        found, known_by = [], []
+    def octaves(self, pixels: Tensor) -> list["Octave"]:
+        """The octaves of pixels (n, 3, s, s), finest first, each of half the side of the one before it."""
+        found = []
         for _ in self.stem:
             smaller = F.avg_pool2d(pixels, 2)
             detail = pixels - F.interpolate(smaller, scale_factor=2.0, mode="bilinear", align_corners=False)
-            found.append(detail / (detail.square().mean((1, 2, 3), keepdim=True) + 4e-4).sqrt())
-            known_by.append(statistics(pixels, detail))
+            unit = detail / (detail.square().mean((1, 2, 3), keepdim=True) + 4e-4).sqrt()
+            found.append(Octave(pixels, detail, unit))
             pixels = smaller
-        return found, torch.cat(known_by, 1)
+        return found
+
+
+class Octave(NamedTuple):
+    """A picture (n, 3, s, s), the same without what the next octave holds, and that of unit root mean square."""
+
+    pixels: Tensor
+    detail: Tensor
+    unit: Tensor
 
 
 def statistics(pixels: Tensor, detail: Tensor) -> Tensor:

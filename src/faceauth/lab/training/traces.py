@@ -1,0 +1,156 @@
+"""Few numbers of a whole face, and lines through them that are fitted in closed form. They know nothing of networks.
+
+A network that learns from a dozen sources learns those sources; a discriminant of a few dozen numbers cannot, and holds
+better on what neither has seen (docs/research.md, sixth round).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SIDE = 128  # pixels: larger pictures are halved until they have no more
+RINGS = 32
+EDGES = (-1.2, -0.35, 0.35, 1.2)  # between the five levels that details are sorted into, in root mean squares
+STEPS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # pixels down, right
+SHRINK = 0.1
+REACH = 2.0  # spreads within a source: what a discriminant says beyond this counts less and less
+SHARE = 1.5  # of the discriminants in the logit
+Floats = npt.NDArray[np.floating[Any]]
+
+
+class Traces(nn.Module):
+    """Three discriminants of the picture at half size, each of unit spread within a source, that make one logit.
+
+    - *spectrum*: log power of the luminance on rings (Durall et al., arXiv 1911.00686), its level included;
+    - *colour*: joint histograms of the finest octave of luminance and of both colour differences: what a sensor and
+      its demosaicing leave between channels is not what a decoder leaves (McCloskey and Albright, arXiv 1812.08247);
+    - *texture*: joint histograms of neighbours in the finest octave (Fridrich and Kodovsky, IEEE TIFS 2012).
+
+    A line says nothing of pictures unlike all that it was drawn through, such as very soft ones: a discriminant t
+    counts as t exp(-t^2 / 2 `REACH`^2), which falls to nothing far off (redescending; Hampel, JASA 1974). Until `fit`
+    the logit is 0.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    ring: Tensor
+    waves: Tensor
+
+    def __init__(self, size: int) -> None:
+        """`size` is the side of the pixels that come in, at least 16."""
+        super().__init__()
+        self.halvings = max(0, math.ceil(math.log2(size / SIDE)))
+        side = size >> self.halvings
+        rings = min(RINGS, side // 4)
+        n = len(EDGES) + 1
+        pairs = n * (n + 1) // 2
+        self.groups = [rings, 2 * n * n + pairs, n // 2 + 1 + len(STEPS) * pairs]
+        self.register_buffer("weight", torch.zeros(len(self.groups), sum(self.groups)))
+        self.register_buffer("bias", torch.zeros(len(self.groups)))
+        angle = 2 * math.pi / side * torch.arange(side)[:, None] * torch.arange(side)
+        window = torch.hann_window(side)[:, None]
+        self.register_buffer("waves", torch.stack([window * angle.cos(), window * angle.sin()]), persistent=False)
+        down, right = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)
+        ring = (torch.hypot(down, right) * 2 * rings).floor().flatten()
+        self.register_buffer("ring", ring, persistent=False)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels (n, 3, size, size) to the logit (n,) and the numbers that it is drawn from (n, sum of `groups`)."""
+        for _ in range(self.halvings):
+            pixels = F.avg_pool2d(pixels, 2)
+        light = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
+        detail = pixels - F.interpolate(
+            F.avg_pool2d(pixels, 2), size=pixels.shape[2:], mode="bilinear", align_corners=False
+        )
+        numbers = torch.cat([self._spectrum(light), *_histograms(detail)], 1)
+        said = numbers @ self.weight.T + self.bias
+        counted = said * (-said.square() / (2 * REACH**2)).exp()
+        return SHARE * counted.sum(1), numbers
+
+    def _spectrum(self, light: Tensor) -> Tensor:
+        """Log power (n, rings) of pictures (n, side, side), through the real and imaginary part of a windowed DFT."""
+        side = light.shape[-1]
+        light = light - light.mean((1, 2), keepdim=True)
+        cosine, sine = self.waves
+        a, b = light @ cosine[:, : side // 2 + 1], light @ sine[:, : side // 2 + 1]
+        power = (cosine.T @ a - sine.T @ b).square() + (cosine.T @ b + sine.T @ a).square()
+        on_ring = (self.ring[:, None] == torch.arange(self.groups[0], device=light.device)).to(light.dtype)
+        mean: Tensor = power.flatten(1) @ on_ring / (on_ring.sum(0) * side**2)
+        return (mean + 1e-5).log()
+
+    @torch.no_grad()
+    def fit(self, numbers: Sequence[Floats], fake: Sequence[bool]) -> None:
+        """Set the lines by `numbers` (n, sum of `groups`) of each source, whose classes `fake` has. Any n will do."""
+        end = 0
+        for row, size in enumerate(self.groups):
+            start, end = end, end + size
+            line, offset = discriminant([part[:, start:end] for part in numbers], fake)
+            self.weight[row, start:end] = torch.from_numpy(line)
+            self.bias[row] = offset
+
+
+def _histograms(detail: Tensor) -> tuple[Tensor, Tensor]:
+    """The groups *colour* and *texture* of details (n, 3, side, side)."""
+    light = detail.mean(1)
+    # Root mean squares of each picture, with a floor far below what a photograph has.
+    parts = [
+        p / (p.square().mean((1, 2), keepdim=True) + 2e-4).sqrt()
+        for p in (light, detail[:, 2] - light, detail[:, 0] - light)
+    ]
+    light, blue, red = (_levels(part) for part in parts)
+    colour = [_joint(light, blue).flatten(1), _joint(light, red).flatten(1), _mirrored(_joint(blue, red))]
+    texture = [light.mean((2, 3))[:, : len(EDGES) // 2 + 1]]
+    for down, right in STEPS:
+        height, width = light.shape[2:]
+        texture.append(_mirrored(_joint(light[..., : height - down, : width - right], light[..., down:, right:])))
+    return torch.cat(colour, 1), torch.cat(texture, 1)
+
+
+def _levels(values: Tensor) -> Tensor:
+    """(n, h, w) to (n, 5, h, w): one of five where the value lies on its level."""
+    above = torch.stack([values > edge for edge in EDGES], 1).to(values.dtype)
+    one = torch.ones_like(above[:, :1])
+    return torch.cat([one, above], 1) - torch.cat([above, one * 0], 1)
+
+
+def _joint(a: Tensor, b: Tensor) -> Tensor:
+    """(n, 5, 5) how often level i of one meets level j of the other; the same with all signs turned, on average."""
+    found = a.flatten(2) @ b.flatten(2).transpose(1, 2) / (a.shape[2] * a.shape[3])
+    return (found + found.flip((1, 2))) / 2
+
+
+def _mirrored(found: Tensor) -> Tensor:
+    """The upper triangle of joint histograms (n, 5, 5) whose two sides are alike."""
+    found = (found + found.transpose(1, 2)) / 2
+    first, second = torch.triu_indices(found.shape[1], found.shape[2])
+    return found[:, first, second]
+
+
+def discriminant(numbers: Sequence[Floats], fake: Sequence[bool]) -> tuple[Floats, float]:
+    """Fisher's linear discriminant between the classes, sources counting alike, of unit spread within a source.
+
+    The covariance is that within a source, in the mean of the sources, shrunk by `SHRINK` to a multiple of the identity
+    (Friedman, JASA 1989); the line is 0 half-way between the means of the two classes.
+
+    Args:
+        numbers: (n, d) of each source; both classes are there.
+
+    Returns:
+        Weights (d,) float32 and the offset: the discriminant of x is weights @ x + offset.
+    """
+    sd = np.concatenate(numbers).std(axis=0, dtype=np.float64) + 1e-3  # a level that a thousandth lies on is noise
+    scaled = [np.asarray(part, np.float64) / sd for part in numbers]
+    within = np.mean([np.cov(part.T, ddof=0) for part in scaled], axis=0)
+    d = len(within)
+    within = (1 - SHRINK) * within + SHRINK * (np.trace(within) / d + 1e-6) * np.eye(d)
+    means, made = np.stack([part.mean(axis=0) for part in scaled]), np.asarray(fake, bool)
+    real, generated = means[~made].mean(axis=0), means[made].mean(axis=0)
+    line = np.linalg.solve(within, generated - real)
+    line /= np.sqrt(line @ within @ line) + 1e-12
+    return (line / sd).astype(np.float32), float(-line @ (real + generated) / 2)
