@@ -26,7 +26,7 @@ from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.evaluate import _calibrated, _shortcuts, columns_of, evaluate, study_row
 from faceauth.lab.evaluation.protocol import Column
 from faceauth.lab.evaluation.report import text
-from faceauth.lab.evaluation.scoring import VARIANTS
+from faceauth.lab.evaluation.scoring import VARIANTS, fingerprint
 from faceauth.lab.evaluation.subjects import manifest_of, open_subjects
 from faceauth.lab.evaluation.tables import markdown, to_csv
 from faceauth.model_file import Calibration, ModelFile, Thresholds
@@ -328,3 +328,10 @@ def test_models_of_one_name_are_told_apart(place, tmp_path):
     shutil.copytree(place / "runs" / "bright", copy)
     both = open_subjects([place / "runs" / "bright", copy])
     assert [s.name for s in both] == [os.fspath(place / "runs" / "bright"), os.fspath(copy)]
+
+
+def test_models_that_differ_in_their_sources_alone_share_no_outputs(tmp_path):
+    two, three = (ModelFile(write_model(tmp_path / f"{n}.onnx", make_card(), colour=True, sources=n)) for n in (2, 3))
+    again = ModelFile(write_model(tmp_path / "again.onnx", make_card(name="another"), colour=True, sources=2))
+    assert fingerprint(two) == fingerprint(again)
+    assert fingerprint(two) != fingerprint(three)

@@ -19,6 +19,7 @@ from faceauth.lab.evaluation.baselines import audit
 from faceauth.lab.evaluation.facts import file_facts, thumbnail
 from faceauth.lab.evaluation.protocol import calibrate, judge, with_calibration
 from faceauth.lab.evaluation.scoring import VARIANTS, Resave
+from faceauth.lab.training.batches import TrainingSet
 from faceauth.lab.training.config import read_config
 from faceauth.lab.training.export import calibrated, export, fit_thresholds, load_run, parity
 from faceauth.lab.training.loop import train
@@ -171,7 +172,7 @@ def test_an_unfinished_run_is_not_exported(tmp_path):
 
 
 def test_octaves_do_not_see_contrast_or_brightness():
-    network = PyramidNet(2, 4).eval()
+    network = PyramidNet(2, 4, size=32).eval()
     x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         plain, other = network(x), network(0.5 * x + 0.3)
@@ -186,7 +187,7 @@ def test_octaves_do_not_see_contrast_or_brightness():
 
 
 def test_traces_speak_in_use_and_are_silent_in_training():
-    network, x = PyramidNet(2, 4), torch.randn(2, 3, 32, 32)
+    network, x = PyramidNet(2, 4, size=32), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         before = network.eval()(x)
         network.traces.bias.fill_(1.0)
@@ -340,6 +341,9 @@ def test_faces_of_our_own_are_trained_on_and_never_judged(place, tmp_path):
     assert examples.splits[-3:] == ("train",) * 3
     assert len(examples.faces) == len(examples.records)
     assert np.asarray(examples.faces[len(examples.faces) - 1][0]).std() > 0
+    drawn = TrainingSet(config, examples, ())
+    lined = [(drawn.sources[source], len(pixels)) for source, pixels in drawn.of_each(images=2, times=3)]
+    assert lined == [("cam-a", 6), ("cam-b", 6), ("gan-a", 6), ("gan-b", 6)]  # lines are not drawn through our own
     models = []
     for fold in (None, 1, 2):
         run = train(config, tmp_path / "runs", fold)

@@ -140,7 +140,8 @@ def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
     spread *= np.sqrt(len(spread) / len(sources))
     unit = np.sqrt((spread**2).mean(axis=0)) + 1e-9  # of each value, as what is shrunk needs one
     within, _ = ledoit_wolf(spread / unit, assume_centered=True)
-    center, axes, between = _axes(np.array(means), within * np.outer(unit, unit), np.array(counts))
+    center, axes, between = _axes(np.array(means) / unit, within, np.array(counts))
+    center, axes = center * unit, axes / unit
     described = f"{int(sum(counts))} train images, {' and '.join(SEEN_IN[: looked.outputs[model].embedding.shape[1]])}"
     coordinates = (np.array(means) - center) @ axes.T
     return Prototypes(

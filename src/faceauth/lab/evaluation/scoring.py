@@ -150,7 +150,8 @@ def fingerprint(model: ModelFile) -> str:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
     probe = spec.resize(picture, spec.region(None, *picture.size))[None]
     said = model.run(spec.normalize(probe))
-    parts = (said.embedding.tobytes(), said.logit.tobytes(), probe.tobytes(), repr(spec).encode())
+    given = (said.embedding, said.logit, said.source_logits, probe)
+    parts = (*(array.tobytes() for array in given), repr(spec).encode())
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
