@@ -20,7 +20,6 @@ EDGES = (-1.2, -0.35, 0.35, 1.2)  # between the five levels that details are sor
 STEPS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # pixels down, right
 SHRINK = 0.1
 REACH = 2.0  # spreads within a source: what a discriminant says beyond this counts less and less
-SHARE = 1.5  # of the discriminants in the logit
 Floats = npt.NDArray[np.floating[Any]]
 
 
@@ -71,7 +70,7 @@ class Traces(nn.Module):
         numbers = torch.cat([self._spectrum(light), *_histograms(detail)], 1)
         said = numbers @ self.weight.T + self.bias
         counted = said * (-said.square() / (2 * REACH**2)).exp()
-        return SHARE * counted.sum(1), numbers
+        return counted.sum(1), numbers
 
     def _spectrum(self, light: Tensor) -> Tensor:
         """Log power (n, rings) of pictures (n, side, side), through the real and imaginary part of a windowed DFT."""
