@@ -44,10 +44,10 @@ def test_joint_histograms_count_each_pixel_once_and_do_not_know_contrast():
 
 
 def test_flat_pictures_and_large_ones_give_numbers():
-    for side, size in ((16, 16), (128, 160), (256, 256)):
+    for size in (16, 130, 160, 256):
         traces = Traces(size)
         numbers = traces(torch.zeros(1, 3, size, size))[1]
-        assert numbers.shape == (1, sum(traces.groups)), side
+        assert numbers.shape == (1, sum(traces.groups)), size
         assert numbers.isfinite().all()
 
 

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 class Traces(nn.Module):
-    """Three discriminants of the picture at half size, each of unit spread within a source, that make one logit.
+    """Three discriminants of the picture at `SIDE`, each of unit spread within a source, that make one logit.
 
     - *spectrum*: log power of the luminance on rings (Durall et al., arXiv 1911.00686), its level included;
     - *colour*: joint histograms of the finest octave of luminance and of both colour differences: what a sensor and
