@@ -16,7 +16,7 @@ from shutil import copyfile
 
 import numpy as np
 
-from faceauth.attribution import Prototypes
+from faceauth.attribution import Attributor, Prototypes
 from faceauth.errors import FaceAuthError
 from faceauth.lab.evaluation import naming, prototypes, tables
 from faceauth.lab.evaluation.naming import Fold, Taken
@@ -64,7 +64,7 @@ def _report(
 
 
 def _known(part: str, looked: Looked, found: Prototypes) -> Iterator[str]:
-    attributor = naming.attributor_of(found, looked, 0)
+    attributor = Attributor(found)
     sources = {k.name for k in found.kinds}
     rows = looked.where(lambda r: r.source in sources, part)
     named = [naming.name(attributor, looked, 0, rows, variant) for variant in range(len(SEEN_IN))]

@@ -41,7 +41,7 @@ def make_prototypes(**changes):
     values = dict(
         kinds=KINDS, counts=np.full(4, 30.0), center=center, axes=axes, between=coordinates.var(axis=0) + 1,
         means=coordinates, reference=np.concatenate(reference), reference_kind=np.repeat(np.arange(4), 10),
-        temperature=1.0, unknown=Unknown(0.0, 1.0, 0.0, "nothing"), fitted_on="colours",
+        temperature=1.0, unknown=Unknown(0.0, 1.0, 1.0, "nothing"), fitted_on="colours",
     )  # fmt: skip
     return Prototypes(**(values | changes))
 

@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attributed import BLUE, COLOURS, KINDS, RED, embeddings, make_prototypes
-from faceauth.attribution import UNKNOWN, Attributor, Kind, Prototypes, Taught, Unknown, energy, without
+from faceauth.attribution import UNKNOWN, Attributor, Kind, Prototypes, Taught, Unknown, novelty, without
 from faceauth.errors import ModelError, UsageError
 from faceauth.model_file import Outputs
 
-FAKE_LOGITS = [False, True]
 PROTOTYPES = make_prototypes()
 
 
@@ -37,7 +36,7 @@ def taught(colour=RED, label="fake", name="rust", count=20, **changes):
 def test_shares_are_probabilities_and_a_generator_is_a_part_of_its_family(points, score, temperature, with_taught):
     known = replace(PROTOTYPES, temperature=temperature)
     classes = [taught(), taught(BLUE, "real", "harbour")] if with_taught else []
-    scores, answers = Attributor(known, FAKE_LOGITS, classes)(outputs(points), np.full(len(points), score))
+    scores, answers = Attributor(known, classes)(outputs(points), np.full(len(points), score))
     family_of = {k.generator: k.family for k in KINDS} | {UNKNOWN: UNKNOWN, "rust": "gan", "harbour": "real"}
     for final, answer in zip(scores, answers, strict=True):
         generators, families = dict(answer.generators), dict(answer.families)
@@ -56,36 +55,51 @@ def test_shares_are_probabilities_and_a_generator_is_a_part_of_its_family(points
 @pytest.mark.parametrize("name", [k.name for k in KINDS if k.label == "fake"])
 def test_a_known_generator_is_named(name):
     kind = next(k for k in KINDS if k.name == name)
-    _, answers = Attributor(PROTOTYPES, FAKE_LOGITS)(outputs(embeddings(COLOURS[name], 8, 200)), np.ones(8))
+    _, answers = Attributor(PROTOTYPES)(outputs(embeddings(COLOURS[name], 8, 200)), np.ones(8))
     assert {a.generator for a in answers} == {kind.generator}
     assert {a.families[0][0] for a in answers} == {kind.family}
 
 
 def test_what_lies_far_from_every_generator_is_unknown():
-    _, answers = Attributor(PROTOTYPES, FAKE_LOGITS)(outputs(embeddings(BLUE, 8)), np.ones(8))
+    _, answers = Attributor(PROTOTYPES)(outputs(embeddings(BLUE, 8)), np.ones(8))
     assert {a.generator for a in answers} == {UNKNOWN}
 
 
-def test_energy_makes_unknown_likelier_where_no_fake_logit_speaks():
-    weighing = replace(PROTOTYPES, unknown=Unknown(0.0, 0.0, 1.0))
-    at = embeddings(COLOURS["lamp"], 1)
-    shares = [
-        dict(Attributor(weighing, FAKE_LOGITS)(outputs(at, np.array([[9.0, logit]])), np.ones(1))[1][0].generators)
-        for logit in (4.0, -4.0)
-    ]
-    assert shares[0][UNKNOWN] < 0.05 < 0.95 < shares[1][UNKNOWN]
-    assert energy(np.array([[0.0, 1.0, 1.0]]), np.array([False, True, True])) == pytest.approx(-1 - np.log(2))
+def test_novelty_counts_the_likeliest_known_source_or_all_of_them_by_its_temperature():
+    one, two = np.array([[-1.0, -30.0, -1.0]]), np.array([[-1.0, -1.0, -1.0]])
+    assert novelty(one, 1.0) == pytest.approx(0)
+    assert novelty(two, 1.0) == pytest.approx(-np.log(2))
+    assert novelty(one, 1e3) == pytest.approx(-np.log(2), abs=0.02)
+    far = replace(PROTOTYPES, temperature=7.0, unknown=Unknown(0.0, 1.0, 2.0))
+    near = replace(far, temperature=0.5)
+    points = far.place(embeddings(BLUE, 3))
+    assert Attributor(far).unknown(far.densities(points)) == pytest.approx(
+        Attributor(near).unknown(near.densities(points))
+    )
+
+
+def test_what_lies_before_the_start_of_the_embedding_changes_nothing():
+    late = make_prototypes(start=2)
+    assert Prototypes.from_json(late.to_json()).start == 2
+    values = embeddings(COLOURS["lamp"], 4)
+    for before in (0.0, 99.0):
+        whole = np.column_stack([np.full((4, 2), before), values])
+        assert late.place(whole) == pytest.approx(PROTOTYPES.place(values))
+        mean = np.concatenate([np.full(2, before), taught().mean])
+        assert Attributor(late, [taught(mean=mean)]).parts(whole) == pytest.approx(
+            Attributor(PROTOTYPES, [taught()]).parts(values)
+        )
 
 
 def test_without_anything_taught_the_score_is_the_models_own():
     scores = np.array([0.1, 0.5, 0.93])
-    final, answers = Attributor(PROTOTYPES, FAKE_LOGITS)(outputs(embeddings(RED, 3)), scores)
+    final, answers = Attributor(PROTOTYPES)(outputs(embeddings(RED, 3)), scores)
     assert final == pytest.approx(scores)
     assert [dict(a.generators)["camera"] for a in answers] == pytest.approx(1 - scores)
 
 
 def test_a_taught_generator_is_named_and_others_keep_their_names():
-    attributor = Attributor(PROTOTYPES, FAKE_LOGITS, [taught()])
+    attributor = Attributor(PROTOTYPES, [taught()])
     scores, answers = attributor(outputs(embeddings(RED, 10, 800)), np.full(10, 0.3))
     assert [a.generator for a in answers].count("rust") >= 9
     assert np.median(scores) > 0.9
@@ -98,7 +112,7 @@ def test_a_taught_generator_is_named_and_others_keep_their_names():
 
 
 def test_a_taught_camera_lowers_the_scores_of_its_photos_alone():
-    attributor = Attributor(PROTOTYPES, FAKE_LOGITS, [taught(BLUE, "real", "harbour")])
+    attributor = Attributor(PROTOTYPES, [taught(BLUE, "real", "harbour")])
     scores, answers = attributor(outputs(embeddings(BLUE, 10, 800)), np.full(10, 0.95))
     assert np.median(scores) < 0.1
     assert answers[0].generator == "harbour"
@@ -109,7 +123,7 @@ def test_a_taught_camera_lowers_the_scores_of_its_photos_alone():
 
 def test_a_low_weight_takes_less():
     at = embeddings(RED, 1, 800)
-    parts = [Attributor(PROTOTYPES, FAKE_LOGITS, [taught(log_weight=w)]).parts(at)[0, 0] for w in (0.0, -5.0, -1000.0)]
+    parts = [Attributor(PROTOTYPES, [taught(log_weight=w)]).parts(at)[0, 0] for w in (0.0, -5.0, -1000.0)]
     assert parts[0] > parts[1] > parts[2]
     assert parts[2] == pytest.approx(0, abs=1e-12)
 
@@ -159,4 +173,4 @@ def test_a_generator_can_be_taken_away():
 
 def test_a_mean_of_another_width_is_refused():
     with pytest.raises(UsageError, match="2 values, not 3"):
-        Attributor(PROTOTYPES, FAKE_LOGITS, [taught(mean=np.zeros(2))])
+        Attributor(PROTOTYPES, [taught(mean=np.zeros(2))])

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, make_card, write_model
-from faceauth.attribution import PROTOTYPES_KEY, Prototypes, Unknown
+from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Unknown
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.sources import Record, read_corpus
 from faceauth.lab.evaluation import naming, prototypes
 from faceauth.lab.evaluation.prototypes import Looked
+from faceauth.lab.training.export import HEADS_SEE
 from faceauth.model_file import Calibration, ModelFile, Outputs, Thresholds
 from faceauth.preprocess import PreprocessSpec
 from lab_corpus import write_corpus
@@ -72,7 +73,7 @@ def test_the_axes_whiten_the_sources_and_keep_the_means(looked, found):
 
 def test_it_names_what_it_knows_and_two_collections_of_one_generator_alike(looked, found):
     rows = looked.where(lambda r: True, "test")
-    named = naming.name(naming.attributor_of(found, looked, 0), looked, 0, rows, 1)
+    named = naming.name(Attributor(found), looked, 0, rows, 1)
     assert named.right("generators", closed=True)[named.fake].mean() > 0.97
     assert named.right("families", closed=False).mean() > 0.9
     interval = named.accuracy("generators", closed=True)
@@ -102,11 +103,24 @@ def test_unknown_is_set_on_a_generator_that_a_model_never_saw(looked, found):
     assert judged.said > 0.8 > 0.2 > judged.of_known
 
 
+def test_what_the_heads_see_is_left_out_where_the_card_says_how_much_that_is(looked):
+    noted = [replace(card, notes={HEADS_SEE: 3}) for card in looked.cards]
+    late = prototypes.prototypes(replace(looked, cards=tuple(noted)))
+    assert (late.start, late.center.shape) == (3, (D - 3,))
+    noise = np.random.default_rng(1).normal(size=(*looked.outputs[0].embedding.shape[:2], 3))
+    outputs = tuple(
+        replace(o, embedding=np.concatenate([noise, o.embedding[..., 3:]], axis=-1)) for o in looked.outputs
+    )
+    other = prototypes.prototypes(replace(looked, cards=tuple(noted), outputs=outputs))
+    assert other.means == pytest.approx(late.means)
+    assert other.unknown == late.unknown
+
+
 def test_without_fold_models_prototypes_are_taken_away_in_turn(looked):
     alone = Looked(looked.records, looked.splits, looked.cards[:1], looked.outputs[:1])
     unknown = prototypes.prototypes(alone).unknown
     assert "taken away" in unknown.fitted_on
-    assert unknown.novelty > 0
+    assert unknown.slope > 0
 
 
 def test_the_reference_is_of_test_images(looked, found):

@@ -22,7 +22,7 @@ from faceauth.lab.evaluation.protocol import calibrate, judge, with_calibration
 from faceauth.lab.evaluation.scoring import VARIANTS, Resave
 from faceauth.lab.training.batches import TrainingSet
 from faceauth.lab.training.config import read_config
-from faceauth.lab.training.export import calibrated, export, fit_thresholds, load_run, parity
+from faceauth.lab.training.export import HEADS_SEE, calibrated, export, fit_thresholds, load_run, parity
 from faceauth.lab.training.loop import train
 from faceauth.lab.training.pyramid import LAGS, PyramidNet, statistics
 from faceauth.lab.training.quantize import AGREEMENT, quantize
@@ -353,7 +353,9 @@ def test_faces_of_our_own_are_trained_on_and_never_judged(place, tmp_path):
         models.append(run / "detector.onnx")
         export(run, models[-1])
         assert "vae" in ModelFile(models[-1]).card.sources
-        assert ModelFile(models[-1]).card.notes["own"] == f"vae {examples.own['vae'][:16]}"
+        notes = ModelFile(models[-1]).card.notes
+        assert notes["own"] == f"vae {examples.own['vae'][:16]}"
+        assert notes[HEADS_SEE] == 14 * config.width  # what follows is written out
     judged = judge(models[0], models[1:], place / "corpus", place / "cache", "test")
     assert set(judged.unseen.sources) == set(judged.seen.sources) == {"cam-a", "cam-b", "gan-a", "gan-b"}
     twice = read_config(place / "tiny.toml", [f"data.own=['{own}', '{own}']"])

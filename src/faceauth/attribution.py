@@ -3,9 +3,10 @@
 Sources are Gaussians with one covariance, whose means are draws from a Gaussian themselves: probabilistic linear
 discriminant analysis (Ioffe, ECCV 2006). One model so answers three questions. The likeliest source is that of the
 highest density. A face is of no known source where the density of a fresh draw is higher, which is the relative
-Mahalanobis distance of Ren et al. (2021) with the uncertainty of every mean taken in; the energy of the source logits
-(Liu et al., NeurIPS 2020) has a say beside it. And a class taught with a few images has a mean known to within a
-stated error, so that it takes its place among classes of hundreds. It knows nothing of images, files or terminals.
+Mahalanobis distance of Ren et al. (2021) with the uncertainty of every mean taken in; what the known sources say
+together is an energy with a temperature of its own (Liu et al., NeurIPS 2020). And a class taught with a few images has
+a mean known to within a stated error, so that it takes its place among classes of hundreds. It knows nothing of images,
+files or terminals.
 """
 
 import base64
@@ -22,7 +23,7 @@ from faceauth.model_file import Outputs
 from faceauth.verdict import Label, Shares
 
 PROTOTYPES_KEY = "faceauth.prototypes"
-FORMAT = 1
+FORMAT = 2
 UNKNOWN = "unknown"
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -62,11 +63,11 @@ class Taught:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Log-odds of `unknown` among fakes: bias + novelty * log density ratio + energy * energy of the fake logits."""
+    """Log-odds of `unknown` among fakes: bias + slope * `novelty` at a temperature."""
 
     bias: float = 0.0
-    novelty: float = 1.0
-    energy: float = 0.0
+    slope: float = 1.0
+    temperature: float = 1.0
     fitted_on: str = "nothing"
 
 
@@ -76,7 +77,8 @@ class Prototypes:
 
     Attributes:
         kinds: the k sources; counts: (k,) embeddings behind each mean.
-        center: (d,) embedding at the origin; axes: (d, d) from embeddings to coordinates; between: (d,) above 0.
+        start: where in the embedding the d values begin that sources are known by; they go on to its end.
+        center: (d,) values at the origin; axes: (d, d) from values to coordinates; between: (d,) above 0.
         means: (k, d) coordinates.
         reference: (r, d) coordinates of images that no mean was made from, to try new classes on;
             reference_kind: (r,) their rows in `kinds`.
@@ -91,6 +93,7 @@ class Prototypes:
     means: Floats
     reference: Floats
     reference_kind: npt.NDArray[np.int64]
+    start: int = 0
     temperature: float = 1.0
     unknown: Unknown = Unknown()
     fitted_on: str = "nothing"
@@ -101,8 +104,8 @@ class Prototypes:
         return np.array([kind.label == "fake" for kind in self.kinds])
 
     def place(self, embedding: Floats) -> Floats:
-        """Embeddings (n, d) to coordinates (n, d)."""
-        return (np.asarray(embedding, np.float64) - self.center) @ self.axes.T
+        """Embeddings (n, start + d) to coordinates (n, d)."""
+        return (np.asarray(embedding[:, self.start :], np.float64) - self.center) @ self.axes.T
 
     def density(self, points: Floats, mean: Floats, count: float | Floats) -> Floats:
         """Log density (n,), up to a constant, at (n, d) of a class whose mean was seen in `count` images.
@@ -119,9 +122,9 @@ class Prototypes:
         known = [self.density(points, m, n) for m, n in zip(self.means, self.counts, strict=True)]
         return np.stack([*known, self.density(points, self.center * 0, 0.0)], axis=1) / self.temperature
 
-    def novelty(self, densities: Floats) -> Floats:
-        """(n,) by how much an unknown class explains a face better than the known fake ones together."""
-        return np.asarray(densities[:, -1] - logsumexp(densities[:, :-1][:, self.fake]))
+    def of_fakes(self, densities: Floats) -> Floats:
+        """Those (n, f + 1) of the known fake sources and, last, of an unknown one, as they are without temperature."""
+        return densities[:, np.append(self.fake, True)] * self.temperature
 
     def to_json(self) -> str:
         """The metadata text that `from_json` reads back; arrays as float32 in base64."""
@@ -130,7 +133,7 @@ class Prototypes:
         unknown = [getattr(self.unknown, f.name) for f in fields(Unknown)]
         return json.dumps(
             {"format": FORMAT, "kinds": kinds, "temperature": self.temperature, "unknown": unknown,
-             "fitted_on": self.fitted_on, "reference_kind": self.reference_kind.tolist(), **arrays}
+             "start": self.start, "fitted_on": self.fitted_on, "reference_kind": self.reference_kind.tolist(), **arrays}
         )  # fmt: skip
 
     @classmethod
@@ -139,7 +142,7 @@ class Prototypes:
         try:
             data = json.loads(text)
             if data["format"] != FORMAT:
-                raise ModelError(f"prototypes of format {data['format']!r}, not {FORMAT}", "update faceauth")
+                raise ModelError(f"prototypes of format {data['format']!r}, not {FORMAT}", _REMAKE)
             kinds = tuple(Kind(*(str(v) for v in row)) for row in data["kinds"])  # type: ignore[arg-type]
             k, r = len(kinds), len(data["reference_kind"])
             d = len(base64.b64decode(data["center"])) // 4
@@ -147,45 +150,49 @@ class Prototypes:
                       "reference": (r, d)}  # fmt: skip
             arrays = {name: unpack(data[name], shape) for name, shape in shapes.items()}
             which = np.array(data["reference_kind"], np.int64).reshape(-1)
+            bias, slope, novelty_at, on = data["unknown"]
+            unknown = Unknown(float(bias), float(slope), float(novelty_at), str(on))
             found = cls(
-                kinds, **arrays, reference_kind=which, temperature=float(data["temperature"]),
-                unknown=Unknown(*data["unknown"]), fitted_on=str(data["fitted_on"]),
+                kinds, **arrays, reference_kind=which, start=int(data["start"]), temperature=float(data["temperature"]),
+                unknown=unknown, fitted_on=str(data["fitted_on"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(f"damaged prototypes in the model file: {error!r}", "make them again") from error
+            raise ModelError(f"damaged prototypes in the model file: {error!r}", _REMAKE) from error
         in_range = not len(which) or (which.min() >= 0 and which.max() < k)
-        if not (k and in_range and found.temperature > 0 and (found.between > 0).all()):
-            raise ModelError("impossible prototypes in the model file", "make them again: faceauth lab prototypes")
+        positive = found.temperature > 0 and found.unknown.temperature > 0 and (found.between > 0).all()
+        if not (k and in_range and positive and found.start >= 0):
+            raise ModelError("impossible prototypes in the model file", _REMAKE)
         return found
 
 
 _ARRAYS = ("counts", "center", "axes", "between", "means", "reference")
 
 
+_REMAKE = "update faceauth, or make them again: faceauth lab prototypes"
 _AGAIN = "faceauth forget it, and learn it again"
 
 
 class Attributor:
     """Prototypes and what a user has taught beside them; turns network outputs and scores into shares."""
 
-    def __init__(self, prototypes: Prototypes, fake_logits: Sequence[bool], taught: Sequence[Taught] = ()) -> None:
-        """`fake_logits` says which of the network's source logits belong to fakes."""
+    def __init__(self, prototypes: Prototypes, taught: Sequence[Taught] = ()) -> None:
+        """Raises UsageError for a taught class whose mean is of another size than the embedding."""
         self.prototypes, self.taught = prototypes, tuple(taught)
-        self._fake_logits = np.asarray(fake_logits, bool)
+        size = prototypes.start + prototypes.center.size
         for one in taught:
-            if one.mean.shape != prototypes.center.shape:
-                raise UsageError(f"{one.kind.name!r} has {one.mean.size} values, not {prototypes.center.size}", _AGAIN)
+            if one.mean.shape != (size,):
+                raise UsageError(f"{one.kind.name!r} has {one.mean.size} values, not {size}", _AGAIN)
         self._means = [prototypes.place(t.mean[None])[0] for t in taught]
 
     def beside(self, taught: Sequence[Taught]) -> "Attributor":
         """The same prototypes with other taught classes."""
-        return Attributor(self.prototypes, self._fake_logits.tolist(), taught)
+        return Attributor(self.prototypes, taught)
 
     def __call__(self, outputs: Outputs, scores: Floats) -> tuple[Floats, list["Answer"]]:
         """Calibrated scores (n,) of a single look with what was taught taken into account, and an answer for each."""
         parts = self.parts(outputs.embedding)
         with_taught = self.corrected(scores, parts)
-        return with_taught, self.answers(outputs, with_taught, parts)
+        return with_taught, self.answers(outputs.embedding, with_taught, parts)
 
     def parts(self, embedding: Floats) -> Floats:
         """(n, taught) the part of each face that belongs to each class taught, before the score has a say."""
@@ -210,28 +217,26 @@ class Attributor:
         rest, p = np.maximum(1 - parts.sum(axis=1), 0), parts[:, fakes].sum(axis=1)
         return np.asarray(np.clip((scores.T * rest + p).T, 0, 1), np.float64)
 
-    def answers(self, outputs: Outputs, scores: Floats, parts: Floats) -> list["Answer"]:
+    def answers(self, embedding: Floats, scores: Floats, parts: Floats) -> list["Answer"]:
         """What made each face. P(real) is 1 - score, so the shares never contradict it.
 
         Args:
             scores: (n,) as `corrected` gives them; parts: (n, taught) as `parts` does.
         """
         p = self.prototypes
-        densities = p.densities(p.place(outputs.embedding))
+        densities = p.densities(p.place(embedding))
         fakes = np.array([t.kind.label == "fake" for t in self.taught], bool)
         fake = np.maximum(scores - parts[:, fakes].sum(axis=1), 0)
         real = np.maximum(1 - scores - parts[:, ~fakes].sum(axis=1), 0)
-        unknown = self.unknown(outputs, densities)
+        unknown = self.unknown(densities)
         known = _softmax(densities[:, :-1][:, p.fake]) * ((1 - unknown) * fake)[:, None]
         rows = zip(known, unknown * fake, real, parts, scores, strict=True)
         return [self._answer(k, float(u), float(r), own, float(s)) for k, u, r, own, s in rows]
 
-    def unknown(self, outputs: Outputs, densities: Floats) -> Floats:
-        """(n,) P(no known generator | fake)."""
+    def unknown(self, densities: Floats) -> Floats:
+        """(n,) P(no known generator | fake), by log densities as `Prototypes.densities` gives them."""
         w = self.prototypes.unknown
-        odds = w.bias + w.novelty * self.prototypes.novelty(densities)
-        if w.energy:
-            odds = odds + w.energy * energy(outputs.source_logits, self._fake_logits)
+        odds = w.bias + w.slope * novelty(self.prototypes.of_fakes(densities), w.temperature)
         return np.asarray(1 / (1 + np.exp(-np.clip(odds, -700, 700))))
 
     def _answer(self, known: Floats, unknown: float, real: float, parts: Floats, score: float) -> "Answer":
@@ -258,11 +263,16 @@ class Answer:
     families: Shares
 
 
-def energy(source_logits: Floats, fake: npt.NDArray[np.bool_]) -> Floats:
-    """(n,) energy of the fake logits: high where the network recognises none of them. Liu et al., NeurIPS 2020."""
-    if not fake.any():
-        return np.zeros(len(source_logits))
-    return np.asarray(-logsumexp(np.asarray(source_logits, np.float64)[:, fake]))
+def novelty(densities: Floats, temperature: float) -> Floats:
+    """(n,) by how much an unknown class explains a face better than the known fake ones together.
+
+    The higher the temperature, the more every known source counts, and not the likeliest alone.
+
+    Args:
+        densities: log densities (n, f + 1) of the known ones and, last, of an unknown one.
+    """
+    densities = densities / temperature
+    return np.asarray(densities[:, -1] - logsumexp(densities[:, :-1]))
 
 
 def without(prototypes: Prototypes, generators: Sequence[str]) -> Prototypes:

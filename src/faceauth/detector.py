@@ -253,14 +253,13 @@ class Detector:
         others = tuple(t for t in taught if t.model_sha256 != self.model.sha256)
         if text is None:
             return None, others
-        fake = [label == "fake" for label in self.model.card.labels]
-        return Attributor(Prototypes.from_json(text), fake, own), others
+        return Attributor(Prototypes.from_json(text), own), others
 
     def _answers(self, looked: "_Looked") -> list[dict[str, Any]]:
         """The fields of each face that say what made it; none where the model file holds no prototypes."""
         if self.attributor is None:
             return [{} for _ in looked.labels]
-        answers = self.attributor.answers(looked.outputs, looked.scores, looked.parts)
+        answers = self.attributor.answers(looked.outputs.embedding, looked.scores, looked.parts)
         return [{"generator": a.generator, "generators": a.generators, "families": a.families} for a in answers]
 
     def _sources(self, logits: npt.NDArray[np.float32], scores: npt.NDArray[Any]) -> list[str]:

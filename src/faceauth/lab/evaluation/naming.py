@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from faceauth.attribution import UNKNOWN, Answer, Attributor, Kind, Prototypes, Taught
+from faceauth.attribution import UNKNOWN, Answer, Attributor, Kind, Prototypes, Taught, novelty
 from faceauth.errors import DataError
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.metrics import Interval
@@ -80,11 +80,6 @@ def name(
         tuple(answers), scores, np.array([r.generator for r in records]), np.array([r.family for r in records]),
         np.array([r.fake for r in records]), np.array([r.group or r.sha256 for r in records]),
     )  # fmt: skip
-
-
-def attributor_of(found: Prototypes, looked: Looked, model: int, taught: Sequence[Taught] = ()) -> Attributor:
-    """The attributor of one of the models."""
-    return Attributor(found, [label == "fake" for label in looked.cards[model].labels], taught)
 
 
 def confusion(found: Prototypes, looked: Looked, part: str, variant: int) -> list[dict[str, int | str]]:
@@ -170,11 +165,11 @@ def novel(fold: Fold, left: Left, looked: Looked, variant: int) -> Novel:
     """Judge a model on a generator it was trained without."""
     w = fold.prototypes.unknown
     rows = left.variant == variant
-    odds = w.bias + left.features[rows] @ np.array([w.novelty, w.energy])
+    odds = w.bias + w.slope * novelty(left.densities[rows], w.temperature)
     unknown = left.unknown[rows]
     found = metrics.intervals({"area": metrics.auroc}, odds, unknown, np.arange(len(odds)))["area"]
     own = looked.where(lambda r: r.fake and r.generator == left.generator, "test")
-    named = name(attributor_of(fold.prototypes, looked, fold.model), looked, fold.model, own, variant)
+    named = name(Attributor(fold.prototypes), looked, fold.model, own, variant)
     taken = Counter(_top(a.generators, {UNKNOWN, "camera"}) for a in named.answers).most_common(3)
     said, of_known = float((odds[unknown] > 0).mean()), float((odds[~unknown] > 0).mean())
     return Novel(left.generator, variant, int(unknown.sum()), found, said, of_known, tuple(taken))
@@ -241,7 +236,7 @@ def teach(fold: Fold, looked: Looked, source: str, part: str, variants: Sequence
 def _lesson(
     fold: Fold, looked: Looked, source: str, rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], Taught, bool]:
-    attributor = attributor_of(fold.prototypes, looked, fold.model)
+    attributor = Attributor(fold.prototypes)
     known = looked.kinds()[source]
     kind = Kind("taught", known.label, known.family, "taught")
     embedding = looked.outputs[fold.model].embedding[rows, 0]
@@ -277,7 +272,7 @@ class _Judged:
         return made
 
     def names(self, taught: Sequence[Taught]) -> dict[str, Named]:
-        attributor = attributor_of(self.fold.prototypes, self.looked, self.fold.model, taught)
+        attributor = Attributor(self.fold.prototypes, taught)
         rows = {"own": self.own, "known": self.known, "unseen": self.unseen}
         return {k: name(attributor, self.looked, self.fold.model, v, self.variant) for k, v in rows.items()}
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from faceauth.attribution import PROTOTYPES_KEY, Kind, Prototypes, Unknown, energy, logsumexp, without
+from faceauth.attribution import PROTOTYPES_KEY, Kind, Prototypes, Unknown, logsumexp, novelty, without
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.dataset import Examples
 from faceauth.lab.data.sources import Record, read_corpus
 from faceauth.lab.evaluation.evaluate import choose
 from faceauth.lab.evaluation.protocol import parts_of, same_corpus
 from faceauth.lab.evaluation.scoring import look, see_files
-from faceauth.lab.training.export import rewrite
+from faceauth.lab.training.export import HEADS_SEE, rewrite
 from faceauth.model_file import ModelCard, ModelFile, Outputs
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -45,6 +45,11 @@ class Looked:
         """(n,) which images of a split are wanted."""
         chosen = np.array([wanted(r) for r in self.records], bool)
         return chosen if part is None else chosen & (self.splits == part)
+
+    @property
+    def start(self) -> int:
+        """Where in the embedding that begins which sources are known by: after what the heads see, if more follows."""
+        return int(self.cards[0].notes.get(HEADS_SEE, 0))
 
     def sources(self, model: int) -> tuple[str, ...]:
         """What a model was trained on, but for faces of our own: those are in no corpus."""
@@ -124,7 +129,7 @@ def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
     """Means and covariances of sources from their train images, not calibrated yet. Raises DataError, UsageError."""
     from sklearn.covariance import ledoit_wolf
 
-    kinds = looked.kinds()
+    kinds, start = looked.kinds(), looked.start
     if missing := [s for s in sources if s not in kinds]:
         raise UsageError(f"no images of {', '.join(missing)}", "name sources as images.csv does")
     means, residuals, counts = [], [], []
@@ -132,7 +137,7 @@ def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
         rows = looked.where(lambda r, s=source: r.source == s, "train")  # type: ignore[misc]
         if rows.sum() < 2:
             raise DataError(f"{source} has {rows.sum()} train images", "a prototype needs two or more")
-        values = np.concatenate(np.asarray(looked.outputs[model].embedding[rows], np.float64))
+        values = np.concatenate(np.asarray(looked.outputs[model].embedding[rows, :, start:], np.float64))
         means.append(values.mean(axis=0))
         residuals.append((values - means[-1]) / np.sqrt(len(values)))
         counts.append(float(rows.sum()))
@@ -146,7 +151,7 @@ def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
     coordinates = (np.array(means) - center) @ axes.T
     return Prototypes(
         tuple(kinds[s] for s in sources), np.array(counts), center, axes, between, coordinates,
-        np.zeros((0, len(center))), np.zeros(0, np.int64), fitted_on=described,
+        np.zeros((0, len(center))), np.zeros(0, np.int64), start, fitted_on=described,
     )  # fmt: skip
 
 
@@ -189,15 +194,16 @@ def _generators(found: Prototypes) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """One generator left out: novelty and energy (n, 2) of its images and of known fakes, and which are which.
+    """One generator left out: log densities (n, f + 1) of its images and of known fakes, and which are which.
 
+    The densities are those of `Prototypes.of_fakes`.
     `model` is 0 where its prototype was taken away from a model that knows it, else the place of a model trained
     without it.
     """
 
     generator: str
     model: int
-    features: Floats
+    densities: Floats
     unknown: Bools
     variant: npt.NDArray[np.int64]
 
@@ -225,30 +231,37 @@ def _left(found: Prototypes, looked: Looked, model: int, generator: str) -> Left
     names = {k.name for k in found.kinds}
     known = looked.where(lambda r: r.fake and r.source in names, "test")
     other = looked.where(lambda r: r.fake and r.generator == generator, "test")
-    card = looked.cards[model]
-    logits = np.array([s in names and label == "fake" for s, label in zip(card.sources, card.labels, strict=True)])
-    features, unknown, variants = [], [], []
+    densities, unknown, variants = [], [], []
     for variant in range(looked.outputs[model].embedding.shape[1]):
         for rows in (known, other):
-            densities = found.densities(found.place(looked.outputs[model].embedding[rows, variant]))
-            energies = energy(looked.outputs[model].source_logits[rows, variant], logits)
-            features.append(np.stack([found.novelty(densities), energies], axis=1))
+            points = found.place(looked.outputs[model].embedding[rows, variant])
+            densities.append(found.of_fakes(found.densities(points)))
             unknown.append(np.full(int(rows.sum()), rows is other))
             variants.append(np.full(int(rows.sum()), variant))
-    return Left(generator, model, *(np.concatenate(parts) for parts in (features, unknown, variants)))
+    return Left(generator, model, *(np.concatenate(parts) for parts in (densities, unknown, variants)))
 
 
 def fit_unknown(left: Sequence[Left]) -> Unknown:
-    """Logistic regression on generators left out; each of them, and known and unknown, weigh the same."""
+    """Logistic regression on generators left out; each of them, and known and unknown, weigh the same.
+
+    The temperature is that with the lowest log loss.
+    """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
 
     if not left:
         return Unknown()
-    features, unknown = (np.concatenate([getattr(one, name) for one in left]) for name in ("features", "unknown"))
+    unknown = np.concatenate([one.unknown for one in left])
     weights = np.concatenate([np.where(o.unknown, 1 / o.unknown.sum(), 1 / (~o.unknown).sum()) for o in left])
-    size = features.std(axis=0) + 1e-9
-    model = LogisticRegression(C=100).fit(features / size, unknown, sample_weight=weights / weights.mean())
-    novelty, of_energy = (float(v) for v in model.coef_[0] / size)
+    weights /= weights.mean()
+    fitted = []
+    for t in TEMPERATURES:
+        values = np.concatenate([novelty(one.densities, t) for one in left])[:, None]
+        size = float(values.std()) + 1e-9
+        model = LogisticRegression(C=100).fit(values / size, unknown, sample_weight=weights)
+        loss = log_loss(unknown, model.predict_proba(values / size)[:, 1], sample_weight=weights)
+        fitted.append((loss, float(model.intercept_[0]), float(model.coef_[0, 0]) / size, float(t)))
+    _, bias, slope, at = min(fitted)
     how = "models trained without them" if left[0].model else "their prototypes taken away"
     names = ", ".join(one.generator for one in left)
-    return Unknown(float(model.intercept_[0]), novelty, of_energy, f"{names}: {how}")
+    return Unknown(bias, slope, at, f"{names}: {how}")

@@ -17,16 +17,18 @@ from torch import nn
 
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.training.config import TrainConfig
+from faceauth.lab.training.networks import FaceNetwork
 from faceauth.lab.training.zoo import build
 from faceauth.model_file import METADATA_KEY, OUTPUTS, Calibration, ModelCard, ModelFile, Thresholds
 
 GRID = np.unique(np.round(np.concatenate([np.linspace(0, 1, 201), 1 - np.geomspace(1e-5, 1e-2, 31)]), 7))  # thresholds
 PARITY = 2e-4  # largest difference allowed between torch and ONNX Runtime, relative to the largest output
+HEADS_SEE = "values the heads see"
 FEW = 50  # faces: a source of fewer weighs less than the others, so that no face weighs more than 1/50 of a source
 LICENCE = "Weights: research use, as the licences of the training images ask (see the model card). Code: Apache-2.0."
 
 
-def load_run(run: Path) -> tuple[nn.Module, TrainConfig, dict[str, Any]]:
+def load_run(run: Path) -> tuple[FaceNetwork, TrainConfig, dict[str, Any]]:
     """The trained network of a finished run, its config, and what run.json says. Raises UsageError."""
     try:
         facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
@@ -63,7 +65,7 @@ def export(run: Path, output: Path) -> float:
         calibration=Calibration(), thresholds=Thresholds(1.0, 0.0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated"),
         licence=LICENCE, trained_on=f"the train split of the {data}", data_sha256=facts["data_sha256"],
         commit=facts["commit"], seed=config.seed, parameters=facts["parameters"],
-        notes=_notes(config, facts),
+        notes=_notes(config, facts) | _written_out(network, example),
     )  # fmt: skip
     part = output.with_name(output.name + ".part")
     save(program.model_proto, card, part)
@@ -98,6 +100,14 @@ def _notes(config: TrainConfig, facts: dict[str, Any]) -> dict[str, Any]:
     lists = {"held out": facts["held_out"], "whole": config.data.whole, "own": own}
     crops = {"crops trained on": config.images} if config.images is not None else {}
     return {name: ", ".join(sources) for name, sources in lists.items() if sources} | crops
+
+
+def _written_out(network: FaceNetwork, example: torch.Tensor) -> dict[str, Any]:
+    """How many values of the embedding the heads see, where others follow that are written out: see `PyramidNet`."""
+    with torch.no_grad():
+        values = network(example).embedding.shape[1]
+    seen = network.source_head.in_features
+    return {HEADS_SEE: seen} if seen < values else {}
 
 
 def save(proto: Any, card: ModelCard, path: Path, more: Mapping[str, str] | None = None) -> None:
