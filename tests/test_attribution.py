@@ -150,7 +150,9 @@ def test_prototypes_survive_the_round_trip():
 
 
 @pytest.mark.parametrize("damage", [
-    lambda d: d.pop("axes"), lambda d: d.update(format=9), lambda d: d.update(axes="AAAA"), lambda d: d.update(axes=3),
+    lambda d: d.pop("axes"), lambda d: d.update(format=9), lambda d: d.update(start=-1),
+    lambda d: d.update(unknown=[0, float("nan"), 1, ""]), lambda d: d.update(unknown=[0, 1, 0, ""]),
+    lambda d: d.update(unknown=[0, 1]), lambda d: d.update(axes="AAAA"), lambda d: d.update(axes=3),
     lambda d: d.update(temperature=0), lambda d: d.update(reference_kind=[7] * 40), lambda d: d.update(kinds=[["a"]]),
     lambda d: d.update(kinds=[]), lambda d: d.update(between=d["center"]), lambda d: d.update(unknown=[1, 2, 3, 4, 5]),
     lambda d: d.update(center="AADAfwAAwH8AAMB/"),
@@ -174,3 +176,8 @@ def test_a_generator_can_be_taken_away():
 def test_a_mean_of_another_width_is_refused():
     with pytest.raises(UsageError, match="2 values, not 3"):
         Attributor(PROTOTYPES, [taught(mean=np.zeros(2))])
+
+
+def test_prototypes_of_another_network_are_refused_where_they_are_used():
+    with pytest.raises(ModelError, match="for 12 values, and an embedding of 3"):
+        Attributor(make_prototypes(start=9))(outputs(embeddings(RED, 2)), np.ones(2))

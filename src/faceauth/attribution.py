@@ -104,7 +104,9 @@ class Prototypes:
         return np.array([kind.label == "fake" for kind in self.kinds])
 
     def place(self, embedding: Floats) -> Floats:
-        """Embeddings (n, start + d) to coordinates (n, d)."""
+        """Embeddings (n, start + d) to coordinates (n, d). Raises ModelError for embeddings of another size."""
+        if embedding.shape[1] != (size := self.start + self.center.size):
+            raise ModelError(f"prototypes for {size} values, and an embedding of {embedding.shape[1]}", _REMAKE)
         return (np.asarray(embedding[:, self.start :], np.float64) - self.center) @ self.axes.T
 
     def density(self, points: Floats, mean: Floats, count: float | Floats) -> Floats:
@@ -159,8 +161,9 @@ class Prototypes:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"damaged prototypes in the model file: {error!r}", _REMAKE) from error
         in_range = not len(which) or (which.min() >= 0 and which.max() < k)
-        positive = found.temperature > 0 and found.unknown.temperature > 0 and (found.between > 0).all()
-        if not (k and in_range and positive and found.start >= 0):
+        numbers = [found.temperature, unknown.temperature, unknown.bias, unknown.slope]
+        positive = found.temperature > 0 and unknown.temperature > 0 and (found.between > 0).all()
+        if not (k and in_range and np.isfinite(numbers).all() and positive and found.start >= 0):
             raise ModelError("impossible prototypes in the model file", _REMAKE)
         return found
 
