@@ -14,9 +14,9 @@ from faceauth.model_file import Outputs
 PROTOTYPES = make_prototypes()
 
 
-def outputs(embedding, logits=None):
+def outputs(embedding):
     n = len(embedding)
-    return Outputs(np.zeros(n, np.float32), np.zeros((n, 2)) if logits is None else logits, np.asarray(embedding))
+    return Outputs(np.zeros(n, np.float32), np.zeros((n, 2)), np.asarray(embedding))
 
 
 def taught(colour=RED, label="fake", name="rust", count=20, **changes):
