@@ -6,7 +6,8 @@ import pytest
 torch = pytest.importorskip("torch")
 from faceauth.lab.training.export import load_run
 from faceauth.lab.training.loop import train
-from faceauth.lab.training.traces import REACH, SHRINK, Traces, discriminant
+from faceauth.lab.training.pyramid import PyramidNet
+from faceauth.lab.training.traces import LIMIT, REACH, SHRINK, SourceOdds, Traces, discriminant
 from lab_networks import small, write_prepared
 
 pytestmark = pytest.mark.torch
@@ -21,7 +22,7 @@ def test_the_spectrum_is_that_of_the_fourier_transform():
     power = torch.fft.fft2((light - light.mean((1, 2), keepdim=True)) * window * window[:, None]).abs().square() / 64**2
     f = torch.fft.fftfreq(64)
     radius = torch.hypot(f[:, None].expand(64, 64), f.expand(64, 64)) * 2 * rings
-    found = traces(pixels)[1][:, :rings]
+    found = traces.numbers(pixels)[:, :rings]
     for ring in (0, 3, rings - 1):
         on = (radius.floor() == ring) & (f <= 0.5) & ((f >= 0) | (f == -0.5))  # the half that a real transform has
         wanted = (power[:, on].mean(1) + 1e-5).log().float()
@@ -32,21 +33,21 @@ def test_joint_histograms_count_each_pixel_once_and_do_not_know_contrast():
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(2, 3, 128, 128, generator=generator)
     traces = Traces(128)
-    spectrum, colour, texture = traces(pixels)[1].split(traces.groups, 1)
+    spectrum, colour, texture = traces.numbers(pixels).split(traces.groups, 1)
     assert torch.allclose(colour[:, :25].sum(1), torch.ones(2), atol=1e-4)
     assert torch.allclose(colour[:, 25:50].sum(1), torch.ones(2), atol=1e-4)
-    brighter = traces(2 * pixels + 0.4)[1].split(traces.groups, 1)
+    brighter = traces.numbers(2 * pixels + 0.4).split(traces.groups, 1)
     assert torch.allclose(colour, brighter[1], atol=2e-3)
     assert torch.allclose(texture, brighter[2], atol=2e-3)
     assert torch.allclose(spectrum + 2 * np.log(2), brighter[0], atol=0.01)
-    grey = traces(pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1))[1].split(traces.groups, 1)[1]
+    grey = traces.numbers(pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)).split(traces.groups, 1)[1]
     assert float((grey - colour).abs().max()) > 0.2  # without colour every difference lies on the middle level
 
 
 def test_flat_pictures_and_large_ones_give_numbers():
     for size in (16, 130, 160, 256):
         traces = Traces(size)
-        numbers = traces(torch.zeros(1, 3, size, size))[1]
+        numbers = traces.numbers(torch.zeros(1, 3, size, size))
         assert numbers.shape == (1, sum(traces.groups)), size
         assert numbers.isfinite().all()
 
@@ -69,7 +70,7 @@ def test_the_discriminant_finds_what_tells_classes_apart_and_counts_sources_alik
 def test_one_picture_of_a_source_is_enough_to_fit():
     traces = Traces(32)
     with torch.no_grad():
-        numbers = [traces(torch.randn(1, 3, 32, 32) * (k + 1))[1].numpy() for k in range(4)]
+        numbers = [traces.numbers(torch.randn(1, 3, 32, 32) * (k + 1)).numpy() for k in range(4)]
     traces.fit(numbers, [False, False, True, True])
     assert traces.weight.isfinite().all()
     assert traces.bias.isfinite().all()
@@ -82,17 +83,70 @@ def test_what_lies_far_off_has_no_say():
     with torch.no_grad():
         for bias in (0.0, 1.0, REACH, 2 * REACH, 6 * REACH):
             traces.bias.fill_(bias)
-            said.append(float(traces(picture)[0]))
+            said.append(float(traces(traces.numbers(picture))))
     assert said[0] == 0
     assert said[0] < said[1] < said[2] > said[3] > said[4] > 0
     assert said[4] < 1e-4
 
 
-def test_training_fits_the_lines_and_a_second_run_gives_the_same(tmp_path):
+def gaussians(rng, n):
+    """Four sources of two classes that no line parts: the fakes lie between the reals, and beyond them."""
+    means = {0: (0, 0), 1: (8, 0), 3: (4, 0), 4: (12, 0)}
+    return {
+        source: rng.standard_normal((n, 2)) @ np.array([[1, 0.8], [0, 0.6]]) + mean for source, mean in means.items()
+    }
+
+
+def test_the_odds_are_those_of_gaussians_with_one_covariance_softly_limited():
+    rng, fake = np.random.default_rng(0), {0: False, 1: False, 3: True, 4: True}
+    odds = SourceOdds(5, 2)
+    odds.fit(gaussians(rng, 20_000), fake)  # source 2 takes no part
+    points = rng.uniform(-2, 14, (500, 2)) * (1, 0.1)
+    density = {
+        source: np.exp(
+            -0.5 * np.einsum("nd,de,ne->n", points - mean, np.linalg.inv([[1, 0.8], [0.8, 1]]), points - mean)
+        )
+        for source, mean in {0: (0, 0), 1: (8, 0), 3: (4, 0), 4: (12, 0)}.items()
+    }
+    exact = np.log((density[3] + density[4]) / (density[0] + density[1]))
+    with torch.no_grad():
+        said = odds(torch.from_numpy(points).float()).numpy()
+    assert np.abs(said).max() <= LIMIT
+    near = np.abs(exact) < 6
+    assert near.sum() > 50
+    # The shrunk covariance is not quite the true one.
+    assert np.corrcoef(LIMIT * np.tanh(exact[near] / LIMIT), said[near])[0, 1] > 0.97
+
+
+def test_the_odds_tell_apart_what_no_line_does_and_say_nothing_before_they_are_fitted():
+    rng, fake = np.random.default_rng(1), {0: False, 1: False, 3: True, 4: True}
+    odds = SourceOdds(5, 2)
+    with torch.no_grad():
+        assert not odds(torch.randn(3, 2)).any()
+        odds.fit(gaussians(rng, 300), fake)
+        new = gaussians(rng, 300)
+        said = {source: odds(torch.from_numpy(part).float()).numpy() for source, part in new.items()}
+    line, offset = discriminant(list(new.values()), list(fake.values()))
+    by_line = np.mean([((part @ line + offset > 0) == fake[source]).mean() for source, part in new.items()])
+    by_odds = np.mean([((said[source] > 0) == fake[source]).mean() for source in new])
+    assert by_line < 0.8 < 0.95 < by_odds
+
+
+def test_a_class_without_a_source_leaves_both_parts_silent():
+    network = PyramidNet(2, 4, size=32)
+    numbers = {0: np.random.default_rng(0).standard_normal((4, network.odds.weight.shape[1]))}
+    network.fit(numbers, numbers, {0: False})
+    assert not network.odds.weight.any()
+    assert not network.traces.weight.any()
+
+
+def test_training_fits_both_parts_and_a_second_run_gives_the_same(tmp_path):
     manifest = write_prepared(tmp_path)
     runs = []
     for name in ("a", "b"):
         train(small(manifest, name=name, network="pyramid", architecture={}, width=4, images=16), tmp_path / "runs")
-        runs.append(load_run(tmp_path / "runs" / name)[0].traces.weight)
-    assert float(runs[0].abs().max()) > 0
-    assert torch.equal(*runs)
+        runs.append(load_run(tmp_path / "runs" / name)[0])
+    for part in ("traces.weight", "odds.weight"):
+        weights = [network.state_dict()[part] for network in runs]
+        assert float(weights[0].abs().max()) > 0
+        assert torch.equal(*weights)

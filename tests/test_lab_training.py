@@ -24,9 +24,9 @@ from faceauth.lab.training.batches import TrainingSet
 from faceauth.lab.training.config import read_config
 from faceauth.lab.training.export import HEADS_SEE, calibrated, export, fit_thresholds, load_run, parity
 from faceauth.lab.training.loop import train
-from faceauth.lab.training.pyramid import LAGS, PyramidNet, statistics
+from faceauth.lab.training.pyramid import LAGS, STATISTICS, PyramidNet, statistics
 from faceauth.lab.training.quantize import AGREEMENT, quantize
-from faceauth.lab.training.traces import REACH
+from faceauth.lab.training.traces import LIMIT, REACH
 from faceauth.model_file import ModelFile
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
@@ -183,18 +183,20 @@ def test_octaves_do_not_see_contrast_or_brightness():
     octaves = network.octaves(x)
     assert [tuple(o.unit.shape[2:]) for o in octaves] == [(32, 32), (16, 16), (8, 8)]
     known_by = torch.cat([statistics(o.pixels, o.detail) for o in octaves], 1)
-    assert torch.allclose(plain.embedding[:, 56:], torch.cat([known_by, network.traces(x)[1]], 1), atol=1e-4)
+    assert torch.allclose(plain.embedding[:, 56:], torch.cat([known_by, network.traces.numbers(x)], 1), atol=1e-4)
     for octave in octaves:
         assert float(octave.unit.square().mean()) == pytest.approx(1, abs=0.02)
 
 
-def test_traces_speak_in_use_and_are_silent_in_training():
+def test_traces_and_odds_speak_in_use_and_are_silent_in_training():
     network, x = PyramidNet(2, 4, size=32), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         before = network.eval()(x)
         network.traces.bias.fill_(1.0)
+        network.odds.fake.fill_(1.5)
         after = network(x)
-        assert torch.allclose(after.logit, before.logit + 3 * math.exp(-1 / (2 * REACH**2)))  # three discriminants
+        said = 3 * math.exp(-1 / (2 * REACH**2)) + LIMIT * math.tanh(1.5 / LIMIT)  # three discriminants, and the odds
+        assert torch.allclose(after.logit, before.logit + said)
         assert torch.equal(after.source_logits, before.source_logits)
         assert network.train()(x).embedding.shape == (2, 56)
 
@@ -205,7 +207,7 @@ def test_statistics_are_energies_correlations_and_periods():
     three = torch.randn(1, 3, 64, 64, generator=rng)
     stripes = grey + 5 * (torch.arange(64) % 4 < 2).float()  # a period of four pixels across
     of_grey, of_three, of_stripes = (statistics(x, x)[0] for x in (grey, three, stripes))
-    assert of_grey.shape == (17,)
+    assert of_grey.shape == (STATISTICS,)
     assert torch.allclose(of_grey[:3], torch.tensor(float(grey[0, 0].square().mean())).log().expand(3), atol=1e-3)
     assert torch.allclose(of_grey[3:6], torch.ones(3), atol=1e-3)
     assert float(of_three[3:6].abs().max()) < 0.1
@@ -222,7 +224,7 @@ def test_the_body_works_on_a_grid_of_about_32_whatever_the_size(size, octaves):
     network.body[0].register_forward_hook(lambda _, inputs, __: grids.append(inputs[0].shape[2]))
     with torch.no_grad():
         embedding = network(torch.randn(1, 3, size, size)).embedding
-    assert embedding.shape == (1, 56 + 17 * octaves + sum(network.traces.groups))
+    assert embedding.shape == (1, 56 + STATISTICS * octaves + sum(network.traces.groups))
     assert len(network.octaves(torch.randn(1, 3, size, size))) == octaves
     assert size < 128 or 24 <= grids[0] <= 40
 
@@ -345,7 +347,7 @@ def test_faces_of_our_own_are_trained_on_and_never_judged(place, tmp_path):
     assert len(examples.faces) == len(examples.records)
     assert np.asarray(examples.faces[len(examples.faces) - 1][0]).std() > 0
     drawn = TrainingSet(config, examples, ())
-    lined = [(drawn.sources[source], len(pixels)) for source, pixels in drawn.of_each(images=2, times=3)]
+    lined = [(drawn.sources[source], len(pixels)) for source, pixels in drawn.of_each(2, [None, config.augment, None])]
     assert lined == [("cam-a", 6), ("cam-b", 6), ("gan-a", 6), ("gan-b", 6)]  # lines are not drawn through our own
     models = []
     for fold in (None, 1, 2):

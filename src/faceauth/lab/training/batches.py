@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from faceauth.errors import DataError
-from faceauth.lab.data.augment import augment
+from faceauth.lab.data.augment import AugmentConfig, augment
 from faceauth.lab.data.dataset import Examples
 from faceauth.lab.training.config import TrainConfig
 
@@ -87,6 +87,9 @@ class TrainingSet(ImageSet):
     def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str]) -> None:
         """Raises DataError where a class or a source is left without training images."""
         super().__init__(config, examples, held_out, "train")
+        for source, members in enumerate(self.members.values()):
+            np.random.default_rng((config.seed, source, 4)).shuffle(members)
+            del members[math.ceil(config.data.share * len(members)) :]
         empty = [s for s, members in self.members.items() if not members]
         if empty or set(self.labels) != {"real", "fake"}:
             raise DataError(f"nothing to train on for {', '.join(empty) or 'one of the classes'}", "mend the folds")
@@ -119,20 +122,27 @@ class TrainingSet(ImageSet):
         members = list(self.members.values())
         return [(members[c][rng.integers(len(members[c]))], int(c), rng.spawn(1)[0]) for c in classes]
 
-    def of_each(self, images: int, times: int) -> Iterator[tuple[int, Pixels]]:
-        """Crops as training shows them, source by source: its index and (n, size, size, 3), n at most 32.
+    def of_each(self, images: int, views: Sequence[AugmentConfig | None]) -> Iterator[tuple[int, Pixels]]:
+        """Crops source by source: its index and (n, size, size, 3), n at most 32; the same in every process.
 
-        Of each source `images` images at most, each `times` times; the same in every process. Sources of our own
-        (`data.own`) are left out.
+        Of each source `images` images at most, each once in every view: augmented, or as it is (None). Sources of our
+        own (`data.own`) are left out.
         """
         for source, (name, members) in enumerate(self.members.items()):
             if name in self.own:
                 continue
             rng = np.random.default_rng((self.config.seed, source, 3))
             chosen = rng.permutation(members)[:images]
-            draws = [(int(i), source, rng.spawn(1)[0]) for i in chosen for _ in range(times)]
+            draws = [(int(i), view, rng.spawn(1)[0]) for i in chosen for view in views]
             for start in range(0, len(draws), 32):
-                yield source, np.stack([self._pixels(one) for one in draws[start : start + 32]])
+                yield source, np.stack([self._viewed(*draw) for draw in draws[start : start + 32]])
+
+    def _viewed(self, index: int, view: AugmentConfig | None, rng: np.random.Generator) -> Pixels:
+        image, face = self.faces[index]
+        spec = self.config.preprocess
+        if view is None:
+            return spec.resize(image, spec.region(face, *image.size))
+        return augment(image, face, spec, view, rng)
 
     def _order(self, epoch: int) -> list[tuple[int, int]]:
         if self._epoch[0] != epoch:
@@ -140,11 +150,8 @@ class TrainingSet(ImageSet):
         return self._epoch[1]
 
     def _pixels(self, drawn: Draw) -> Pixels:
-        image, face = self.faces[drawn[0]]
-        spec, rng = self.config.preprocess, drawn[2]
-        if self.config.view == "augmented":
-            return augment(image, face, spec, self.config.augment, rng)
-        pixels = spec.resize(image, spec.region(face, *image.size))
+        index, _, rng = drawn
+        pixels = self._viewed(index, self.config.augment if self.config.view == "augmented" else None, rng)
         return pixels[:, ::-1] if self.config.view == "flipped" and rng.random() < 0.5 else pixels
 
 

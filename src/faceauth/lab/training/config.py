@@ -50,6 +50,7 @@ class DataConfig(Strict):
     whole: list[str] = []  # sources whose images are too much alike to be parted: train alone
     folds: list[list[str]] = []
     temper: float = Field(default=0.5, ge=0, le=1)  # a source is drawn in proportion to its count to this power
+    share: float = Field(default=1.0, gt=0, le=1)  # of each source's train images, that are trained on
 
     @model_validator(mode="after")
     def _one_place(self) -> "DataConfig":

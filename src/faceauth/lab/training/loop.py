@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from faceauth.errors import DataError
+from faceauth.lab.data.augment import AugmentConfig, codec_alone
 from faceauth.lab.data.dataset import Examples
 from faceauth.lab.progress import tracked
 from faceauth.lab.training.batches import Batch, DecidingSet, Pixels, TrainingSet
@@ -27,10 +28,10 @@ from faceauth.lab.training.folder import RunFolder
 from faceauth.lab.training.networks import TaughtOutputs
 from faceauth.lab.training.pyramid import PyramidNet
 from faceauth.lab.training.recipes import recipe
-from faceauth.lab.training.traces import Traces
+from faceauth.lab.training.traces import Floats
 from faceauth.lab.training.zoo import build, initial
 
-TRACED = (300, 3)  # images of each source that traces are fitted to, and how often each is augmented
+FITTED_TO = 300  # images of each source that a `PyramidNet`'s written-out numbers are fitted to
 
 
 class Trainer:
@@ -46,7 +47,7 @@ class Trainer:
         self.config, self.data, self.here, self.teacher = config, data, here, teacher
         self.network = network.to(here.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if fresh and isinstance(network, PyramidNet):
-            self._fit_traces(network.traces)
+            self._fit(network)
         self.recipe = recipe(config, self.network, data.steps)
         self.spread = here.spread(self.network)
         self.fake = torch.tensor([float(label == "fake") for label in data.labels], device=here.device)
@@ -54,12 +55,20 @@ class Trainer:
         self.losses: list[Tensor] = []
 
     @torch.no_grad()
-    def _fit_traces(self, traces: Traces) -> None:
-        numbers: dict[int, list[Tensor]] = {}
-        for source, pixels in self.data.of_each(*TRACED):
-            numbers.setdefault(source, []).append(traces(self._inputs(pixels))[1].cpu())
-        fake = [self.data.labels[source] == "fake" for source in numbers]
-        traces.fit([torch.cat(parts).numpy() for parts in numbers.values()], fake)
+    def _fit(self, network: PyramidNet) -> None:
+        """Fit what is not learned: the traces to faces as training shows them, the odds as they reach a user."""
+        config = self.config
+        saved_again = codec_alone(config.augment, config.crop)
+        traces, odds = [self._numbers(network, v) for v in ([config.augment] * 3, [None, *[saved_again] * 3])]
+        network.fit(traces, odds, {source: self.data.labels[source] == "fake" for source in odds})
+
+    def _numbers(self, network: PyramidNet, views: Sequence[AugmentConfig | None]) -> dict[int, Floats]:
+        """The numbers (n, d) that a network writes out of faces of each source in these views."""
+        found: dict[int, list[Tensor]] = {}
+        for source, pixels in self.data.of_each(FITTED_TO, views if self.config.view == "augmented" else [None]):
+            inputs = self._inputs(pixels)
+            found.setdefault(source, []).append(network.numbers(inputs, network.octaves(inputs)).cpu())
+        return {source: torch.cat(parts).numpy() for source, parts in found.items()}
 
     def advance(self, batch: Batch) -> None:
         """One step of the optimiser, on this process's slice of the batch."""

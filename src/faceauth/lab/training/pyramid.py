@@ -1,6 +1,7 @@
 """Our own network: a small residual one that sees octaves of detail. It knows nothing of how it is trained."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -8,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceauth.lab.training.networks import FaceNetwork, Outputs
-from faceauth.lab.training.traces import Traces
+from faceauth.lab.training.traces import Floats, SourceOdds, Traces
 
+STATISTICS = 17  # of each octave
 LAGS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (0, 3), (3, 0), (0, 4), (4, 0))  # pixels down, right
 
 
@@ -48,11 +50,10 @@ class PyramidNet(FaceNetwork):
     the face: a texture is known by such statistics wherever it lies (Gatys et al., NeurIPS 2015; Liu et al., CVPR
     2020, on generated faces).
 
-    The logit is the sum of what the head says and what the `Traces` of the picture say, which are fitted before
-    training and take no part in it: in training the head answers alone.
-
-    In the embedding `statistics` of every octave and the numbers behind the traces follow, which the heads do not see:
-    a generator or a camera is known by them.
+    The logit is the sum of what the head says and what `Traces` and `SourceOdds` say of numbers that are written out:
+    `statistics` of every octave, and those behind the traces. These two are fitted before training and take no part in
+    it: in training the head answers alone. In the embedding the numbers follow, which the heads do not see: a generator
+    or a camera is known by them.
     """
 
     def __init__(self, sources: int, width: int = 24, dropout: float = 0.3, size: int = 128) -> None:
@@ -73,6 +74,7 @@ class PyramidNet(FaceNetwork):
         self.head = nn.Linear((8 + 4 + 2) * width, 1)
         self.source_head = nn.Linear((8 + 4 + 2) * width, sources)
         self.traces = Traces(size)
+        self.odds = SourceOdds(sources, count * STATISTICS + sum(self.traces.groups))
 
     def forward(self, pixels: Tensor) -> Outputs:
         octaves = self.octaves(pixels)
@@ -90,9 +92,26 @@ class PyramidNet(FaceNetwork):
         logit, sources = self.head(kept)[:, 0], self.sources(kept)
         if self.training:
             return Outputs(logit, sources, seen)
-        known_by = [statistics(octave.pixels, octave.detail) for octave in octaves]
-        traces, numbers = self.traces(pixels)
-        return Outputs(logit + traces, sources, torch.cat([seen, *known_by, numbers], 1))
+        numbers = self.numbers(pixels, octaves)
+        said = self.traces(numbers[:, len(octaves) * STATISTICS :]) + self.odds(numbers)
+        return Outputs(logit + said, sources, torch.cat([seen, numbers], 1))
+
+    def numbers(self, pixels: Tensor, octaves: list["Octave"]) -> Tensor:
+        """What is written out of pixels and their octaves: `statistics` of each, then the numbers of `Traces`."""
+        of_octaves = [statistics(octave.pixels, octave.detail) for octave in octaves]
+        return torch.cat([*of_octaves, self.traces.numbers(pixels)], 1)
+
+    @torch.no_grad()
+    def fit(self, traces: Mapping[int, Floats], odds: Mapping[int, Floats], fake: Mapping[int, bool]) -> None:
+        """Fit what is not learned by numbers (n, d) of each source, which has a class: one set for each part.
+
+        Where a class has no source both parts go on saying nothing.
+        """
+        if len({fake[source] for source in odds}) < 2:
+            return
+        of_traces = [part[:, -sum(self.traces.groups) :] for part in traces.values()]
+        self.traces.fit(of_traces, [fake[source] for source in traces])
+        self.odds.fit(odds, fake)
 
     def depth(self, name: str) -> int:
         part, _, rest = name.partition(".")
@@ -123,7 +142,7 @@ class Octave(NamedTuple):
 
 
 def statistics(pixels: Tensor, detail: Tensor) -> Tensor:
-    """What is left of how a picture was made, whatever it shows: (n, 17) of one octave.
+    """What is left of how a picture was made, whatever it shows: (n, `STATISTICS`) of one octave.
 
     Log energy of the channels, and their correlations: sensors and demosaicing leave other ones than decoders do
     (McCloskey and Albright, arXiv 1812.08247). Of the Laplacian of the grey picture log energy, and autocorrelation

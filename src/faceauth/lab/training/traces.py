@@ -1,11 +1,11 @@
-"""Few numbers of a whole face, and lines through them that are fitted in closed form. They know nothing of networks.
+"""Numbers of a whole face, and lines through them that are fitted in closed form. They know nothing of networks.
 
 A network that learns from a dozen sources learns those sources; a discriminant of a few dozen numbers cannot, and holds
-better on what neither has seen (docs/research.md, sixth round).
+better on what neither has seen (docs/research.md, sixth and eighth round).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,15 @@ EDGES = (-1.2, -0.35, 0.35, 1.2)  # between the five levels that details are sor
 STEPS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # pixels down, right
 SHRINK = 0.1
 REACH = 2.0  # spreads within a source: what a discriminant says beyond this counts less and less
+LIMIT = 4.0  # log odds that `SourceOdds` never reach
+NEVER = -1e4  # log prior of a source that is not of the class
 Floats = npt.NDArray[np.floating[Any]]
 
 
 class Traces(nn.Module):
     """Three discriminants of the picture at `SIDE`, each of unit spread within a source, that make one logit.
+
+    Its `numbers` are
 
     - *spectrum*: log power of the luminance on rings (Durall et al., arXiv 1911.00686), its level included;
     - *colour*: joint histograms of the finest octave of luminance and of both colour differences: what a sensor and
@@ -59,18 +63,21 @@ class Traces(nn.Module):
         ring = (torch.hypot(down, right) * 2 * rings).floor().flatten()
         self.register_buffer("ring", ring, persistent=False)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels (n, 3, size, size) to the logit (n,) and the numbers that it is drawn from (n, sum of `groups`)."""
+    def numbers(self, pixels: Tensor) -> Tensor:
+        """What the lines are drawn through: pixels (n, 3, size, size) to (n, sum of `groups`)."""
         for _ in range(self.halvings):
             pixels = F.avg_pool2d(pixels, 2)
         light = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
         detail = pixels - F.interpolate(
             F.avg_pool2d(pixels, 2), size=pixels.shape[2:], mode="bilinear", align_corners=False
         )
-        numbers = torch.cat([self._spectrum(light), *_histograms(detail)], 1)
+        return torch.cat([self._spectrum(light), *_histograms(detail)], 1)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """The logit (n,) of `numbers`."""
         said = numbers @ self.weight.T + self.bias
-        counted = said * (-said.square() / (2 * REACH**2)).exp()
-        return counted.sum(1), numbers
+        counted: Tensor = said * (-said.square() / (2 * REACH**2)).exp()
+        return counted.sum(1)
 
     def _spectrum(self, light: Tensor) -> Tensor:
         """Log power (n, rings) of pictures (n, side, side), through the real and imaginary part of a windowed DFT."""
@@ -92,6 +99,51 @@ class Traces(nn.Module):
             line, offset = discriminant([part[:, start:end] for part in numbers], fake)
             self.weight[row, start:end] = torch.from_numpy(line)
             self.bias[row] = offset
+
+
+class SourceOdds(nn.Module):
+    """Log odds that one of the known generators made a picture rather than one of the known cameras.
+
+    Every source is a Gaussian of the numbers, all with one covariance, so that each log density is a line but for what
+    they share: linear discriminant analysis (Hastie, Tibshirani and Friedman, The Elements of Statistical Learning,
+    4.3). `Traces` draw one line between the classes, which holds for what is unlike every source; this one asks which
+    source a picture is most like, and knows those that it has seen. The odds are limited softly to `LIMIT`, as no
+    picture of an unknown source is as sure as they are. Sources within a class have one prior. Until `fit` the logit
+    is 0.
+    """
+
+    weight: Tensor
+    real: Tensor
+    fake: Tensor
+
+    def __init__(self, sources: int, numbers: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(sources, numbers))
+        self.register_buffer("real", torch.zeros(sources))  # log prior and offset of each line, `NEVER` for fakes
+        self.register_buffer("fake", torch.zeros(sources))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """The logit (n,) of numbers (n, d)."""
+        said = numbers @ self.weight.T
+        odds = (said + self.fake).logsumexp(1) - (said + self.real).logsumexp(1)
+        return LIMIT * (odds / LIMIT).tanh()
+
+    @torch.no_grad()
+    def fit(self, numbers: Mapping[int, Floats], fake: Mapping[int, bool]) -> None:
+        """Set the lines by numbers (n, d) of each source, which has a class. A source that is not there takes no part.
+
+        Any n will do; both classes are there.
+        """
+        within, sd = _within(list(numbers.values()))
+        self.weight.zero_()
+        self.real.fill_(NEVER)
+        self.fake.fill_(NEVER)
+        for source, part in numbers.items():
+            mean = part.mean(axis=0, dtype=np.float64) / sd
+            line = np.linalg.solve(within, mean)
+            prior = -math.log(sum(fake[other] == fake[source] for other in numbers))
+            self.weight[source] = torch.from_numpy((line / sd).astype(np.float32))
+            (self.fake if fake[source] else self.real)[source] = prior - line @ mean / 2
 
 
 def _histograms(detail: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,8 +186,7 @@ def _mirrored(found: Tensor) -> Tensor:
 def discriminant(numbers: Sequence[Floats], fake: Sequence[bool]) -> tuple[Floats, float]:
     """Fisher's linear discriminant between the classes, sources counting alike, of unit spread within a source.
 
-    The covariance is that within a source, in the mean of the sources, shrunk by `SHRINK` to a multiple of the identity
-    (Friedman, JASA 1989); the line is 0 half-way between the means of the two classes.
+    The covariance is that of `_within`; the line is 0 half-way between the means of the two classes.
 
     Args:
         numbers: (n, d) of each source; both classes are there.
@@ -143,13 +194,20 @@ def discriminant(numbers: Sequence[Floats], fake: Sequence[bool]) -> tuple[Float
     Returns:
         Weights (d,) float32 and the offset: the discriminant of x is weights @ x + offset.
     """
-    sd = np.concatenate(numbers).std(axis=0, dtype=np.float64) + 1e-3  # a level that a thousandth lies on is noise
-    scaled = [np.asarray(part, np.float64) / sd for part in numbers]
-    within = np.mean([np.cov(part.T, ddof=0) for part in scaled], axis=0)
-    d = len(within)
-    within = (1 - SHRINK) * within + SHRINK * (np.trace(within) / d + 1e-6) * np.eye(d)
-    means, made = np.stack([part.mean(axis=0) for part in scaled]), np.asarray(fake, bool)
+    within, sd = _within(numbers)
+    means, made = np.stack([part.mean(axis=0, dtype=np.float64) / sd for part in numbers]), np.asarray(fake, bool)
     real, generated = means[~made].mean(axis=0), means[made].mean(axis=0)
     line = np.linalg.solve(within, generated - real)
     line /= np.sqrt(line @ within @ line) + 1e-12
     return (line / sd).astype(np.float32), float(-line @ (real + generated) / 2)
+
+
+def _within(numbers: Sequence[Floats]) -> tuple[Floats, Floats]:
+    """The covariance within a source, and what to divide numbers by first: (d, d) and (d,) of (n, d) a source.
+
+    It is the mean of the sources', shrunk by `SHRINK` to a multiple of the identity (Friedman, JASA 1989).
+    """
+    sd = np.concatenate(numbers).std(axis=0, dtype=np.float64) + 1e-3  # a level that a thousandth lies on is noise
+    within = np.mean([np.cov(np.asarray(part, np.float64).T / sd[:, None], ddof=0) for part in numbers], axis=0)
+    d = len(within)
+    return (1 - SHRINK) * within + SHRINK * (np.trace(within) / d + 1e-6) * np.eye(d), sd
