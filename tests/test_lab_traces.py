@@ -13,6 +13,12 @@ from lab_networks import small, write_prepared
 pytestmark = pytest.mark.torch
 
 
+def octave(pixels):
+    """Pictures, and what of them half their side does not hold."""
+    halved = torch.nn.functional.avg_pool2d(pixels, 2)
+    return pixels, pixels - torch.nn.functional.interpolate(halved, scale_factor=2.0, mode="bilinear")
+
+
 def test_the_spectrum_is_that_of_the_fourier_transform():
     pixels = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     traces = Traces(64)
@@ -22,7 +28,7 @@ def test_the_spectrum_is_that_of_the_fourier_transform():
     power = torch.fft.fft2((light - light.mean((1, 2), keepdim=True)) * window * window[:, None]).abs().square() / 64**2
     f = torch.fft.fftfreq(64)
     radius = torch.hypot(f[:, None].expand(64, 64), f.expand(64, 64)) * 2 * rings
-    found = traces.numbers(pixels)[:, :rings]
+    found = traces.numbers(*octave(pixels))[:, :rings]
     for ring in (0, 3, rings - 1):
         on = (radius.floor() == ring) & (f <= 0.5) & ((f >= 0) | (f == -0.5))  # the half that a real transform has
         wanted = (power[:, on].mean(1) + 1e-5).log().float()
@@ -33,21 +39,21 @@ def test_joint_histograms_count_each_pixel_once_and_do_not_know_contrast():
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(2, 3, 128, 128, generator=generator)
     traces = Traces(128)
-    spectrum, colour, texture = traces.numbers(pixels).split(traces.groups, 1)
+    spectrum, colour, texture = traces.numbers(*octave(pixels)).split(traces.groups, 1)
     assert torch.allclose(colour[:, :25].sum(1), torch.ones(2), atol=1e-4)
     assert torch.allclose(colour[:, 25:50].sum(1), torch.ones(2), atol=1e-4)
-    brighter = traces.numbers(2 * pixels + 0.4).split(traces.groups, 1)
+    brighter = traces.numbers(*octave(2 * pixels + 0.4)).split(traces.groups, 1)
     assert torch.allclose(colour, brighter[1], atol=2e-3)
     assert torch.allclose(texture, brighter[2], atol=2e-3)
     assert torch.allclose(spectrum + 2 * np.log(2), brighter[0], atol=0.01)
-    grey = traces.numbers(pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)).split(traces.groups, 1)[1]
+    grey = traces.numbers(*octave(pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1))).split(traces.groups, 1)[1]
     assert float((grey - colour).abs().max()) > 0.2  # without colour every difference lies on the middle level
 
 
-def test_flat_pictures_and_large_ones_give_numbers():
-    for size in (16, 130, 160, 256):
+def test_flat_pictures_give_numbers():
+    for size in (16, 66, 128):
         traces = Traces(size)
-        numbers = traces.numbers(torch.zeros(1, 3, size, size))
+        numbers = traces.numbers(*octave(torch.zeros(1, 3, size, size)))
         assert numbers.shape == (1, sum(traces.groups)), size
         assert numbers.isfinite().all()
 
@@ -70,7 +76,7 @@ def test_the_discriminant_finds_what_tells_classes_apart_and_counts_sources_alik
 def test_one_picture_of_a_source_is_enough_to_fit():
     traces = Traces(32)
     with torch.no_grad():
-        numbers = [traces.numbers(torch.randn(1, 3, 32, 32) * (k + 1)).numpy() for k in range(4)]
+        numbers = [traces.numbers(*octave(torch.randn(1, 3, 32, 32) * (k + 1))).numpy() for k in range(4)]
     traces.fit(numbers, [False, False, True, True])
     assert traces.weight.isfinite().all()
     assert traces.bias.isfinite().all()
@@ -83,7 +89,7 @@ def test_what_lies_far_off_has_no_say():
     with torch.no_grad():
         for bias in (0.0, 1.0, REACH, 2 * REACH, 6 * REACH):
             traces.bias.fill_(bias)
-            said.append(float(traces(traces.numbers(picture))))
+            said.append(float(traces(traces.numbers(*octave(picture)))))
     assert said[0] == 0
     assert said[0] < said[1] < said[2] > said[3] > said[4] > 0
     assert said[4] < 1e-4

@@ -66,8 +66,7 @@ class Trainer:
         """The numbers (n, d) that a network writes out of faces of each source in these views."""
         found: dict[int, list[Tensor]] = {}
         for source, pixels in self.data.of_each(FITTED_TO, views if self.config.view == "augmented" else [None]):
-            inputs = self._inputs(pixels)
-            found.setdefault(source, []).append(network.numbers(inputs, network.octaves(inputs)).cpu())
+            found.setdefault(source, []).append(network.numbers(network.octaves(self._inputs(pixels))).cpu())
         return {source: torch.cat(parts).numpy() for source, parts in found.items()}
 
     def advance(self, batch: Batch) -> None:

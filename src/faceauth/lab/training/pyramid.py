@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceauth.lab.training.networks import FaceNetwork, Outputs
-from faceauth.lab.training.traces import Floats, SourceOdds, Traces
+from faceauth.lab.training.traces import SIDE, Floats, SourceOdds, Traces
 
 STATISTICS = 17  # of each octave
 LAGS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (0, 3), (3, 0), (0, 4), (4, 0))  # pixels down, right
@@ -73,7 +73,8 @@ class PyramidNet(FaceNetwork):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear((8 + 4 + 2) * width, 1)
         self.source_head = nn.Linear((8 + 4 + 2) * width, sources)
-        self.traces = Traces(size)
+        self.traced = max(0, math.ceil(math.log2(size / SIDE)))  # the octave whose picture the traces are of
+        self.traces = Traces(size >> self.traced)
         self.odds = SourceOdds(sources, count * STATISTICS + sum(self.traces.groups))
 
     def forward(self, pixels: Tensor) -> Outputs:
@@ -92,14 +93,15 @@ class PyramidNet(FaceNetwork):
         logit, sources = self.head(kept)[:, 0], self.sources(kept)
         if self.training:
             return Outputs(logit, sources, seen)
-        numbers = self.numbers(pixels, octaves)
+        numbers = self.numbers(octaves)
         said = self.traces(numbers[:, len(octaves) * STATISTICS :]) + self.odds(numbers)
         return Outputs(logit + said, sources, torch.cat([seen, numbers], 1))
 
-    def numbers(self, pixels: Tensor, octaves: list["Octave"]) -> Tensor:
-        """What is written out of pixels and their octaves: `statistics` of each, then the numbers of `Traces`."""
+    def numbers(self, octaves: list["Octave"]) -> Tensor:
+        """What is written out of octaves: `statistics` of each, then the numbers of `Traces`."""
         of_octaves = [statistics(octave.pixels, octave.detail) for octave in octaves]
-        return torch.cat([*of_octaves, self.traces.numbers(pixels)], 1)
+        traced = octaves[self.traced]
+        return torch.cat([*of_octaves, self.traces.numbers(traced.pixels, traced.detail)], 1)
 
     @torch.no_grad()
     def fit(self, traces: Mapping[int, Floats], odds: Mapping[int, Floats], fake: Mapping[int, bool]) -> None:

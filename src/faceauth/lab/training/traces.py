@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-SIDE = 128  # pixels: larger pictures are halved until they have no more
+SIDE = 128  # pixels: what comes in has no more
 RINGS = 32
 EDGES = (-1.2, -0.35, 0.35, 1.2)  # between the five levels that details are sorted into, in root mean squares
 STEPS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # pixels down, right
@@ -26,7 +25,7 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 class Traces(nn.Module):
-    """Three discriminants of the picture at `SIDE`, each of unit spread within a source, that make one logit.
+    """Three discriminants of a picture of about `SIDE`, each of unit spread within a source, that make one logit.
 
     Its `numbers` are
 
@@ -45,11 +44,9 @@ class Traces(nn.Module):
     ring: Tensor
     waves: Tensor
 
-    def __init__(self, size: int) -> None:
-        """`size` is the side of the pixels that come in, at least 16."""
+    def __init__(self, side: int) -> None:
+        """`side` is that of the pictures that come in, from 16 to about `SIDE`."""
         super().__init__()
-        self.halvings = max(0, math.ceil(math.log2(size / SIDE)))
-        side = size >> self.halvings
         rings = min(RINGS, side // 4)
         n = len(EDGES) + 1
         pairs = n * (n + 1) // 2
@@ -63,14 +60,9 @@ class Traces(nn.Module):
         ring = (torch.hypot(down, right) * 2 * rings).floor().flatten()
         self.register_buffer("ring", ring, persistent=False)
 
-    def numbers(self, pixels: Tensor) -> Tensor:
-        """What the lines are drawn through: pixels (n, 3, size, size) to (n, sum of `groups`)."""
-        for _ in range(self.halvings):
-            pixels = F.avg_pool2d(pixels, 2)
+    def numbers(self, pixels: Tensor, detail: Tensor) -> Tensor:
+        """What the lines are drawn through: pictures (n, 3, side, side), and their finest octave, to (n, d)."""
         light = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
-        detail = pixels - F.interpolate(
-            F.avg_pool2d(pixels, 2), size=pixels.shape[2:], mode="bilinear", align_corners=False
-        )
         return torch.cat([self._spectrum(light), *_histograms(detail)], 1)
 
     def forward(self, numbers: Tensor) -> Tensor:
