@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 from attributed import BLUE, COLOURS, KINDS, RED, embeddings, make_prototypes
 from faceauth.attribution import UNKNOWN, Attributor, Kind, Prototypes, Taught, Unknown, novelty, without
 from faceauth.errors import ModelError, UsageError
-from faceauth.model_file import Outputs
 
 PROTOTYPES = make_prototypes()
-
-
-def outputs(embedding):
-    n = len(embedding)
-    return Outputs(np.zeros(n, np.float32), np.zeros((n, 2)), np.asarray(embedding))
 
 
 def taught(colour=RED, label="fake", name="rust", count=20, **changes):
@@ -36,7 +30,7 @@ def taught(colour=RED, label="fake", name="rust", count=20, **changes):
 def test_shares_are_probabilities_and_a_generator_is_a_part_of_its_family(points, score, temperature, with_taught):
     known = replace(PROTOTYPES, temperature=temperature)
     classes = [taught(), taught(BLUE, "real", "harbour")] if with_taught else []
-    scores, answers = Attributor(known, classes)(outputs(points), np.full(len(points), score))
+    scores, answers = Attributor(known, classes)(np.array(points), np.full(len(points), score))
     family_of = {k.generator: k.family for k in KINDS} | {UNKNOWN: UNKNOWN, "rust": "gan", "harbour": "real"}
     for final, answer in zip(scores, answers, strict=True):
         generators, families = dict(answer.generators), dict(answer.families)
@@ -55,13 +49,13 @@ def test_shares_are_probabilities_and_a_generator_is_a_part_of_its_family(points
 @pytest.mark.parametrize("name", [k.name for k in KINDS if k.label == "fake"])
 def test_a_known_generator_is_named(name):
     kind = next(k for k in KINDS if k.name == name)
-    _, answers = Attributor(PROTOTYPES)(outputs(embeddings(COLOURS[name], 8, 200)), np.ones(8))
+    _, answers = Attributor(PROTOTYPES)(embeddings(COLOURS[name], 8, 200), np.ones(8))
     assert {a.generator for a in answers} == {kind.generator}
     assert {a.families[0][0] for a in answers} == {kind.family}
 
 
 def test_what_lies_far_from_every_generator_is_unknown():
-    _, answers = Attributor(PROTOTYPES)(outputs(embeddings(BLUE, 8)), np.ones(8))
+    _, answers = Attributor(PROTOTYPES)(embeddings(BLUE, 8), np.ones(8))
     assert {a.generator for a in answers} == {UNKNOWN}
 
 
@@ -93,31 +87,31 @@ def test_what_lies_before_the_start_of_the_embedding_changes_nothing():
 
 def test_without_anything_taught_the_score_is_the_models_own():
     scores = np.array([0.1, 0.5, 0.93])
-    final, answers = Attributor(PROTOTYPES)(outputs(embeddings(RED, 3)), scores)
+    final, answers = Attributor(PROTOTYPES)(embeddings(RED, 3), scores)
     assert final == pytest.approx(scores)
     assert [dict(a.generators)["camera"] for a in answers] == pytest.approx(1 - scores)
 
 
 def test_a_taught_generator_is_named_and_others_keep_their_names():
     attributor = Attributor(PROTOTYPES, [taught()])
-    scores, answers = attributor(outputs(embeddings(RED, 10, 800)), np.full(10, 0.3))
+    scores, answers = attributor(embeddings(RED, 10, 800), np.full(10, 0.3))
     assert [a.generator for a in answers].count("rust") >= 9
     assert np.median(scores) > 0.9
     for name in COLOURS:
         kind, low = next(k for k in KINDS if k.name == name), 0.02
         score = np.full(8, 1 - low if kind.label == "fake" else low)
-        scores, answers = attributor(outputs(embeddings(COLOURS[name], 8, 300)), score)
+        scores, answers = attributor(embeddings(COLOURS[name], 8, 300), score)
         assert {a.generator for a in answers} == {kind.generator}
         assert scores == pytest.approx(score, abs=0.01)
 
 
 def test_a_taught_camera_lowers_the_scores_of_its_photos_alone():
     attributor = Attributor(PROTOTYPES, [taught(BLUE, "real", "harbour")])
-    scores, answers = attributor(outputs(embeddings(BLUE, 10, 800)), np.full(10, 0.95))
+    scores, answers = attributor(embeddings(BLUE, 10, 800), np.full(10, 0.95))
     assert np.median(scores) < 0.1
     assert answers[0].generator == "harbour"
     for name in ("bulb-a", "lamp"):
-        scores, _ = attributor(outputs(embeddings(COLOURS[name], 8, 300)), np.full(8, 0.95))
+        scores, _ = attributor(embeddings(COLOURS[name], 8, 300), np.full(8, 0.95))
         assert scores == pytest.approx(np.full(8, 0.95), abs=0.01)
 
 
@@ -180,4 +174,4 @@ def test_a_mean_of_another_width_is_refused():
 
 def test_prototypes_of_another_network_are_refused_where_they_are_used():
     with pytest.raises(ModelError, match="for 12 values, and an embedding of 3"):
-        Attributor(make_prototypes(start=9))(outputs(embeddings(RED, 2)), np.ones(2))
+        Attributor(make_prototypes(start=9))(embeddings(RED, 2), np.ones(2))

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from faceauth.errors import ModelError, UsageError
-from faceauth.model_file import Outputs
 from faceauth.verdict import Label, Shares
 
 PROTOTYPES_KEY = "faceauth.prototypes"
@@ -176,7 +175,7 @@ _AGAIN = "faceauth forget it, and learn it again"
 
 
 class Attributor:
-    """Prototypes and what a user has taught beside them; turns network outputs and scores into shares."""
+    """Prototypes and what a user has taught beside them; turns embeddings and scores into shares."""
 
     def __init__(self, prototypes: Prototypes, taught: Sequence[Taught] = ()) -> None:
         """Raises UsageError for a taught class whose mean is of another size than the embedding."""
@@ -191,11 +190,11 @@ class Attributor:
         """The same prototypes with other taught classes."""
         return Attributor(self.prototypes, taught)
 
-    def __call__(self, outputs: Outputs, scores: Floats) -> tuple[Floats, list["Answer"]]:
+    def __call__(self, embedding: Floats, scores: Floats) -> tuple[Floats, list["Answer"]]:
         """Calibrated scores (n,) of a single look with what was taught taken into account, and an answer for each."""
-        parts = self.parts(outputs.embedding)
+        parts = self.parts(embedding)
         with_taught = self.corrected(scores, parts)
-        return with_taught, self.answers(outputs.embedding, with_taught, parts)
+        return with_taught, self.answers(embedding, with_taught, parts)
 
     def parts(self, embedding: Floats) -> Floats:
         """(n, taught) the part of each face that belongs to each class taught, before the score has a say."""

@@ -74,7 +74,7 @@ def name(
 ) -> Named:
     """What is answered for some images; scores are calibrated as the judged model's are."""
     outputs = rows_of(looked.outputs[model], rows, variant)
-    scores, answers = attributor(outputs, np.asarray(looked.cards[0].calibration(outputs.logit)))
+    scores, answers = attributor(outputs.embedding, np.asarray(looked.cards[0].calibration(outputs.logit)))
     records = [looked.records[i] for i in np.arange(len(looked.records))[rows]]
     return Named(
         tuple(answers), scores, np.array([r.generator for r in records]), np.array([r.family for r in records]),
