@@ -31,7 +31,7 @@ from faceauth.lab.training.recipes import recipe
 from faceauth.lab.training.traces import Floats
 from faceauth.lab.training.zoo import build, initial
 
-FITTED_TO = 300  # images of each source that a `PyramidNet`'s written-out numbers are fitted to
+FITTED_TO = 100  # images of each source that a `PyramidNet`'s written-out numbers are fitted to
 
 
 class Trainer:
@@ -59,7 +59,7 @@ class Trainer:
         """Fit what is not learned: the traces to faces as training shows them, the odds as they reach a user."""
         config = self.config
         saved_again = codec_alone(config.augment, config.crop)
-        traces, odds = [self._numbers(network, v) for v in ([config.augment] * 3, [None, *[saved_again] * 3])]
+        traces, odds = [self._numbers(network, v) for v in ([config.augment] * 2, [None, saved_again, saved_again])]
         network.fit(traces, odds, {source: self.data.labels[source] == "fake" for source in odds})
 
     def _numbers(self, network: PyramidNet, views: Sequence[AugmentConfig | None]) -> dict[int, Floats]:
