@@ -41,3 +41,18 @@ def test_two_processes_give_what_one_gives(tmp_path):
     one, two = (load_run(tmp_path / n / "small")[0].state_dict() for n in ("one", "two"))
     for name, value in one.items():
         assert torch.allclose(two[name], value, atol=1e-5), name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_no_thread_of_the_group_outlives_it(tmp_path):
+    (tmp_path / "part.py").write_text(
+        "from pathlib import Path\nimport torch\nfrom faceauth.lab.training.devices import place\n"
+        "def threads(): return [t.read_text() for t in Path('/proc/self/task').glob('*/comm')].count('pt_gloo_runloop\\n')\n"
+        "with place('cpu', 1) as here:\n"
+        "    here.spread(torch.nn.Linear(2, 1))(torch.ones(3, 2)).sum().backward()\n"
+        "    assert threads() > 0\n"
+        "assert threads() == 0, threads()\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*command, str(tmp_path / "part.py")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

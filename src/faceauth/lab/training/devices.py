@@ -64,6 +64,10 @@ def place(device: str, threads: int) -> Iterator[Place]:
     here = _device(f"cuda:{local}" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else device)
     if here.type == "cuda":
         torch.cuda.set_device(here)
+    # Before there is a group: the defaults of its functions are that group otherwise, and its threads never end. One of
+    # them that asks for the interpreter at the very end aborts the process (pytorch/pytorch#190489).
+    from torch.distributed.nn import functional  # noqa: F401
+
     distributed.init_process_group("nccl" if here.type == "cuda" else "gloo")
     try:
         yield Place(here, rank, world)

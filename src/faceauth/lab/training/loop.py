@@ -179,7 +179,7 @@ def train(
                 folder.keep_best(trainer.recipe.judged)
             folder.finish()
         here.wait()
-        del trainer, deciding  # its gradient reducer must not outlive the group of processes: the end could abort
+        del trainer, deciding  # the gradient reducer holds the group of processes, which ends here
     return folder.path
 
 
