@@ -124,6 +124,18 @@ def test_the_odds_are_those_of_gaussians_with_one_covariance_softly_limited():
     assert np.corrcoef(LIMIT * np.tanh(exact[near] / LIMIT), said[near])[0, 1] > 0.97
 
 
+def test_the_odds_do_not_know_where_the_numbers_begin():
+    fake, parts = {0: False, 1: False, 3: True, 4: True}, gaussians(np.random.default_rng(2), 300)
+    said = []
+    for start in (0, 10_000):
+        odds = SourceOdds(5, 2)
+        odds.fit({source: part + start for source, part in parts.items()}, fake)
+        with torch.no_grad():
+            said.append(odds(torch.from_numpy(np.concatenate(list(parts.values())) + start).float()))
+    assert torch.allclose(*said, atol=0.05)
+    assert float(said[0].abs().max()) > 3
+
+
 def test_the_odds_tell_apart_what_no_line_does_and_say_nothing_before_they_are_fitted():
     rng, fake = np.random.default_rng(1), {0: False, 1: False, 3: True, 4: True}
     odds = SourceOdds(5, 2)

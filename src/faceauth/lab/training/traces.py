@@ -20,7 +20,7 @@ STEPS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # pixels down, right
 SHRINK = 0.1
 REACH = 2.0  # spreads within a source: what a discriminant says beyond this counts less and less
 LIMIT = 4.0  # log odds that `SourceOdds` never reach
-NEVER = -1e4  # log prior of a source that is not of the class
+NEVER = -1e9  # log prior of a source that is not of the class
 Floats = npt.NDArray[np.floating[Any]]
 
 
@@ -104,19 +104,21 @@ class SourceOdds(nn.Module):
     is 0.
     """
 
+    center: Tensor
     weight: Tensor
     real: Tensor
     fake: Tensor
 
     def __init__(self, sources: int, numbers: int) -> None:
         super().__init__()
+        self.register_buffer("center", torch.zeros(numbers))  # far from it single precision would not tell lines apart
         self.register_buffer("weight", torch.zeros(sources, numbers))
         self.register_buffer("real", torch.zeros(sources))  # log prior and offset of each line, `NEVER` for fakes
         self.register_buffer("fake", torch.zeros(sources))
 
     def forward(self, numbers: Tensor) -> Tensor:
         """The logit (n,) of numbers (n, d)."""
-        said = numbers @ self.weight.T
+        said = (numbers - self.center) @ self.weight.T
         odds = (said + self.fake).logsumexp(1) - (said + self.real).logsumexp(1)
         return LIMIT * (odds / LIMIT).tanh()
 
@@ -127,11 +129,14 @@ class SourceOdds(nn.Module):
         Any n will do; both classes are there.
         """
         within, sd = _within(list(numbers.values()))
+        means = {source: part.mean(axis=0, dtype=np.float64) / sd for source, part in numbers.items()}
+        center = np.mean(list(means.values()), axis=0)
+        self.center.copy_(torch.from_numpy(center * sd))
         self.weight.zero_()
         self.real.fill_(NEVER)
         self.fake.fill_(NEVER)
-        for source, part in numbers.items():
-            mean = part.mean(axis=0, dtype=np.float64) / sd
+        for source, mean in means.items():
+            mean = mean - center
             line = np.linalg.solve(within, mean)
             prior = -math.log(sum(fake[other] == fake[source] for other in numbers))
             self.weight[source] = torch.from_numpy((line / sd).astype(np.float32))
