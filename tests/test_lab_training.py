@@ -349,8 +349,13 @@ def test_faces_of_our_own_are_trained_on_and_never_judged(place, tmp_path):
     assert len(examples.faces) == len(examples.records)
     assert np.asarray(examples.faces[len(examples.faces) - 1][0]).std() > 0
     drawn = TrainingSet(config, examples, ())
-    lined = [(drawn.sources[source], len(pixels)) for source, pixels in drawn.of_each(2, [None, config.augment, None])]
+    views = [None, config.augment, None]
+    lined, known = (
+        [(drawn.sources[source], len(pixels)) for source, pixels in drawn.of_each(2, views, own)]
+        for own in (False, True)
+    )
     assert lined == [("cam-a", 6), ("cam-b", 6), ("gan-a", 6), ("gan-b", 6)]  # lines are not drawn through our own
+    assert known == [*lined, ("vae", 6)]
     models = []
     for fold in (None, 1, 2):
         run = train(config, tmp_path / "runs", fold)

@@ -122,14 +122,16 @@ class TrainingSet(ImageSet):
         members = list(self.members.values())
         return [(members[c][rng.integers(len(members[c]))], int(c), rng.spawn(1)[0]) for c in classes]
 
-    def of_each(self, images: int, views: Sequence[AugmentConfig | None]) -> Iterator[tuple[int, Pixels]]:
+    def of_each(
+        self, images: int, views: Sequence[AugmentConfig | None], own: bool = True
+    ) -> Iterator[tuple[int, Pixels]]:
         """Crops source by source: its index and (n, size, size, 3), n at most 32; the same in every process.
 
-        Of each source `images` images at most, each once in every view: augmented, or as it is (None). Sources of our
-        own (`data.own`) are left out.
+        Of each source `images` images at most, each once in every view: augmented, or as it is (None). Without `own`
+        those of `data.own` are left out.
         """
         for source, (name, members) in enumerate(self.members.items()):
-            if name in self.own:
+            if name in self.own and not own:
                 continue
             rng = np.random.default_rng((self.config.seed, source, 3))
             chosen = rng.permutation(members)[:images]

@@ -56,16 +56,19 @@ class Trainer:
 
     @torch.no_grad()
     def _fit(self, network: PyramidNet) -> None:
-        """Fit what is not learned: the traces to faces as training shows them, the odds as they reach a user."""
-        config = self.config
-        saved_again = codec_alone(config.augment, config.crop)
-        traces, odds = [self._numbers(network, v) for v in ([config.augment] * 2, [None, saved_again, saved_again])]
+        """Fit what is not learned: the traces to faces as training shows them, the odds as they reach a user.
+
+        A source that lies far off turns the lines of the traces, so our own are left out of those; the odds know it.
+        """
+        saved_again = codec_alone(self.config.augment, self.config.crop)
+        traces = self._numbers(network, [self.config.augment] * 2, own=False)
+        odds = self._numbers(network, [None, saved_again, saved_again], own=True)
         network.fit(traces, odds, {source: self.data.labels[source] == "fake" for source in odds})
 
-    def _numbers(self, network: PyramidNet, views: Sequence[AugmentConfig | None]) -> dict[int, Floats]:
+    def _numbers(self, network: PyramidNet, views: Sequence[AugmentConfig | None], own: bool) -> dict[int, Floats]:
         """The numbers (n, d) that a network writes out of faces of each source in these views."""
         found: dict[int, list[Tensor]] = {}
-        for source, pixels in self.data.of_each(FITTED_TO, views if self.config.view == "augmented" else [None]):
+        for source, pixels in self.data.of_each(FITTED_TO, views if self.config.view == "augmented" else [None], own):
             found.setdefault(source, []).append(network.numbers(network.octaves(self._inputs(pixels))).cpu())
         return {source: torch.cat(parts).numpy() for source, parts in found.items()}
 

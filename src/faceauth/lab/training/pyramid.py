@@ -107,13 +107,13 @@ class PyramidNet(FaceNetwork):
     def fit(self, traces: Mapping[int, Floats], odds: Mapping[int, Floats], fake: Mapping[int, bool]) -> None:
         """Fit what is not learned by numbers (n, d) of each source, which has a class: one set for each part.
 
-        Where a class has no source both parts go on saying nothing.
+        A part that one of the classes gives nothing to goes on saying nothing.
         """
-        if len({fake[source] for source in odds}) < 2:
-            return
-        of_traces = [part[:, -sum(self.traces.groups) :] for part in traces.values()]
-        self.traces.fit(of_traces, [fake[source] for source in traces])
-        self.odds.fit(odds, fake)
+        if len({fake[source] for source in traces}) == 2:
+            of_traces = [part[:, -sum(self.traces.groups) :] for part in traces.values()]
+            self.traces.fit(of_traces, [fake[source] for source in traces])
+        if len({fake[source] for source in odds}) == 2:
+            self.odds.fit(odds, fake)
 
     def depth(self, name: str) -> int:
         part, _, rest = name.partition(".")
