@@ -338,6 +338,18 @@ def test_the_generator_makes_faces_that_are_no_copies(place, tmp_path):
         synthesize.synthesize(place / "corpus", place / "cache", tmp_path / "faces", 3, images=640)
 
 
+def test_a_share_of_each_source_is_trained_on_and_a_larger_one_holds_the_smaller(place):
+    members = []
+    for share in (0.1, 0.5, 1.0):
+        config = read_config(place / "tiny.toml", [f"data.share={share}"])
+        members.append(TrainingSet(config, config.data.open(), ()).members)
+    few, half, whole = members
+    for source, chosen in whole.items():
+        assert len(few[source]) == math.ceil(0.1 * len(chosen))
+        assert len(half[source]) == math.ceil(0.5 * len(chosen))
+        assert set(few[source]) <= set(half[source]) <= set(chosen)
+
+
 def test_faces_of_our_own_are_trained_on_and_never_judged(place, tmp_path):
     from faceauth.lab.data.synthesize import synthesize
 
