@@ -95,24 +95,25 @@ def test_what_lies_far_off_has_no_say():
     assert said[4] < 1e-4
 
 
+MEANS = {0: (0, 0), 1: (8, 0), 3: (4, 0), 4: (12, 0)}
+FAKE = {0: False, 1: False, 3: True, 4: True}
+
+
 def gaussians(rng, n):
     """Four sources of two classes that no line parts: the fakes lie between the reals, and beyond them."""
-    means = {0: (0, 0), 1: (8, 0), 3: (4, 0), 4: (12, 0)}
-    return {
-        source: rng.standard_normal((n, 2)) @ np.array([[1, 0.8], [0, 0.6]]) + mean for source, mean in means.items()
-    }
+    return {source: rng.standard_normal((n, 2)) @ np.array([[1, 0.8], [0, 0.6]]) + m for source, m in MEANS.items()}
 
 
 def test_the_odds_are_those_of_gaussians_with_one_covariance_softly_limited():
-    rng, fake = np.random.default_rng(0), {0: False, 1: False, 3: True, 4: True}
+    rng = np.random.default_rng(0)
     odds = SourceOdds(5, 2)
-    odds.fit(gaussians(rng, 20_000), fake)  # source 2 takes no part
+    odds.fit(gaussians(rng, 20_000), FAKE)  # source 2 takes no part
     points = rng.uniform(-2, 14, (500, 2)) * (1, 0.1)
     density = {
         source: np.exp(
             -0.5 * np.einsum("nd,de,ne->n", points - mean, np.linalg.inv([[1, 0.8], [0.8, 1]]), points - mean)
         )
-        for source, mean in {0: (0, 0), 1: (8, 0), 3: (4, 0), 4: (12, 0)}.items()
+        for source, mean in MEANS.items()
     }
     exact = np.log((density[3] + density[4]) / (density[0] + density[1]))
     with torch.no_grad():
@@ -125,11 +126,11 @@ def test_the_odds_are_those_of_gaussians_with_one_covariance_softly_limited():
 
 
 def test_the_odds_do_not_know_where_the_numbers_begin():
-    fake, parts = {0: False, 1: False, 3: True, 4: True}, gaussians(np.random.default_rng(2), 300)
+    parts = gaussians(np.random.default_rng(2), 300)
     said = []
     for start in (0, 10_000):
         odds = SourceOdds(5, 2)
-        odds.fit({source: part + start for source, part in parts.items()}, fake)
+        odds.fit({source: part + start for source, part in parts.items()}, FAKE)
         with torch.no_grad():
             said.append(odds(torch.from_numpy(np.concatenate(list(parts.values())) + start).float()))
     assert torch.allclose(*said, atol=0.05)
@@ -137,16 +138,16 @@ def test_the_odds_do_not_know_where_the_numbers_begin():
 
 
 def test_the_odds_tell_apart_what_no_line_does_and_say_nothing_before_they_are_fitted():
-    rng, fake = np.random.default_rng(1), {0: False, 1: False, 3: True, 4: True}
+    rng = np.random.default_rng(1)
     odds = SourceOdds(5, 2)
     with torch.no_grad():
         assert not odds(torch.randn(3, 2)).any()
-        odds.fit(gaussians(rng, 300), fake)
+        odds.fit(gaussians(rng, 300), FAKE)
         new = gaussians(rng, 300)
         said = {source: odds(torch.from_numpy(part).float()).numpy() for source, part in new.items()}
-    line, offset = discriminant(list(new.values()), list(fake.values()))
-    by_line = np.mean([((part @ line + offset > 0) == fake[source]).mean() for source, part in new.items()])
-    by_odds = np.mean([((said[source] > 0) == fake[source]).mean() for source in new])
+    line, offset = discriminant(list(new.values()), list(FAKE.values()))
+    by_line = np.mean([((part @ line + offset > 0) == FAKE[source]).mean() for source, part in new.items()])
+    by_odds = np.mean([((said[source] > 0) == FAKE[source]).mean() for source in new])
     assert by_line < 0.8 < 0.95 < by_odds
 
 
