@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceauth.lab.training.networks import FaceNetwork, Outputs
-from faceauth.lab.training.traces import SIDE, Floats, SourceOdds, Traces
+from faceauth.lab.training.traces import SIDE, Floats, SourceOdds, Traces, mixed
 
 STATISTICS = 17  # of each octave
 LAGS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (0, 3), (3, 0), (0, 4), (4, 0))  # pixels down, right
@@ -127,12 +127,16 @@ class PyramidNet(FaceNetwork):
         """The octaves of pixels (n, 3, s, s), finest first, each of half the side of the one before it."""
         found = []
         for _ in self.stem:
-            smaller = F.avg_pool2d(pixels, 2)
-            detail = pixels - F.interpolate(smaller, scale_factor=2.0, mode="bilinear", align_corners=False)
+            smaller = _resized(pixels, 0.5)  # means of 2 x 2, a third of the time of a pooling on a processor
+            detail = pixels - _resized(smaller, 2)
             unit = detail / (detail.square().mean((1, 2, 3), keepdim=True) + 4e-4).sqrt()
             found.append(Octave(pixels, detail, unit))
             pixels = smaller
         return found
+
+
+def _resized(pixels: Tensor, factor: float) -> Tensor:
+    return F.interpolate(pixels, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class Octave(NamedTuple):
@@ -154,9 +158,8 @@ def statistics(pixels: Tensor, detail: Tensor) -> Tensor:
         pixels: (n, 3, s, s), s at least 8; detail: the same without what the next octave holds.
     """
     energy = detail.square().mean((2, 3)) + 1e-4
-    other = [1, 2, 0]
-    together = (detail * detail[:, other]).mean((2, 3)) / (energy * energy[:, other]).sqrt()
-    grey = pixels.mean(1)
+    together = (detail * detail.roll(-1, 1)).mean((2, 3)) / (energy * energy.roll(-1, 1)).sqrt()
+    grey = mixed(pixels, (1, 1, 1)) / 3
     around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
     edges = 4 * grey[:, 1:-1, 1:-1] - around
     height, width = edges.shape[1:]

@@ -62,8 +62,7 @@ class Traces(nn.Module):
 
     def numbers(self, pixels: Tensor, detail: Tensor) -> Tensor:
         """What the lines are drawn through: pictures (n, 3, side, side), and their finest octave, to (n, d)."""
-        light = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
-        return torch.cat([self._spectrum(light), *_histograms(detail)], 1)
+        return torch.cat([self._spectrum(mixed(pixels, (0.299, 0.587, 0.114))), *_histograms(detail)], 1)
 
     def forward(self, numbers: Tensor) -> Tensor:
         """The logit (n,) of `numbers`."""
@@ -143,9 +142,15 @@ class SourceOdds(nn.Module):
             (self.fake if fake[source] else self.real)[source] = prior - line @ mean / 2
 
 
+def mixed(pixels: Tensor, shares: tuple[float, float, float]) -> Tensor:
+    """(n, 3, h, w) to (n, h, w), so much of each channel; on a processor in half the time of a sum over channels."""
+    red, green, blue = pixels.unbind(1)
+    return shares[0] * red + shares[1] * green + shares[2] * blue
+
+
 def _histograms(detail: Tensor) -> tuple[Tensor, Tensor]:
     """The groups *colour* and *texture* of details (n, 3, side, side)."""
-    light = detail.mean(1)
+    light = mixed(detail, (1, 1, 1)) / 3
     # Root mean squares of each picture, with a floor far below what a photograph has.
     parts = [
         p / (p.square().mean((1, 2), keepdim=True) + 2e-4).sqrt()
@@ -162,7 +167,7 @@ def _histograms(detail: Tensor) -> tuple[Tensor, Tensor]:
 
 def _levels(values: Tensor) -> Tensor:
     """(n, h, w) to (n, 5, h, w): one of five where the value lies on its level."""
-    above = torch.stack([values > edge for edge in EDGES], 1).to(values.dtype)
+    above = (values[:, None] > values.new_tensor(EDGES)[:, None, None]).to(values.dtype)
     one = torch.ones_like(above[:, :1])
     return torch.cat([one, above], 1) - torch.cat([above, one * 0], 1)
 
