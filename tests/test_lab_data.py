@@ -13,6 +13,7 @@ pytest.importorskip("pydantic")
 from faceauth.errors import DataError
 from faceauth.images import dhash
 from faceauth.lab.data.augment import AugmentConfig, augment
+from faceauth.lab.data.blend import self_blended
 from faceauth.lab.data.dataset import LARGEST, open_crops
 from faceauth.lab.data.sources import Record, read_corpus
 from faceauth.lab.data.split import check_folds, split
@@ -160,6 +161,32 @@ def test_augmentation_takes_any_crop(seed, side, span):
     crop = Image.new("RGB", (side, side), "grey")
     out = augment(crop, (0, 0, span, span), PreprocessSpec(size=32), AugmentConfig(), np.random.default_rng(seed))
     assert out.shape == (32, 32, 3)
+
+
+def test_a_face_is_blended_into_its_own_picture():
+    def difference(seed):
+        made = np.asarray(self_blended(picture, FACE, np.random.default_rng(seed)), int)
+        assert np.array_equal(made, np.asarray(self_blended(picture, FACE, np.random.default_rng(seed)), int))
+        return np.abs(made - np.asarray(picture, int)).mean(2)
+
+    rows = np.arange(200)
+    waves = 128 + 60 * np.sin(rows[:, None] / 5) * np.cos(rows / 7)
+    picture = Image.fromarray(np.repeat(waves[:, :, None], 3, 2).astype(np.uint8))
+    found = [difference(seed) for seed in range(40)]
+    within = np.array([d[80:120, 80:120].mean() for d in found])
+    corner = np.array([d[:20, :20].mean() for d in found])
+    assert (within > 0.5).mean() > 0.8
+    untouched = corner == 0  # what is pasted was changed, or what lies below it
+    assert 0.5 < untouched.mean() < 0.95
+    assert (within[untouched] > corner[untouched]).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(8, 120), st.integers(8, 120), st.floats(1, 200))
+def test_blending_takes_any_picture(seed, width, height, span):
+    picture = Image.new("RGB", (width, height), "grey")
+    made = self_blended(picture, (-5, 3, span - 5, span), np.random.default_rng(seed))
+    assert (made.size, made.mode) == (picture.size, "RGB")
 
 
 def test_records_are_frozen():

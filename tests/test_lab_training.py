@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -363,8 +364,8 @@ def test_faces_of_our_own_are_trained_on_and_never_judged(place, tmp_path):
     drawn = TrainingSet(config, examples, ())
     views = [None, config.augment, None]
     lined, known = (
-        [(drawn.sources[source], len(pixels)) for source, pixels in drawn.of_each(2, views, own)]
-        for own in (False, True)
+        [(drawn.sources[source], len(pixels)) for source, pixels in drawn.of_each(2, views, without)]
+        for without in (drawn.own, ())
     )
     assert lined == [("cam-a", 6), ("cam-b", 6), ("gan-a", 6), ("gan-b", 6)]  # lines are not drawn through our own
     assert known == [*lined, ("vae", 6)]
@@ -385,6 +386,38 @@ def test_faces_of_our_own_are_trained_on_and_never_judged(place, tmp_path):
     with pytest.raises(DataError, match="no folder") as caught:
         read_config(place / "tiny.toml", [f"data.own=['{tmp_path / 'none'}']"]).data.open()
     assert "lab synthesize" in str(caught.value.hint)
+
+
+def test_photographs_blended_into_themselves_are_a_source_of_fakes(place, tmp_path):
+    config = read_config(place / "tiny.toml", ["images=48", "data.fake=['gan-a', 'blended']"])
+    examples = config.data.open()
+    held_out = config.data.held_out(examples, 1)
+    assert held_out == ["cam-a", "gan-a", "gan-b"]
+    data = TrainingSet(config, examples, held_out)
+    assert (data.sources, data.labels) == (("cam-b", "blended"), ["real", "fake"])
+    assert sorted(data.members["blended"]) == sorted(data.members["cam-b"])  # never of a photograph held out
+    index = data.members["cam-b"][0]
+    plain, blended, again = (data.plain((index, source, np.random.default_rng(3))) for source in (0, 1, 1))
+    assert np.array_equal(blended, again)
+    assert not np.array_equal(plain, blended)
+    shares = TrainingSet(config, examples, ())
+    count = {s: len(shares.members[s]) for s in ("cam-a", "cam-b")}
+    both = np.isin(shares.members["blended"], shares.members["cam-a"]).sum(), len(shares.members["blended"])
+    tempered = {s: n**config.data.temper for s, n in count.items()}
+    assert both[1] == sum(count.values())
+    assert both[0] == round(both[1] * tempered["cam-a"] / sum(tempered.values()))
+
+    run = train(config, tmp_path / "runs", 1)
+    network, _, facts = load_run(run)
+    assert facts["sources"] == ["cam-b", "blended"]
+    assert network.traces.weight.abs().sum() > 0  # a line leads from photographs to blended ones
+    assert not network.odds.weight.any()  # but blended ones are no source of their own
+    export(run, run / "detector.onnx")
+    assert ModelFile(run / "detector.onnx").card.sources == ("cam-b", "blended")
+
+    records = tuple(replace(r, source="blended") if r.source == "gan-a" else r for r in examples.records)
+    with pytest.raises(DataError, match="a source is named 'blended'"):
+        TrainingSet(config, replace(examples, records=records), ())
 
 
 def test_the_quality_benchmark_prints_the_protocol(place, runs):

@@ -5,17 +5,19 @@ several processes agree on a batch of which each takes its slice. It knows nothi
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from faceauth.errors import DataError
 from faceauth.lab.data.augment import AugmentConfig, augment
+from faceauth.lab.data.blend import BLENDED, self_blended
 from faceauth.lab.data.dataset import Examples
 from faceauth.lab.training.config import TrainConfig
 
@@ -53,10 +55,39 @@ class ImageSet:
             if side == split and record.source in self.members:
                 self.members[record.source].append(i)
 
+    def blend(self) -> None:
+        """Where `data.fake` names them, add the blended photographs: as many of a source as of the plain ones.
+
+        Raises:
+            DataError: the corpus has a source of that name.
+        """
+        if BLENDED not in self.config.data.fake:
+            return
+        if BLENDED in self.members:
+            raise DataError(f"a source is named {BLENDED!r}, as blended photographs are", "rename it in images.csv")
+        photographs = [m for m, label in zip(self.members.values(), self.labels, strict=True) if label == "real"]
+        counts = np.array([len(members) for members in photographs])
+        chances = counts**self.config.data.temper
+        wanted = (counts.sum() * chances / max(chances.sum(), 1e-9)).round().astype(int)
+        self.members[BLENDED] = [int(i) for m, n in zip(photographs, wanted, strict=True) if m for i in np.resize(m, n)]
+        self.labels.append("fake")
+
     @property
     def sources(self) -> tuple[str, ...]:
         """The sources, in the order of the source logits."""
         return tuple(self.members)
+
+    def face(self, drawn: Draw) -> tuple[Image.Image, Sequence[float]]:
+        """The picture, as its source shows it, and its face box."""
+        index, source, rng = drawn
+        image, face = self.faces[index]
+        return (self_blended(image, face, rng) if self.sources[source] == BLENDED else image), face
+
+    def plain(self, drawn: Draw) -> Pixels:
+        """It as a user's would be seen: (size, size, 3)."""
+        image, face = self.face(drawn)
+        spec = self.config.preprocess
+        return spec.resize(image, spec.region(face, *image.size))
 
     def balanced(self, rng: np.random.Generator) -> list[tuple[int, int]]:
         """Equally many images of each class, shuffled: pairs of image and source index.
@@ -90,6 +121,7 @@ class TrainingSet(ImageSet):
         for source, members in enumerate(self.members.values()):
             np.random.default_rng((config.seed, source, 4)).shuffle(members)
             del members[math.ceil(config.data.share * len(members)) :]
+        self.blend()
         empty = [s for s, members in self.members.items() if not members]
         if empty or set(self.labels) != {"real", "fake"}:
             raise DataError(f"nothing to train on for {', '.join(empty) or 'one of the classes'}", "mend the folds")
@@ -123,28 +155,27 @@ class TrainingSet(ImageSet):
         return [(members[c][rng.integers(len(members[c]))], int(c), rng.spawn(1)[0]) for c in classes]
 
     def of_each(
-        self, images: int, views: Sequence[AugmentConfig | None], own: bool = True
+        self, images: int, views: Sequence[AugmentConfig | None], without: Collection[str] = ()
     ) -> Iterator[tuple[int, Pixels]]:
         """Crops source by source: its index and (n, size, size, 3), n at most 32; the same in every process.
 
-        Of each source `images` images at most, each once in every view: augmented, or as it is (None). Without `own`
-        those of `data.own` are left out.
+        Of each source `images` images at most, each once in every view: augmented, or as it is (None). Sources
+        in `without` are left out.
         """
         for source, (name, members) in enumerate(self.members.items()):
-            if name in self.own and not own:
+            if name in without:
                 continue
             rng = np.random.default_rng((self.config.seed, source, 3))
             chosen = rng.permutation(members)[:images]
-            draws = [(int(i), view, rng.spawn(1)[0]) for i in chosen for view in views]
+            draws = [((int(i), source, rng.spawn(1)[0]), view) for i in chosen for view in views]
             for start in range(0, len(draws), 32):
                 yield source, np.stack([self._viewed(*draw) for draw in draws[start : start + 32]])
 
-    def _viewed(self, index: int, view: AugmentConfig | None, rng: np.random.Generator) -> Pixels:
-        image, face = self.faces[index]
-        spec = self.config.preprocess
+    def _viewed(self, drawn: Draw, view: AugmentConfig | None) -> Pixels:
         if view is None:
-            return spec.resize(image, spec.region(face, *image.size))
-        return augment(image, face, spec, view, rng)
+            return self.plain(drawn)
+        image, face = self.face(drawn)
+        return augment(image, face, self.config.preprocess, view, drawn[2])
 
     def _order(self, epoch: int) -> list[tuple[int, int]]:
         if self._epoch[0] != epoch:
@@ -152,9 +183,8 @@ class TrainingSet(ImageSet):
         return self._epoch[1]
 
     def _pixels(self, drawn: Draw) -> Pixels:
-        index, _, rng = drawn
-        pixels = self._viewed(index, self.config.augment if self.config.view == "augmented" else None, rng)
-        return pixels[:, ::-1] if self.config.view == "flipped" and rng.random() < 0.5 else pixels
+        pixels = self._viewed(drawn, self.config.augment if self.config.view == "augmented" else None)
+        return pixels[:, ::-1] if self.config.view == "flipped" and drawn[2].random() < 0.5 else pixels
 
 
 class DecidingSet(ImageSet):
@@ -162,6 +192,7 @@ class DecidingSet(ImageSet):
 
     def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str]) -> None:
         super().__init__(config, examples, held_out, "test")
+        self.blend()
         self.chosen = self.balanced(np.random.default_rng((config.seed, 0, 2)))
 
     def batches(self, pool: ThreadPoolExecutor, rank: int = 0, world: int = 1) -> Iterator[Batch]:
@@ -170,13 +201,9 @@ class DecidingSet(ImageSet):
         size = max(1, self.config.batch // self.config.accumulate)
         for start in range(0, len(mine), size):
             part = mine[start : start + size]
-            pixels = np.stack(list(pool.map(self._pixels, [i for i, _ in part])))
+            drawn = [(i, source, np.random.default_rng((self.config.seed, i, 5))) for i, source in part]
+            pixels = np.stack(list(pool.map(self.plain, drawn)))
             yield Batch(pixels, torch.tensor([source for _, source in part]), len(self.chosen))
-
-    def _pixels(self, index: int) -> Pixels:
-        image, face = self.faces[index]
-        spec = self.config.preprocess
-        return spec.resize(image, spec.region(face, *image.size))
 
 
 def evenly(counts: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.int64]:

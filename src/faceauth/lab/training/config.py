@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.lab.data.augment import AugmentConfig
+from faceauth.lab.data.blend import BLENDED
 from faceauth.lab.data.dataset import Examples, beside, from_corpus, from_manifest
 from faceauth.lab.data.manifest import read_manifest
 from faceauth.lab.data.sources import read_corpus
@@ -35,8 +36,9 @@ class DataConfig(Strict):
 
     Either `root`, a corpus that is split here, or `manifest`, a prepared data set that is split already.
     `folds` are the sources held out together, each source once; `fake` and `real` name the only sources of their
-    class to train on (all where they are empty). `whole` belongs to a corpus alone. `own` are further corpora, as
-    `faceauth lab synthesize` writes them: trained on, never held out, never judged.
+    class to train on (all where they are empty). In `fake`, `blended` is the photographs with their own faces blended
+    into them (`lab.data.blend`). `whole` belongs to a corpus alone. `own` are further corpora, as `faceauth lab
+    synthesize` writes them: trained on, never held out, never judged.
     """
 
     root: Path | None = None
@@ -87,7 +89,7 @@ class DataConfig(Strict):
         if self.folds:
             check_folds(self.folds, {*known["real"], *known["fake"]}.difference(examples.own))
         for label, only in (("real", self.real), ("fake", self.fake)):
-            for name in set(only) - set(known[label]):
+            for name in set(only) - {*known[label], BLENDED}:
                 raise ConfigError(f"data.{label}: no {label} source {name!r}", nearest(name, known[label]))
             out += [s for s in known[label] if only and s not in only and s not in out]
         return out
@@ -122,6 +124,7 @@ class TrainConfig(Strict):
         architecture: what differs from the network's own architecture; a run writes down all of it.
         view: augmented, flipped (a plain crop, mirrored half of the time) or plain; by default as the recipe has it.
         mean, std: of the pixels in [0, 1]; by default the checkpoint's own.
+        fitted: images of each source that the parts of a pyramid that are not learned are fitted to.
         test_every: images between two looks at the test loss; the study's recipe looks once an epoch.
         accumulate: passes that one batch is split into.
         layer_decay: of the learning rate from each layer to the one before it; 1 for none.
@@ -143,6 +146,7 @@ class TrainConfig(Strict):
     std: tuple[float, float, float] | None = None
     view: Literal["augmented", "flipped", "plain"] = "augmented"
     images: int | None = Field(default=None, ge=1)
+    fitted: int = Field(default=100, ge=1)
     batch: int = Field(default=48, ge=2)
     accumulate: int = Field(default=1, ge=1)
     lr: float = Field(default=2e-3, gt=0)

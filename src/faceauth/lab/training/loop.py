@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from faceauth.errors import DataError
 from faceauth.lab.data.augment import AugmentConfig, codec_alone
+from faceauth.lab.data.blend import BLENDED
 from faceauth.lab.data.dataset import Examples
 from faceauth.lab.progress import tracked
 from faceauth.lab.training.batches import Batch, DecidingSet, Pixels, TrainingSet
@@ -30,8 +31,6 @@ from faceauth.lab.training.pyramid import PyramidNet
 from faceauth.lab.training.recipes import recipe
 from faceauth.lab.training.traces import Floats
 from faceauth.lab.training.zoo import build, initial
-
-FITTED_TO = 100  # images of each source that a `PyramidNet`'s written-out numbers are fitted to
 
 
 class Trainer:
@@ -59,16 +58,21 @@ class Trainer:
         """Fit what is not learned: the traces to faces as training shows them, the odds as they reach a user.
 
         A source that lies far off turns the lines of the traces, so our own are left out of those; the odds know it.
+        Blended photographs lie as far apart as photographs do and are no source to the odds; a line is drawn from the
+        ones to the others.
         """
         saved_again = codec_alone(self.config.augment, self.config.crop)
-        traces = self._numbers(network, [self.config.augment] * 2, own=False)
-        odds = self._numbers(network, [None, saved_again, saved_again], own=True)
-        network.fit(traces, odds, {source: self.data.labels[source] == "fake" for source in odds})
+        traces = self._numbers(network, [self.config.augment] * 2, self.data.own)
+        odds = self._numbers(network, [None, saved_again, saved_again], {BLENDED})
+        network.fit(traces, odds, {s: label == "fake" for s, label in enumerate(self.data.labels)})
 
-    def _numbers(self, network: PyramidNet, views: Sequence[AugmentConfig | None], own: bool) -> dict[int, Floats]:
-        """The numbers (n, d) that a network writes out of faces of each source in these views."""
+    def _numbers(
+        self, network: PyramidNet, views: Sequence[AugmentConfig | None], without: Collection[str]
+    ) -> dict[int, Floats]:
+        """The numbers (n, d) that a network writes out of faces of each source in these views, but for some."""
         found: dict[int, list[Tensor]] = {}
-        for source, pixels in self.data.of_each(FITTED_TO, views if self.config.view == "augmented" else [None], own):
+        shown = self.data.of_each(self.config.fitted, views if self.config.view == "augmented" else [None], without)
+        for source, pixels in shown:
             found.setdefault(source, []).append(network.numbers(network.octaves(self._inputs(pixels))).cpu())
         return {source: torch.cat(parts).numpy() for source, parts in found.items()}
 
