@@ -32,6 +32,7 @@ SWAPS = {"DFDC": ("dfdc-real", "dfdc-fake"), "inswapper": ("ffhq-256", "inswappe
 def main() -> None:
     """Parse, judge, print."""
     asked = parser(__doc__)
+    asked.add_argument("--blended", type=Path, default=HERE / "blended.onnx", help="a model of configs/blended.toml")
     asked.add_argument("--swaps", type=Path, default=HERE / "swaps.onnx", help="a model of configs/swaps.toml")
     asked.add_argument("--beside", type=Path, default=Path("runs/beside"), help="what benchmarks/beside.py made")
     args = asked.parse_args()
@@ -119,12 +120,18 @@ def _audit_table(baselines: dict[str, tuple[Column, Column]]) -> Iterator[str]:
 
 
 def _swap_table(args: argparse.Namespace, judged: Judged) -> Iterator[str]:
-    """Face swaps: by the judged model, which never saw any, and by one that was trained on nothing else."""
-    rows = {f"{judged.card.name}, never trained on them": (judged.foreign + judged.seen).where(_swapped)}
-    if args.swaps.is_file() and ModelFile(args.swaps).card.data_sha256 == judged.card.data_sha256:
-        inside = judge(args.swaps, (), args.corpus, args.cache, args.part, workers=args.workers).seen
-        rows["a model of swaps alone, new images of its sources"] = inside
-        rows |= {f"the same, {kind}": inside.where(_of(names)) for kind, names in SWAPS.items()}
+    """Face swaps: by the judged model, by one that knows blended photographs alone, and by one of swaps alone."""
+    by = {f"{judged.card.name}, never trained on them": judged}
+    for path, name in (
+        (args.blended, "blended photographs alone, never trained on them or what they were made from"),
+        (args.swaps, "swaps alone, new images of its sources"),
+    ):
+        if path.is_file() and ModelFile(path).card.data_sha256 == judged.card.data_sha256:
+            by[name] = judge(path, (), args.corpus, args.cache, args.part, workers=args.workers)
+    rows = {}
+    for name, found in by.items():
+        rows[name] = whole = (found.foreign + found.seen).where(_swapped)
+        rows |= {f"{name}: {kind}": whole.where(_of(names)) for kind, names in SWAPS.items()}
     yield "\nFace swaps, against the films and photographs that they were made from, AUROC:\n"
     yield f"| scored by | real / fake | {' | '.join(VARIANTS)} |\n|---|---|{'---|' * len(VARIANTS)}"
     for name, column in rows.items():
