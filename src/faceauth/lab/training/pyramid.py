@@ -51,9 +51,10 @@ class PyramidNet(FaceNetwork):
     2020, on generated faces).
 
     The logit is the sum of what the head says and what `Traces` and `SourceOdds` say of numbers that are written out:
-    `statistics` of every octave, and those behind the traces. These two are fitted before training and take no part in
-    it: in training the head answers alone. In the embedding the numbers follow, which the heads do not see: a generator
-    or a camera is known by them.
+    `statistics` of every octave, and those behind the traces. The odds leave out the octaves down to that of the traces:
+    how much is there tells how large a picture was, which is not what made it. These two are fitted before training and
+    take no part in it: in training the head answers alone. In the embedding the numbers follow, which the heads do not
+    see: a generator or a camera is known by them.
     """
 
     def __init__(self, sources: int, width: int = 24, dropout: float = 0.3, size: int = 128) -> None:
@@ -75,7 +76,8 @@ class PyramidNet(FaceNetwork):
         self.source_head = nn.Linear((8 + 4 + 2) * width, sources)
         self.traced = max(0, math.ceil(math.log2(size / SIDE)))  # the octave whose picture the traces are of
         self.traces = Traces(size >> self.traced)
-        self.odds = SourceOdds(sources, count * STATISTICS + sum(self.traces.groups))
+        self.finer = (self.traced + 1) * STATISTICS  # numbers that the odds are not taken from
+        self.odds = SourceOdds(sources, count * STATISTICS + sum(self.traces.groups) - self.finer)
 
     def forward(self, pixels: Tensor) -> Outputs:
         octaves = self.octaves(pixels)
@@ -94,7 +96,7 @@ class PyramidNet(FaceNetwork):
         if self.training:
             return Outputs(logit, sources, seen)
         numbers = self.numbers(octaves)
-        said = self.traces(numbers[:, len(octaves) * STATISTICS :]) + self.odds(numbers)
+        said = self.traces(numbers[:, len(octaves) * STATISTICS :]) + self.odds(numbers[:, self.finer :])
         return Outputs(logit + said, sources, torch.cat([seen, numbers], 1))
 
     def numbers(self, octaves: list["Octave"]) -> Tensor:
@@ -113,7 +115,7 @@ class PyramidNet(FaceNetwork):
             of_traces = [part[:, -sum(self.traces.groups) :] for part in traces.values()]
             self.traces.fit(of_traces, [fake[source] for source in traces])
         if len({fake[source] for source in odds}) == 2:
-            self.odds.fit(odds, fake)
+            self.odds.fit({source: part[:, self.finer :] for source, part in odds.items()}, fake)
 
     def depth(self, name: str) -> int:
         part, _, rest = name.partition(".")
