@@ -153,7 +153,7 @@ def test_the_odds_tell_apart_what_no_line_does_and_say_nothing_before_they_are_f
 
 def test_a_class_without_a_source_leaves_both_parts_silent():
     network = PyramidNet(2, 4, size=32)
-    numbers = {0: np.random.default_rng(0).standard_normal((4, network.odds.weight.shape[1]))}
+    numbers = {0: np.random.default_rng(0).standard_normal((4, network.finer + network.odds.weight.shape[1]))}
     network.fit(numbers, numbers, {0: False})
     assert not network.odds.weight.any()
     assert not network.traces.weight.any()
