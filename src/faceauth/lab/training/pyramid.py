@@ -51,7 +51,7 @@ class PyramidNet(FaceNetwork):
     2020, on generated faces).
 
     The logit is the sum of what the head says and what `Traces` and `SourceOdds` say of numbers that are written out:
-    `statistics` of every octave, and those behind the traces. The odds leave out the octaves down to that of the traces:
+    `statistics` of every octave, and those behind the traces. The odds leave out the octaves down to the traces' own:
     how much is there tells how large a picture was, which is not what made it. These two are fitted before training and
     take no part in it: in training the head answers alone. In the embedding the numbers follow, which the heads do not
     see: a generator or a camera is known by them.
