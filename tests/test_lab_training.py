@@ -396,6 +396,11 @@ def test_photographs_blended_into_themselves_are_a_source_of_fakes(place, tmp_pa
     data = TrainingSet(config, examples, held_out)
     assert (data.sources, data.labels) == (("cam-b", "blended"), ["real", "fake"])
     assert sorted(data.members["blended"]) == sorted(data.members["cam-b"])  # never of a photograph held out
+    for label, name, meant in (("real", "blended", "cam-a"), ("fake", "blend", "blended")):
+        wrong = read_config(place / "tiny.toml", [f"data.{label}=['{name}']"])
+        with pytest.raises(ConfigError, match=f"no {label} source '{name}'") as caught:
+            wrong.data.held_out(examples, None)
+        assert meant in str(caught.value.hint)
     index = data.members["cam-b"][0]
     plain, blended, again = (data.plain((index, source, np.random.default_rng(3))) for source in (0, 1, 1))
     assert np.array_equal(blended, again)

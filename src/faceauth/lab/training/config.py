@@ -89,8 +89,9 @@ class DataConfig(Strict):
         if self.folds:
             check_folds(self.folds, {*known["real"], *known["fake"]}.difference(examples.own))
         for label, only in (("real", self.real), ("fake", self.fake)):
-            for name in set(only) - {*known[label], BLENDED}:
-                raise ConfigError(f"data.{label}: no {label} source {name!r}", nearest(name, known[label]))
+            there = (*known[label], BLENDED) if label == "fake" else known[label]
+            for name in set(only).difference(there):
+                raise ConfigError(f"data.{label}: no {label} source {name!r}", nearest(name, there))
             out += [s for s in known[label] if only and s not in only and s not in out]
         return out
 
