@@ -109,8 +109,16 @@ def _resave(image: Image.Image, config: AugmentConfig, rng: Rng) -> Image.Image:
 
 
 def _colour(pixels: npt.NDArray[np.uint8], config: AugmentConfig, rng: Rng) -> npt.NDArray[np.uint8]:
-    x = (pixels.astype(np.float32) - 128) * rng.uniform(0.7, 1.3) + 128
-    x += rng.uniform(-25, 25) + rng.uniform(-12, 12, (1, 1, 3))
+    contrast, shift = rng.uniform(0.7, 1.3), rng.uniform(-25, 25) + rng.uniform(-12, 12, (1, 1, 3))
+    return recoloured(pixels, contrast, shift, 0 if rng.random() < config.grey else rng.uniform(0.4, 1.5))
+
+
+def recoloured(
+    pixels: npt.NDArray[np.uint8], contrast: float, shift: npt.NDArray[np.float64], saturation: float
+) -> npt.NDArray[np.uint8]:
+    """(h, w, 3) pixels with other colours: contrast about 128, then a shift (1, 1, 3), then saturation about grey."""
+    x = (pixels.astype(np.float32) - 128) * contrast + 128
+    x += shift
     grey = x.mean(axis=2, keepdims=True)
-    x = grey + (x - grey) * (0 if rng.random() < config.grey else rng.uniform(0.4, 1.5))
+    x = grey + (x - grey) * saturation
     return np.asarray(np.clip(x, 0, 255), np.uint8)

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from faceauth.lab.data.augment import Rng, recoloured
 from faceauth.preprocess import FILTERS
 
-Rng = np.random.Generator
 Mask = npt.NDArray[np.floating[Any]]
 
 _FILTERS = tuple(FILTERS.values())
@@ -37,11 +37,8 @@ def self_blended(image: Image.Image, face: Sequence[float], rng: Rng) -> Image.I
 def _changed(image: Image.Image, rng: Rng) -> Image.Image:
     """Other colours, and another sharpness: reduced and enlarged again, or sharpened."""
     if rng.random() < 0.8:
-        x = (np.asarray(image, np.float32) - 128) * rng.uniform(0.9, 1.1) + 128
-        x += rng.uniform(-12, 12) + rng.uniform(-8, 8, (1, 1, 3))
-        grey = x.mean(axis=2, keepdims=True)
-        x = grey + (x - grey) * rng.uniform(0.8, 1.2)
-        image = Image.fromarray(np.clip(x, 0, 255).astype(np.uint8))
+        contrast, shift = rng.uniform(0.9, 1.1), rng.uniform(-12, 12) + rng.uniform(-8, 8, (1, 1, 3))
+        image = Image.fromarray(recoloured(np.asarray(image), contrast, shift, rng.uniform(0.8, 1.2)))
     draw = rng.random()
     if draw < 0.5:
         k = rng.uniform(0.25, 0.8)

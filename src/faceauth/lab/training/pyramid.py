@@ -129,7 +129,7 @@ class PyramidNet(FaceNetwork):
         """The octaves of pixels (n, 3, s, s), finest first, each of half the side of the one before it."""
         found = []
         for _ in self.stem:
-            smaller = _resized(pixels, 0.5)  # means of 2 x 2, a third of the time of a pooling on a processor
+            smaller = _resized(pixels, 0.5)  # means of 2 x 2, which runtimes do faster than a pooling
             detail = pixels - _resized(smaller, 2)
             unit = detail / (detail.square().mean((1, 2, 3), keepdim=True) + 4e-4).sqrt()
             found.append(Octave(pixels, detail, unit))
