@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,18 @@ from faceauth import images as images_
 from faceauth import learned as learned_
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Taught
 from faceauth.errors import FaceAuthError, ImageError, UsageError
-from faceauth.faces import FaceFinder, finder
-from faceauth.images import Limits, LoadedImage, Source
-from faceauth.looks import LOOKS, combined, further, labels
+from faceauth.faces import FaceFinder, FoundFace, finder
+from faceauth.images import Limits, Source
 from faceauth.model_file import ModelFile, Outputs, Thresholds
 from faceauth.provenance import claims
-from faceauth.verdict import Box, Face, Label, Verdict
+from faceauth.tta import VIEWS, views
+from faceauth.verdict import Face, Label, Reason, Verdict
 
-SMALLEST_FACE = 48  # pixels a side; the corpus behind the model holds none smaller, so nothing is known below
+SMALLEST_FACE = 48  # pixels of the longer side of a face box; nothing was measured below
+DARK, BLURRED = 40, 6  # mean grey level of a face, and mean step between neighbours of its 96 px copy, in grey levels
 CHUNK = 8  # images handed to a worker at a time
+
+Floats = npt.NDArray[np.floating[Any]]
 
 
 class Detector:
@@ -46,9 +48,8 @@ class Detector:
         *,
         threshold: float | None = None,
         false_alarms: float | None = None,
-        second_look: bool = True,
-        faces: str | Path | None = None,
-        all_faces: bool = False,
+        recheck: bool = True,
+        whole_image: bool = False,
         limits: Limits | None = None,
         learned: str | Path | bool = True,
     ) -> None:
@@ -59,30 +60,29 @@ class Detector:
             threshold: call a face fake from this score on, in [0, 1], instead of from the model's own.
             false_alarms: instead of a threshold, the share of real faces that may be called fake, in (0, 1); the
                 model file's calibration gives the threshold.
-            second_look: look again, under small changes, at what the first look calls fake (`faceauth.looks`).
-            faces: a YuNet ONNX file to find faces with; None takes dlib.
-            all_faces: search every scene to the end, for small faces beside a large one; slow.
+            recheck: try what reaches the threshold again in re-saved views (`faceauth.tta`).
+            whole_image: judge the whole image where no face is found; nothing was measured for that.
             limits: what is too large to be decoded.
             learned: the file of what was taught with `faceauth learn`; True takes the user's own, False none. What was
                 taught to another model file is left in `taught_to_others` and not used.
 
         Raises:
             ModelError: for a file that is missing or not a model.
-            UsageError: for a threshold or rate out of range, for both, for a rate that the file cannot promise, and for
+            UsageError: for a threshold or rate out of range, for both, for a rate that was not measured, and for
                 a damaged file of what was taught.
         """
         self.model = ModelFile(model)
         self.limits = limits or Limits()
-        self.find_faces: FaceFinder = finder(faces, all_faces)
+        self.find_faces: FaceFinder = finder()
         thresholds = self.model.card.thresholds
         self.fake_from = _fake_from(thresholds, threshold, false_alarms)
         self.real_to = min(thresholds.real, self.fake_from)
         self.false_alarm_rate = thresholds.false_alarm_rate(self.fake_from)
-        self.second_look = second_look
+        self.recheck, self.whole_image = recheck, whole_image
         self.attributor, self.taught_to_others = self._attributor(learned)
         self._arguments: dict[str, Any] = {
-            "model": model, "threshold": threshold, "false_alarms": false_alarms, "second_look": second_look,
-            "faces": faces, "all_faces": all_faces, "limits": self.limits, "learned": learned,
+            "model": model, "threshold": threshold, "false_alarms": false_alarms, "recheck": recheck,
+            "whole_image": whole_image, "limits": self.limits, "learned": learned,
         }  # fmt: skip
 
     def detect(self, images: Source | Iterable[Source]) -> list[Verdict]:
@@ -133,7 +133,7 @@ class Detector:
         except ImageError as error:
             path = images_.shown(source)
             return Verdict(path, (), *model, ms=_since(start), error=str(error))
-        faces = self._judge_faces(loaded)
+        faces = self._judge_faces(loaded.image)
         width, height = loaded.image.size
         return Verdict(
             loaded.path,
@@ -147,21 +147,22 @@ class Detector:
         )
 
     def scores(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float64]:
-        """Calibrated P(fake) of the largest face of each image (of the whole image where there is none).
-
-        What was taught is taken into account, as in `detect`.
+        """Calibrated P(fake) of the largest face of each image, the `score` of `detect`.
 
         Returns:
-            (n,) float64 in [0, 1].
+            (n,) float64 in [0, 1]; NaN where no face was found and `whole_image` is off.
 
         Raises:
             ImageError: for an image that cannot be read; `detect` is the one that goes on.
         """
-        found = [self._looked(image, [box]).scores for image, box in self._largest(images)]
-        return np.concatenate([np.zeros(0), *found])
+        scores = []
+        for image, face in self._largest(images):
+            judged = face is not None or self.whole_image
+            scores.append(float(self._score(self.run_faces(image, [face]))[0]) if judged else np.nan)
+        return np.asarray(scores, np.float64)
 
     def embed(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float32]:
-        """The network's last layer before its heads, for the largest face of each image.
+        """The network's embedding of the largest face of each image, of the whole image where there is none.
 
         Returns:
             (n, d) float32.
@@ -169,24 +170,31 @@ class Detector:
         Raises:
             ImageError: for an image that cannot be read.
         """
-        found = [self.run_faces(image, [box]).embedding for image, box in self._largest(images)]
+        found = [self.run_faces(image, [face]).embedding for image, face in self._largest(images)]
         return np.concatenate(found or [self.run_nothing().embedding])
 
-    def run_faces(self, image: Image.Image, boxes: Iterable[Box | None]) -> Outputs:
-        """Raw network outputs for given face boxes of one RGB image, at the first look; None means the whole image."""
+    def run_faces(self, image: Image.Image, faces: Iterable[FoundFace | None]) -> Outputs:
+        """Raw network outputs for given faces of one RGB image; None means the whole image."""
         spec = self.model.card.preprocess
-        return self.model.run(
-            spec.normalize(np.stack([spec.resize(image, spec.region(box, *image.size)) for box in boxes]))
-        )
+        return self.model.run(spec.normalize(np.stack([spec.cut(image, face) for face in faces])))
 
-    def run_again(self, image: Image.Image, boxes: Iterable[Box | None]) -> npt.NDArray[np.float32]:
-        """Logits (n, len(LOOKS)) of further looks at given face boxes of one RGB image; None means the whole image."""
+    def run_views(self, image: Image.Image, faces: Iterable[FoundFace | None]) -> npt.NDArray[np.float32]:
+        """Logits (n, len(VIEWS)) of re-saved views of given faces of one RGB image; None means the whole image."""
         spec = self.model.card.preprocess
-        crops = (crop for box in boxes for crop in further(image, spec.region(box, *image.size), spec.size))
-        pixels = np.stack([spec.resize(crop, (0, 0, *crop.size)) for crop in crops])
-        return self.model.run(spec.normalize(pixels)).logit.reshape(-1, len(LOOKS))
+        crops = [
+            np.rot90(spec.resize(crop, (0, 0, *crop.size)), face.turns if face else 0)
+            for face in faces
+            for crop in views(image, spec.region(face.box if face else None, *image.size), spec.size)
+        ]
+        return self.model.run(spec.normalize(np.stack(crops))).logit.reshape(-1, len(VIEWS))
 
-    def _largest(self, images: Source | Iterable[Source]) -> Iterator[tuple[Image.Image, Box | None]]:
+    def run_nothing(self) -> Outputs:
+        """The outputs for no faces at all: zero rows of the right width."""
+        size = self.model.card.preprocess.size
+        one = self.model.run(np.zeros((1, 3, size, size), np.float32))
+        return Outputs(one.logit[:0], one.source_logits[:0], one.embedding[:0])
+
+    def _largest(self, images: Source | Iterable[Source]) -> Iterator[tuple[Image.Image, FoundFace | None]]:
         for reference in images_.references(images):
             try:
                 image = images_.load(reference, self.limits).image
@@ -195,54 +203,74 @@ class Detector:
                 raise ImageError(f"{name}: {error.message}" if name else error.message, error.hint) from error
             yield image, next(iter(self.find_faces(image)), None)
 
-    def run_nothing(self) -> Outputs:
-        """The outputs for no faces at all: zero rows of the right width."""
-        size = self.model.card.preprocess.size
-        one = self.model.run(np.zeros((1, 3, size, size), np.float32))
-        return Outputs(one.logit[:0], one.source_logits[:0], one.embedding[:0])
+    def _judge_faces(self, image: Image.Image) -> tuple[Face, ...]:
+        found = self.find_faces(image)
+        if not found:
+            return self._judged(image, [None], [None]) if self.whole_image else ()
+        large = [(i, face) for i, face in enumerate(found) if face.side >= SMALLEST_FACE]
+        judged = self._judged(image, [face for _, face in large], [i for i, _ in large]) if large else ()
+        small = tuple(self._too_small(i, face) for i, face in enumerate(found) if face.side < SMALLEST_FACE)
+        return judged + small
 
-    def _judge_faces(self, loaded: LoadedImage) -> tuple[Face, ...]:
-        boxes = self.find_faces(loaded.image)
-        judged: list[Box | None] = [b for b in boxes if _side(b) >= SMALLEST_FACE]
-        if not boxes:
-            judged = [None]
-        faces = [self._too_small(i, b) for i, b in enumerate(boxes) if _side(b) < SMALLEST_FACE]
-        if judged:
-            looked = self._looked(loaded.image, judged)
-            sources = self._sources(looked.outputs.source_logits, looked.scores)
-            answers = self._answers(looked)
-            faces = [
-                Face(
-                    None if box is None else i, box, looked.labels[i], float(looked.scores[i]), sources[i],
-                    self.fake_from, self.false_alarm_rate, stability=looked.stability[i], **answers[i],
-                )
-                for i, box in enumerate(judged)
-            ] + faces  # fmt: skip
-        return tuple(faces)
+    def _judged(
+        self, image: Image.Image, faces: Sequence[FoundFace | None], indices: Sequence[int | None]
+    ) -> tuple[Face, ...]:
+        outputs = self.run_faces(image, faces)
+        parts = self._parts(outputs)
+        scores = self._corrected(self.model.card.calibration(outputs.logit), parts)
+        stability, mean = self._rechecked(image, faces, outputs, parts, scores)
+        labels = [self._label(s, m) for s, m in zip(scores, mean, strict=True)]
+        fake = np.array([label == "fake" for label in labels]) | (scores >= 0.5)
+        sources = self._sources(outputs.source_logits, fake)
+        answers = self._answers(outputs, scores, parts)
+        rows = zip(faces, indices, labels, scores, sources, stability, answers, strict=True)
+        return tuple(
+            Face(
+                index, face.box if face else None, label, float(score), source, self.fake_from,
+                self.false_alarm_rate if face else None, stability=stable,
+                reason=self._reason(image, face, stable) if label == "uncertain" else None, **answer,
+            )
+            for face, index, label, score, source, stable, answer in rows
+        )  # fmt: skip
 
-    def _looked(self, image: Image.Image, boxes: Sequence[Box | None]) -> "_Looked":
-        """Look at faces, and again at those that the first look, with what was taught, calls fake."""
-        outputs = self.run_faces(image, boxes)
-        parts = self.attributor.parts(outputs.embedding) if self.attributor else np.zeros((len(outputs.logit), 0))
-
-        def score(logits: npt.NDArray[Any]) -> npt.NDArray[np.floating[Any]]:
-            scores = self.model.card.calibration(logits)
-            return self.attributor.corrected(scores, parts) if self.attributor else scores
-
-        first = score(outputs.logit)
-        again = (first >= self.fake_from) & self.second_look
-        logits = np.repeat(outputs.logit[:, None].astype(np.float64), 1 + len(LOOKS), axis=1)
+    def _rechecked(
+        self,
+        image: Image.Image,
+        faces: Sequence[FoundFace | None],
+        outputs: Outputs,
+        parts: Floats,
+        scores: Floats,
+    ) -> tuple[list[float | None], Floats]:
+        """Stability as in `Face`, and scores (n,) of the mean logit over the views."""
+        again = (scores >= self.fake_from) & self.recheck
+        logits = np.repeat(outputs.logit[:, None].astype(np.float64), 1 + len(VIEWS), axis=1)
         if again.any():
-            logits[again, 1:] = self.run_again(image, [box for box, more in zip(boxes, again, strict=True) if more])
-        mean = score(logits.mean(axis=1))
-        reached = (score(logits) >= self.fake_from).mean(axis=1)
-        return _Looked(
-            outputs,
-            parts,
-            combined(first, mean, self.fake_from),
-            labels(first, mean, self.fake_from, self.real_to).tolist(),
-            [float(share) if more else None for share, more in zip(reached, again, strict=True)],
-        )
+            logits[again, 1:] = self.run_views(image, [face for face, more in zip(faces, again, strict=True) if more])
+        mean = self._corrected(self.model.card.calibration(logits.mean(axis=1)), parts)
+        reached = (self._corrected(self.model.card.calibration(logits), parts) >= self.fake_from).mean(axis=1)
+        return [float(share) if more else None for share, more in zip(reached, again, strict=True)], mean
+
+    def _label(self, score: float, mean: float) -> Label:
+        if score >= self.fake_from:
+            return "fake" if mean >= self.fake_from else "uncertain"
+        return "real" if score <= self.real_to else "uncertain"
+
+    def _reason(self, image: Image.Image, face: FoundFace | None, stability: float | None) -> Reason:
+        if stability is not None:
+            return "changes when re-saved"
+        pixels = np.asarray(image.crop(face.box if face else (0, 0, *image.size)).convert("L").resize((96, 96)), float)
+        sharpness = np.abs(np.diff(pixels, axis=0)).mean() + np.abs(np.diff(pixels, axis=1)).mean()
+        return "blurred or dark" if pixels.mean() < DARK or sharpness < BLURRED else "between thresholds"
+
+    def _score(self, outputs: Outputs) -> Floats:
+        return self._corrected(self.model.card.calibration(outputs.logit), self._parts(outputs))
+
+    def _parts(self, outputs: Outputs) -> Floats:
+        """(n, taught) the part of each face that belongs to each class taught."""
+        return self.attributor.parts(outputs.embedding) if self.attributor else np.zeros((len(outputs.logit), 0))
+
+    def _corrected(self, scores: Floats, parts: Floats) -> Floats:
+        return self.attributor.corrected(scores, parts) if self.attributor else np.asarray(scores)
 
     def _attributor(self, learned: str | Path | bool) -> tuple[Attributor | None, tuple[Taught, ...]]:
         """What names generators, None where the model file holds no prototypes; and what was taught to other models."""
@@ -255,35 +283,25 @@ class Detector:
             return None, others
         return Attributor(Prototypes.from_json(text), own), others
 
-    def _answers(self, looked: "_Looked") -> list[dict[str, Any]]:
+    def _answers(self, outputs: Outputs, scores: Floats, parts: Floats) -> list[dict[str, Any]]:
         """The fields of each face that say what made it; none where the model file holds no prototypes."""
         if self.attributor is None:
-            return [{} for _ in looked.labels]
-        answers = self.attributor.answers(looked.outputs.embedding, looked.scores, looked.parts)
+            return [{} for _ in scores]
+        answers = self.attributor.answers(outputs.embedding, scores, parts)
         return [{"generator": a.generator, "generators": a.generators, "families": a.families} for a in answers]
 
-    def _sources(self, logits: npt.NDArray[np.float32], scores: npt.NDArray[Any]) -> list[str]:
-        """The likeliest source of each face among those of the class that its score speaks for."""
+    def _sources(self, logits: npt.NDArray[np.float32], called_fake: npt.NDArray[np.bool_]) -> list[str]:
+        """The likeliest source of each face among those of the class that its label and score speak for."""
         card = self.model.card
         fake = np.array([label == "fake" for label in card.labels])
-        likely = np.where(fake == (scores[:, None] >= 0.5), logits, -np.inf).argmax(axis=1)
+        likely = np.where(fake == called_fake[:, None], logits, -np.inf).argmax(axis=1)
         return [card.sources[i] for i in likely]
 
-    def _too_small(self, index: int, box: Box) -> Face:
-        error = f"face too small to judge: {_side(box)} px, {SMALLEST_FACE} needed"
-        return Face(index, box, "uncertain", None, None, self.fake_from, self.false_alarm_rate, error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """n faces after all looks: network outputs, and parts (n, taught) of what was taught, at the first; scores, labels
-    (n,), with what was taught; stability as in `Face`."""
-
-    outputs: Outputs
-    parts: npt.NDArray[np.floating[Any]]
-    scores: npt.NDArray[np.floating[Any]]
-    labels: list[Label]
-    stability: list[float | None]
+    def _too_small(self, index: int, face: FoundFace) -> Face:
+        error = f"face too small to judge: {face.side} px, {SMALLEST_FACE} needed"
+        return Face(
+            index, face.box, "uncertain", None, None, self.fake_from, self.false_alarm_rate, error, reason="too small"
+        )
 
 
 def _fake_from(limits: Thresholds, threshold: float | None, false_alarms: float | None) -> float:
@@ -295,12 +313,8 @@ def _fake_from(limits: Thresholds, threshold: float | None, false_alarms: float 
     if false_alarms is not None:
         if not 0 < false_alarms < 1:
             raise UsageError(f"false-alarm rate {false_alarms} is not between 0 and 1", "0.01 is 1 %")
-        return limits.promising(false_alarms)
+        return limits.threshold_at_fpr(false_alarms)
     return limits.fake if threshold is None else threshold
-
-
-def _side(box: Box) -> int:
-    return max(box[2] - box[0], box[3] - box[1])
 
 
 def _since(start: float) -> float:

@@ -1,13 +1,16 @@
-"""Where the faces are. Boxes only; it knows nothing of what a face is judged to be.
+"""Where the faces are: boxes, landmarks and quarter turns.
 
-Looking is coarse first, because a fine search costs a hundred times as much: most portraits are found on a copy
-of 192 pixels in 3 ms. A face that does not fill the frame has the 384 px copy searched too, for its neighbours.
-Only where nothing was found there, or where all faces are asked for, comes the fine search of a whole scene. The
-finest pass that found anything gives the answer. Grey copies come first: they are a quarter cheaper, and miss one face
-in fifty that colours show, so that where grey shows nothing all is looked at in colours too.
+The finder is CenterFace (Xu et al., Neurocomputing 2020, arXiv 1911.03599; MIT), a fully convolutional network, run
+from coarse to fine. Each level searches a copy whose longest side is `LEVELS[i]` pixels. The search ends at the first level
+where the largest face spans `ENOUGH` pixels: faces down to a quarter of the largest one have then been found. It also
+ends where a finer copy could only add faces too small to judge. A picture in which nothing is found is searched once
+more upside down and turned to either side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,140 +21,196 @@ from PIL import Image
 from faceauth.errors import ModelError
 from faceauth.verdict import Box
 
-# Longest side, dlib up-sampling steps, colours; the smallest face found has 80 * longest / (side * 2**steps) pixels.
-PASSES = ((192, 0, "L"), (384, 0, "L"), (384, 0, "RGB"), (800, 1, "RGB"))
-LAST_LOOK = (192, 0)  # in colours, where all of them found nothing
-REVISION = 2  # raised with every change that moves boxes: what the lab keeps of faces is then made anew
-FILLS_FRAME = 0.3  # a face at least this wide, as a share of the shorter side, ends the search
-NEIGHBOURS = 384  # the pass that ends the search even where the largest face is small
-FURTHER_FACE = 0.5  # confidence that a face needs beside the most confident one: folds of cloth reach 0.2
+REVISION = 3  # raised with every change that moves boxes: caches of the laboratory are keyed by it
+LEVELS = (160, 320, 640, 1280, 2560)  # longest side of the searched copy, pixels
+ENOUGH = 48  # a face this wide or high, in pixels of the searched copy, ends the search
+SMALLEST = 16  # faces found reliably have at least so many pixels a side in the searched copy
+WANTED = 40  # faces below so many pixels of the picture are not searched for
+TILE = 1280  # larger copies are searched in tiles of this side
+CONFIDENCE = 0.5
+TURNED = 320  # longest side of the copies that are turned where nothing was found
+OVERLAP = 0.3  # boxes that share more of their union than this are one face
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFace:
+    """One face of a picture.
+
+    Attributes:
+        box: left, top, right, bottom in pixels.
+        confidence: of the finder, in (0, 1].
+        landmarks: (x, y) of left eye, right eye, nose, left and right corner of the mouth, as seen in the picture;
+            empty where they are not known.
+        turns: quarter turns counter-clockwise that set the face upright, 0 to 3.
+    """
+
+    box: Box
+    confidence: float = 1.0
+    landmarks: tuple[tuple[float, float], ...] = ()
+    turns: int = 0
+
+    @property
+    def side(self) -> int:
+        """The longer side of the box, in pixels."""
+        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
 
 class FaceFinder(Protocol):
     """Anything that finds faces."""
 
-    def __call__(self, image: Image.Image) -> list[Box]:
-        """Boxes in pixels of an RGB image, largest first; empty where there is no face."""
+    def __call__(self, image: Image.Image) -> list[FoundFace]:
+        """The faces of an upright RGB image, largest first; empty where there is none."""
 
 
-class DlibFinder:
-    """HOG and a linear SVM from dlib: frontal faces, offline, no weights to fetch. King, JMLR 2009."""
+class CenterFaceFinder:
+    """Finds faces with CenterFace on one thread.
 
-    def __init__(self, all_faces: bool = False) -> None:
-        """`all_faces` makes the fine search always, for scenes with small faces beside a large one."""
-        self._all_faces = all_faces
-        try:
-            import dlib
-        except ImportError as error:
-            raise ModelError("dlib is not installed, so no faces can be found", "pip install dlib-bin") from error
-        self._detect: Any = dlib.get_frontal_face_detector()
-
-    def __call__(self, image: Image.Image) -> list[Box]:
-        """Coarse to fine over `PASSES`, until a face fills the frame."""
-        boxes: list[Box] = []
-        modes = {"RGB": image, "L": image.convert("L")}
-        for side, steps, mode in PASSES:
-            boxes = self._look(modes[mode], side, steps) or boxes
-            fills = boxes and _width(boxes[0]) >= FILLS_FRAME * min(image.size)
-            if not self._all_faces and (fills or (boxes and side >= NEIGHBOURS)):
-                break
-        return boxes or self._look(image, *LAST_LOOK)
-
-    def _look(self, image: Image.Image, side: int, steps: int) -> list[Box]:
-        k = min(1.0, side / max(image.size))
-        size = max(1, round(image.width * k)), max(1, round(image.height * k))
-        small = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
-        found, confidences, _ = self._detect.run(np.asarray(small), steps, 0.0)
-        best = max(confidences, default=0.0)
-        boxes = [
-            (f.left() / k, f.top() / k, f.right() / k, f.bottom() / k)
-            for f, confidence in zip(found, confidences, strict=True)
-            if confidence >= min(best, FURTHER_FACE)
-        ]
-        return largest_first(boxes, image.size)
-
-
-class YuNetFinder:
-    """YuNet, from an ONNX file that the user gives (the 2023 release of OpenCV's model zoo, MIT).
-
-    Outputs per stride s of 8, 16, 32: class and objectness scores, whose geometric mean is the confidence,
-    and boxes as (cx - column, cy - row) / s and log(size / s). Wu et al., Machine Intelligence Research 2023.
+    Outputs of the network, at a quarter of the input's resolution: a heat map of face centres, log height and width
+    in units of 4 pixels, the offset of the centre, and five landmarks as (y, x) in units of the box.
     """
 
-    def __init__(self, path: str | Path, confidence: float = 0.7) -> None:
+    def __init__(self, path: str | Path | None = None) -> None:
+        """Open the network that comes with the package, or another file of it. Raises ModelError."""
         import onnxruntime as ort
 
+        file = Path(path) if path is not None else Path(str(files("faceauth") / "assets" / "centerface.onnx"))
         options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        options.enable_cpu_mem_arena = False  # inputs of every size come by: the arena would keep room for each
         try:
-            self._session = ort.InferenceSession(Path(path).read_bytes(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ModelError(f"{str(path)!r} is not an ONNX face finder") from error
-        outputs = {o.name for o in self._session.get_outputs()}
-        self._names = [f"{kind}_{s}" for s in (8, 16, 32) for kind in ("cls", "obj", "bbox")]
-        if not outputs.issuperset(self._names):
-            raise ModelError(f"{str(path)!r} is ONNX, but not YuNet", "face_detection_yunet_2023mar.onnx is")
-        shape = self._session.get_inputs()[0].shape
-        self._side = shape[2] if isinstance(shape[2], int) else 640
-        self._confidence = confidence
+            self._session = ort.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own classes are not public
+            raise ModelError(f"cannot open the face finder {str(file)!r}", "reinstall faceauth") from error
+        self._input = self._session.get_inputs()[0].name
 
-    def __call__(self, image: Image.Image) -> list[Box]:
-        """One pass on a copy whose longest side is the network's input side."""
-        side = self._side
-        k = side / max(image.size)
-        small = image.resize(
-            (max(1, round(image.width * k)), max(1, round(image.height * k))), Image.Resampling.BILINEAR
-        )
-        canvas = np.zeros((side, side, 3), np.float32)
-        canvas[: small.height, : small.width] = np.asarray(small)[:, :, ::-1]  # it was trained on BGR
-        feed = {self._session.get_inputs()[0].name: canvas.transpose(2, 0, 1)[None]}
-        values = dict(zip(self._names, self._session.run(self._names, feed), strict=True))
-        boxes, scores = (np.concatenate(v) for v in zip(*(self._decode(values, s) for s in (8, 16, 32)), strict=True))
-        keep = _suppress(boxes, scores, self._confidence)
-        return largest_first([tuple(boxes[i] / k) for i in keep], image.size)
+    def __call__(self, image: Image.Image) -> list[FoundFace]:
+        """Search `LEVELS` until the largest face is large enough; then, where nothing was found, turned copies."""
+        longest = max(image.size)
+        found: list[FoundFace] = []
+        for level in LEVELS:
+            scale = min(1.0, level / longest)
+            found = self._search(image, scale) or found
+            if found and found[0].side * scale >= ENOUGH:
+                break
+            if scale * WANTED >= SMALLEST:
+                break
+        return found or self._turned(image)
 
-    def _decode(self, values: dict[str, Any], stride: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        score = np.sqrt(
-            np.clip(values[f"cls_{stride}"][0, :, 0], 0, 1) * np.clip(values[f"obj_{stride}"][0, :, 0], 0, 1)
-        )
-        box = values[f"bbox_{stride}"][0]
-        rows, columns = np.divmod(np.arange(len(score)), self._side // stride)
-        center = (box[:, :2] + np.stack([columns, rows], 1)) * stride
-        half = np.exp(np.clip(box[:, 2:], -10, 10)) * stride / 2
-        return np.concatenate([center - half, center + half], 1), score
+    def _turned(self, image: Image.Image) -> list[FoundFace]:
+        for turns in (2, 1, 3):
+            turned = image.transpose(_TRANSPOSE[turns])
+            if found := self._search(turned, min(1.0, TURNED / max(image.size))):
+                return [_turn_back(face, turns, image.size) for face in found]
+        return []
+
+    def _search(self, image: Image.Image, scale: float) -> list[FoundFace]:
+        """All faces of one copy at `scale`, in pixels of the image, largest first."""
+        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        copy = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
+        pixels = np.asarray(copy, np.float32)
+        parts = [self._raw(pixels[y : y + TILE, x : x + TILE], x, y) for x, y in _tiles(size)]
+        boxes, scores, points = (np.concatenate(p) for p in zip(*parts, strict=True))
+        keep = suppress(boxes, scores)
+        kx, ky = image.width / size[0], image.height / size[1]
+        faces = [_face(boxes[i], scores[i], points[i], (kx, ky), image.size) for i in keep]
+        return sorted((f for f in faces if f), key=lambda f: _area(f.box), reverse=True)
+
+    def _raw(self, pixels: npt.NDArray[np.float32], left: int, top: int) -> tuple[Floats, Floats, Floats]:
+        """Boxes (n, 4), confidences (n,) and landmarks (n, 5, 2) of one tile, in pixels of the copy it was cut from."""
+        height, width = pixels.shape[:2]
+        canvas = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.float32)
+        canvas[:height, :width] = pixels
+        heat, log_size, offset, marks = self._session.run(None, {self._input: canvas.transpose(2, 0, 1)[None]})
+        rows, columns = np.nonzero(heat[0, 0] >= CONFIDENCE)
+        high, wide = np.exp(np.clip(log_size[0][:, rows, columns], -8, 8)) * 4
+        center_y = (rows + offset[0, 0, rows, columns] + 0.5) * 4
+        center_x = (columns + offset[0, 1, rows, columns] + 0.5) * 4
+        x0, y0 = center_x - wide / 2, center_y - high / 2
+        boxes = np.stack([x0 + left, y0 + top, x0 + wide + left, y0 + high + top], 1)
+        relative = marks[0][:, rows, columns].reshape(5, 2, -1)  # point, (y, x), face
+        points = np.stack([relative[:, 1] * wide + x0 + left, relative[:, 0] * high + y0 + top], -1).transpose(1, 0, 2)
+        return boxes, heat[0, 0, rows, columns], points
 
 
-def _suppress(boxes: npt.NDArray[Any], scores: npt.NDArray[Any], confidence: float, overlap: float = 0.3) -> list[int]:
-    """Greedy non-maximum suppression: indices of the boxes that stay, most confident first."""
+_TRANSPOSE = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
+
+
+def upright(crop: Image.Image, turns: int) -> Image.Image:
+    """A crop turned counter-clockwise by `turns` quarter turns."""
+    return crop.transpose(_TRANSPOSE[turns]) if turns else crop
+
+
+def _tiles(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Left and top of tiles of side `TILE` that cover a copy and overlap by a tenth at least."""
+    for y in _starts(size[1]):
+        for x in _starts(size[0]):
+            yield x, y
+
+
+def _starts(length: int) -> list[int]:
+    if length <= TILE:
+        return [0]
+    count = -(-(length - TILE // 10) // (TILE - TILE // 10))
+    return [round(i * (length - TILE) / (count - 1)) for i in range(count)]
+
+
+def _face(
+    box: Floats, score: float, points: Floats, factor: tuple[float, float], size: tuple[int, int]
+) -> FoundFace | None:
+    """A face in pixels of the picture of `size` (width, height), None where nothing of it lies inside."""
+    kx, ky = factor
+    left, top = max(0, round(box[0] * kx)), max(0, round(box[1] * ky))
+    right, bottom = min(size[0], round(box[2] * kx)), min(size[1], round(box[3] * ky))
+    if right <= left or bottom <= top:
+        return None
+    marks = tuple((float(x * kx), float(y * ky)) for x, y in points)
+    return FoundFace((left, top, right, bottom), float(score), marks, _turns(marks))
+
+
+def _turns(marks: Sequence[tuple[float, float]]) -> int:
+    """Quarter turns counter-clockwise that bring the mouth below the eyes."""
+    eyes = np.mean(marks[:2], axis=0)
+    mouth = np.mean(marks[3:], axis=0)
+    x, y = mouth - eyes  # points down in an upright face
+    return int(np.round(np.degrees(np.arctan2(-x, y)) / 90)) % 4 if x or y else 0
+
+
+def _turn_back(face: FoundFace, turns: int, size: tuple[int, int]) -> FoundFace:
+    """A face found in a copy turned by `turns`, in pixels of the picture of `size` that was turned."""
+
+    def back(x: float, y: float) -> tuple[float, float]:
+        if turns == 2:
+            return size[0] - x, size[1] - y
+        return (size[0] - y, x) if turns == 1 else (y, size[1] - x)
+
+    (x0, y0), (x1, y1) = back(*face.box[:2]), back(*face.box[2:])
+    box = round(min(x0, x1)), round(min(y0, y1)), round(max(x0, x1)), round(max(y0, y1))
+    return FoundFace(box, face.confidence, tuple(back(*p) for p in face.landmarks), (face.turns + turns) % 4)
+
+
+def suppress(boxes: Floats, scores: Floats) -> list[int]:
+    """Greedy non-maximum suppression: indices of the boxes (n, 4) that stay, most confident first."""
+    order = np.argsort(-scores, kind="stable")
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     keep: list[int] = []
-    for i in np.argsort(-scores):
-        if scores[i] < confidence:
-            break
-        if all(_iou(boxes[i], boxes[j]) < overlap for j in keep):
-            keep.append(int(i))
+    while len(order):
+        best, rest = order[0], order[1:]
+        keep.append(int(best))
+        low = np.maximum(boxes[best, :2], boxes[rest, :2])
+        high = np.minimum(boxes[best, 2:], boxes[rest, 2:])
+        both = np.prod(np.clip(high - low, 0, None), axis=1)
+        order = rest[both <= OVERLAP * (area[best] + area[rest] - both)]
     return keep
 
 
-def _iou(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    both = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
-    return float(both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both + 1e-9))
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _width(box: Box) -> int:
-    return box[2] - box[0]
-
-
-def largest_first(boxes: Sequence[tuple[float, ...]], size: tuple[int, int]) -> list[Box]:
-    """Round, clamp to an image of `size` (width, height), drop what is empty, largest first."""
-    clamped = [
-        (max(0, round(x0)), max(0, round(y0)), min(size[0], round(x1)), min(size[1], round(y1)))
-        for x0, y0, x1, y1 in boxes
-    ]
-    kept = [b for b in clamped if b[2] > b[0] and b[3] > b[1]]
-    return sorted(kept, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]), reverse=True)
-
-
-def finder(spec: str | Path | None = None, all_faces: bool = False) -> FaceFinder:
-    """The default finder, or the one that the path of a YuNet file names (which always looks for all faces)."""
-    return DlibFinder(all_faces) if spec is None else YuNetFinder(spec)
+@cache
+def finder() -> FaceFinder:
+    """The finder that comes with the package, opened once a process."""
+    return CenterFaceFinder()

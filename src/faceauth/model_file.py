@@ -67,11 +67,11 @@ class Thresholds:
         x, y = zip(*self.false_alarms, strict=True)
         return float(np.interp(threshold, x, y))
 
-    def promising(self, rate: float) -> float:
+    def threshold_at_fpr(self, rate: float) -> float:
         """The lowest threshold of the curve at which the share of real faces is at most `rate`, in (0, 1).
 
         Raises:
-            UsageError: so few real faces were measured that the promise cannot be made.
+            UsageError: so few real faces were measured that no threshold is known for this rate.
         """
         measured = [(t, share) for t, share in self.false_alarms if share > 0 and t < 1]
         enough = [t for t, share in measured if share <= rate]
@@ -79,7 +79,7 @@ class Thresholds:
             least = math.ceil(1e4 * min((share for _, share in measured), default=1)) / 1e4
             can = f"the least is {least:.2%}" if least < 1 else "it was not calibrated (faceauth lab calibrate)"
             raise UsageError(
-                f"this model cannot promise a false-alarm rate of {100 * rate:.3g}%: {can}",
+                f"no threshold is known for a false-alarm rate of {100 * rate:.3g}%: {can}",
                 "ask for a higher rate, or give a threshold",
             )
         return min(enough)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from faceauth.errors import ModelError
+from faceauth.faces import FoundFace
 
 Region = tuple[float, float, float, float]  # left, top, right, bottom in pixels, fractions allowed
 
@@ -71,6 +72,11 @@ class PreprocessSpec:
         """
         size = self.size, self.size
         return np.asarray(image.resize(size, FILTERS[self.interpolation], region, reducing_gap=GAP))
+
+    def cut(self, image: Image.Image, face: FoundFace | None) -> npt.NDArray[np.uint8]:
+        """The network's view of one face, upright, or of the whole image: (size, size, 3) uint8."""
+        pixels = self.resize(image, self.region(face.box if face else None, *image.size))
+        return np.ascontiguousarray(np.rot90(pixels, face.turns)) if face and face.turns else pixels
 
     def normalize(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(n, size, size, 3) uint8 to the network's (n, 3, size, size) float32, contiguous."""

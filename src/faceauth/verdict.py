@@ -3,33 +3,37 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Label = Literal["real", "fake", "uncertain"]
+Label = Literal["real", "fake", "uncertain", "no-face"]
+Reason = Literal[
+    "too small", "blurred or dark", "changes when re-saved", "unlike anything tested", "between thresholds"
+]
 Shares = tuple[tuple[str, float], ...]  # names with their probabilities, falling, of sum 1
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright image; right/bottom exclusive
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """The judgement of one face, or of the whole image where no face was found.
+    """The judgement of one face, or of the whole image where that was asked for and no face was found.
 
     Attributes:
         index: 0 for the largest face, counting down in size; None when the whole image was judged.
         box: where the face is; None when the whole image was judged.
-        label: `fake` at or above `threshold`, at the first look and in the mean of all; `real` at or below the model's
-            lower threshold at the first look; else `uncertain`.
-        score: calibrated P(fake) in [0, 1], of all looks where there were several; None where the face was too small
-            to judge.
-        source: the training source that the face most resembles, among the fake ones from a score of 0.5 on, else
-            among the real ones; None where it was not judged.
+        label: `fake` where the score, and its mean over re-saved views, reach `threshold`; `real` where the score is at
+            or below the model's lower threshold; else `uncertain`, with a `reason`.
+        score: calibrated P(fake) in [0, 1] of the picture as it is, whatever the threshold; None where the face was too
+            small to judge.
+        source: the training source that the face most resembles, among the fake ones where the label is fake or the
+            score is at least 0.5, else among the real ones; None where it was not judged.
         threshold: the score from which on a face is called fake.
         false_alarm_rate: share of real faces at or above `threshold` on the photos that the model file was calibrated
-            on, and at most that of further photos like them.
+            on; None where nothing was measured, as for a whole image.
         error: why there is no score, in words.
-        stability: share of the looks, the first included, that reach `threshold`, in (0, 1]; None where the first did
-            not, and no second look was taken.
-        generator: what most likely made it, among generators and `unknown` from a score of 0.5 on, else `camera` or a
-            taught real source; None where the model file holds no prototypes.
+        stability: share of the views, the picture as it is included, that reach `threshold`, in (0, 1]; None where the
+            picture as it is did not, and no view was tried.
+        generator: what most likely made it, among generators and `unknown` for a fake, else `camera` or a taught real
+            source; None where the model file holds no prototypes.
         generators, families: the shares behind that. A generator's share is a part of its family's.
+        reason: why the label is `uncertain`; None for other labels.
     """
 
     index: int | None
@@ -44,6 +48,7 @@ class Face:
     generator: str | None = None
     generators: Shares = ()
     families: Shares = ()
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class Verdict:
 
     Attributes:
         path: as given; `-` for standard input, None for pixels handed over in memory.
-        faces: largest first; empty only where `error` is set.
+        faces: largest first; empty where `error` is set or no face was found.
         model, model_sha256: name and hash of the model file that judged.
         image_sha256: of the file's bytes; None for pixels handed over in memory or unreadable files.
         width, height: pixels after the EXIF turn; None where the image could not be read.
@@ -93,4 +98,4 @@ class Verdict:
         for label in ("fake", "uncertain", "real"):
             if label in labels:
                 return label
-        return None
+        return "no-face" if self.error is None else None

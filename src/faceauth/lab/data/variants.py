@@ -1,0 +1,143 @@
+"""The same picture in several states: the protocol's variants, and the augmented views that training sees.
+
+A variant is made of the whole picture, as a user would meet it, and the face is found in the result. The two controls
+that paint pixels over keep the box of the untouched picture. Everything is a function of the picture and a key, so
+the same image always gives the same variant.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from faceauth.faces import FoundFace
+from faceauth.lab.data import edits
+from faceauth.lab.data.blend import self_blended
+from faceauth.lab.data.edits import Rng
+from faceauth.preprocess import square
+
+VERSION = 1  # raised with every change of pixels: what is cached of variants is then made anew
+VARIANTS = ("clean", "web", "hard", "avatar", "edited", "matched", "face-hidden", "face-only")
+TRAIN = "train-"  # views for training are called train-1, train-2 and so on
+BLEND = "blend-"  # the same of a photograph with its own face blended in: a swap without a swap
+MATCHED_FACE = 128  # pixels: width of the face box in the matched variant
+PAINT = (124, 116, 104)  # ImageNet's mean colour
+
+
+def make(name: str, image: Image.Image, face: FoundFace, key: str) -> tuple[Image.Image, FoundFace | None] | None:
+    """One variant of a picture.
+
+    Args:
+        name: one of `VARIANTS`, or `train-` or `blend-` and a number.
+        image: upright RGB; face: its largest face; key: names the image, its SHA-256 say.
+
+    Returns:
+        The picture, and the face in it where that is known already; the face has to be found anew where it is None.
+        None where the protocol leaves the picture out: no `matched` for faces under 128 pixels.
+    """
+    rng = _rng(name, key)
+    if name.startswith(TRAIN):
+        return augmented(image, face, rng)
+    if name.startswith(BLEND):
+        return augmented(*_blended(image, face, rng), rng)
+    if name == "matched":
+        return _matched(image, face)
+    if name == "face-hidden":
+        return _painted(image, face, inside=True), face
+    if name == "face-only":
+        return _painted(image, face, inside=False), face
+    return _WHOLE[name](image, rng), None
+
+
+def _rng(name: str, key: str) -> Rng:
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{VERSION}:{name}:{key}".encode()).digest()[:8]))
+
+
+_WHOLE: dict[str, Callable[[Image.Image, Rng], Image.Image]] = {
+    "clean": lambda image, _: image,
+    "web": lambda image, _: edits.resave(edits.reduced(image, 768), 60),
+    "hard": lambda image, _: edits.resave(edits.reduced(image, 512), 40),
+    "avatar": lambda image, _: edits.resave(edits.reduced(image, 128), 75),
+    "edited": lambda image, rng: edits.PROTOCOL[int(rng.integers(len(edits.PROTOCOL)))](
+        edits.reduced(image, 1024), rng
+    ),
+}
+
+
+def _matched(image: Image.Image, face: FoundFace) -> tuple[Image.Image, FoundFace | None] | None:
+    """Cut to 1.6 face boxes and reduced so that the face box is 128 pixels wide, JPEG 75."""
+    left, top, right, bottom = face.box
+    if right - left < MATCHED_FACE:
+        return None
+    region = square(((left + right) / 2, (top + bottom) / 2), 1.6 * face.side, *image.size)
+    side = max(16, round((region[2] - region[0]) * MATCHED_FACE / (right - left)))
+    cut = image.resize((side, side), Image.Resampling.BICUBIC, region, reducing_gap=2.0)
+    return edits.resave(cut, 75), None
+
+
+def _painted(image: Image.Image, face: FoundFace, inside: bool) -> Image.Image:
+    """The face box painted over, or all but the face box."""
+    if inside:
+        painted = image.copy()
+        ImageDraw.Draw(painted).rectangle(face.box, fill=PAINT)
+        return painted
+    painted = Image.new("RGB", image.size, PAINT)
+    painted.paste(image.crop(face.box), face.box[:2])
+    return painted
+
+
+CONTEXT = 2.0  # side of the part of a picture that training views are made from, in face boxes
+EDITS: tuple[tuple[float, edits.Edit], ...] = (
+    (0.10, edits.grey),
+    (0.06, edits.old_print),
+    (0.12, edits.plain_noise),
+    (0.06, edits.night),
+    (0.08, edits.watermark),
+    (0.06, edits.screen),
+    (0.14, edits.blur),
+    (0.10, edits.sharpen),
+    (0.10, edits.there_and_back),
+    (0.35, edits.colours),
+    (0.06, edits.cover),
+)
+"""Share of the training views that meet each edit, both classes alike."""
+
+
+def _blended(image: Image.Image, face: FoundFace, rng: Rng) -> tuple[Image.Image, FoundFace]:
+    """The part of a picture about a face, its longest side at most 640 pixels, with the face blended into itself."""
+    left, top, right, bottom = face.box
+    region = square(((left + right) / 2, (top + bottom) / 2), CONTEXT * face.side, *image.size)
+    side = int(min(640, region[2] - region[0]))
+    k = side / (region[2] - region[0])
+    cut = image.resize((side, side), Image.Resampling.BICUBIC, region, reducing_gap=2.0)
+    box = [round((v - region[i % 2]) * k) for i, v in enumerate(face.box)]
+    return self_blended(cut, box, rng), FoundFace((box[0], box[1], box[2], box[3]), turns=face.turns)
+
+
+def augmented(image: Image.Image, face: FoundFace, rng: Rng) -> tuple[Image.Image, FoundFace]:
+    """A training view: the face and what is about it, at a random size, edited and saved again once or twice."""
+    left, top, right, bottom = face.box
+    center = (left + right) / 2, (top + bottom) / 2
+    region = square(center, CONTEXT * face.side, *image.size)
+    native = region[2] - region[0]
+    side = int(min(native, np.exp(rng.uniform(np.log(112), np.log(640)))))
+    filters = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX)
+    view = image.resize((side, side), filters[int(rng.integers(4))], region, reducing_gap=2.0)
+    for share, edit in EDITS:
+        if rng.random() < share:
+            view = edit(view, rng)
+    for _ in range(2 if rng.random() < 0.3 else 1):
+        draw = rng.random()
+        if draw < 0.9:
+            quality, codec = int(rng.integers(30, 96)), "JPEG" if draw < 0.75 else "WEBP"
+            view = edits.resave(view, quality, codec, int(rng.choice([0, 2])))
+    k = side / native
+    zoom, shift = rng.uniform(0.8, 1.25), rng.uniform(-0.06, 0.06, 2) * face.side
+    half = (right - left) / 2 * zoom, (bottom - top) / 2 * zoom
+    middle = (center[0] + shift[0] - region[0]) * k, (center[1] + shift[1] - region[1]) * k
+    box = [middle[0] - half[0] * k, middle[1] - half[1] * k, middle[0] + half[0] * k, middle[1] + half[1] * k]
+    if rng.random() < 0.5 and face.turns == 0:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        box[0], box[2] = side - box[2], side - box[0]
+    return view, FoundFace((round(box[0]), round(box[1]), round(box[2]), round(box[3])), turns=face.turns)

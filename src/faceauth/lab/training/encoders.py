@@ -1,0 +1,112 @@
+"""Frozen encoders as ONNX files from `pixels` (n, 3, size, size) to `features` (n, d).
+
+CLIP's image encoder gives, for each of its blocks, the class token and the mean and the standard deviation of the
+patches: what all blocks say together is worth more than the last one (docs/research.md).
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from faceauth.errors import DataError
+
+EXACT = 1e-6  # largest error of 8-bit weights, relative to the largest weight, at which they count as exact
+SMALL = 10_000  # weights: smaller arrays stay as they are
+
+
+class ClipBlocks(nn.Module):
+    """Class token, patch mean and patch standard deviation after every block: (n, blocks * 3 * width)."""
+
+    def __init__(self, encoder: Any) -> None:
+        """`encoder` is transformers' CLIPVisionModelWithProjection."""
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (n, 3, size, size), normalised as CLIP was trained, to features."""
+        states = self.encoder(pixels, output_hidden_states=True).hidden_states[1:]
+        return torch.cat([t for s in states for t in (s[:, 0], s[:, 1:].mean(1), s[:, 1:].std(1))], dim=1)
+
+
+def export_clip(checkpoint: str, output: Path) -> int:
+    """Write the encoder of a hub's name or a folder; returns how many features it gives.
+
+    Weights that are 8-bit integers times a scale for each output channel are stored as such, without loss.
+
+    Raises:
+        DataError: there is no such checkpoint.
+    """
+    from transformers import CLIPVisionModelWithProjection
+
+    try:
+        encoder = CLIPVisionModelWithProjection.from_pretrained(checkpoint)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"cannot load {checkpoint!r}: {reason}", "give a folder, or go online") from error
+    network = ClipBlocks(encoder).eval()
+    size = encoder.config.image_size
+    example = torch.zeros(2, 3, size, size)
+    program = torch.onnx.export(
+        network, (example,), dynamo=True, input_names=["pixels"], output_names=["features"],
+        dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4096)},), optimize=True, verbose=False,
+    )  # fmt: skip
+    assert program is not None
+    proto = program.model_proto
+    compress(proto)
+    part = output.with_name(f"{output.name}.{os.getpid()}.part")
+    onnx.save(proto, part)
+    os.replace(part, output)
+    with torch.no_grad():
+        return int(network(example).shape[1])
+
+
+def compress(proto: onnx.ModelProto, lossy: frozenset[str] = frozenset()) -> None:
+    """Store large weights in fewer bits; the graph makes floats of them, which ONNX Runtime does once, on loading.
+
+    A matrix becomes 8-bit integers times a scale for each row or column where that is exact, or where it is named in
+    `lossy`; other large arrays become 16-bit floats where they are named there, and else stay as they are.
+    """
+    graph = proto.graph
+    arrays, nodes = [], []
+    for tensor in graph.initializer:
+        array, name = numpy_helper.to_array(tensor), tensor.name
+        found = _eight_bits(array, name in lossy) if array.dtype == np.float32 and array.size > SMALL else None
+        if found is not None:
+            integers, scale = found
+            arrays += [
+                numpy_helper.from_array(integers, f"{name}_bits"),
+                numpy_helper.from_array(scale, f"{name}_scale"),
+            ]
+            nodes.append(helper.make_node("Cast", [f"{name}_bits"], [f"{name}_float"], to=TensorProto.FLOAT))
+            nodes.append(helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]))
+        elif name in lossy:
+            arrays.append(numpy_helper.from_array(array.astype(np.float16), f"{name}_bits"))
+            nodes.append(helper.make_node("Cast", [f"{name}_bits"], [name], to=TensorProto.FLOAT))
+        else:
+            arrays.append(tensor)
+    rest = list(graph.node)
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(arrays)
+    graph.node.extend([*nodes, *rest])
+
+
+def _eight_bits(array: np.ndarray[Any, Any], lossy: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
+    """Integers and scales whose product is a matrix; None where it is none, or the error is too large."""
+    if array.ndim != 2:
+        return None
+    best = None
+    for axis in (0, 1):
+        scale = np.abs(array).max(axis=axis, keepdims=True) / 127
+        scale[scale == 0] = 1
+        integers = np.round(array / scale)
+        error = np.abs(integers * scale - array).max()
+        if best is None or error < best[0]:
+            best = error, integers.astype(np.int8), scale.astype(np.float32)
+    assert best is not None
+    return best[1:] if lossy or best[0] <= EXACT * np.abs(array).max() else None

@@ -1,0 +1,186 @@
+"""Features of frozen encoders, computed once and kept: one row an encoder, image and view in an SQLite file.
+
+An encoder is an ONNX file from `pixels` (n, 3, size, size) to `features` (n, d). A row is keyed by the encoder's SHA-256,
+the image's SHA-256 and the name of the view (`faceauth.lab.data.variants`); the file's name carries a digest of the
+preprocessing and the versions of the code that makes views and finds faces, so that nothing stale is ever read.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from faceauth import images as images_
+from faceauth.errors import DataError, ImageError
+from faceauth.faces import REVISION, FaceFinder, finder
+from faceauth.lab.data import variants
+from faceauth.lab.progress import tracked
+from faceauth.preprocess import PreprocessSpec
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One image and the views wanted of it. `sha256` is that of the file."""
+
+    path: str
+    sha256: str
+    views: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One computed view: the side of its face box in pixels, 0 where there is no face, and features by encoder."""
+
+    image: str
+    view: str
+    face: int
+    features: dict[str, npt.NDArray[np.float16]]
+
+
+class FeatureStore:
+    """Features on disk, safe to be killed at any moment: every batch of rows is one transaction."""
+
+    def __init__(self, folder: Path, spec: PreprocessSpec) -> None:
+        """Open or make the file for `spec` in `folder`."""
+        text = json.dumps([asdict(spec), REVISION, variants.VERSION], sort_keys=True)
+        self.path = folder / f"features-{hashlib.sha256(text.encode()).hexdigest()[:16]}.sqlite"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = sqlite3.connect(self.path, timeout=60)
+        self._file.execute("pragma journal_mode = wal")
+        self._file.execute(
+            "create table if not exists features (encoder text, image text, view text, face integer, value blob,"
+            " primary key (encoder, image, view)) without rowid"
+        )
+        self._file.execute("create table if not exists dhashes (image text primary key, dhash text)")
+
+    def dhashes(self, images: Sequence[tuple[str, Path]]) -> list[int]:
+        """64-bit difference hashes of (SHA-256, file) pairs, computed where they are not known. Raises DataError."""
+        known = dict(self._file.execute("select image, dhash from dhashes"))
+        new = [(sha256, file) for sha256, file in images if sha256 not in known]
+        for sha256, file in tracked(new, len(new), "hashing"):
+            try:
+                known[sha256] = f"{images_.dhash(images_.load(str(file)).image):016x}"
+            except ImageError as error:
+                raise DataError(f"{file}: {error}", "is the data set complete?") from error
+        with self._file:
+            self._file.executemany("insert or replace into dhashes values (?, ?)", [(s, known[s]) for s, _ in new])
+        return [int(known[sha256], 16) for sha256, _ in images]
+
+    def known(self, encoder: str) -> set[tuple[str, str]]:
+        """(image, view) of every row of an encoder."""
+        return set(self._file.execute("select image, view from features where encoder = ?", (encoder,)))
+
+    def put(self, views: Iterable[View]) -> None:
+        """Write rows, all or none of them."""
+        rows = [
+            (name, v.image, v.view, v.face, None if v.face == 0 else v.features[name].tobytes())
+            for v in views
+            for name in v.features
+        ]
+        with self._file:
+            self._file.executemany("insert or replace into features values (?, ?, ?, ?, ?)", rows)
+
+    def faces(self, encoder: str) -> dict[tuple[str, str], int]:
+        """Side of the face box in pixels by (image, view), 0 where no face was found."""
+        rows = self._file.execute("select image, view, face from features where encoder = ?", (encoder,))
+        return {(image, view): face for image, view, face in rows}
+
+    def read(self, encoder: str, keys: Sequence[tuple[str, str]]) -> npt.NDArray[np.float16]:
+        """Features (n, d) of (image, view) pairs, in order. Raises KeyError for one without features."""
+        rows = []
+        with closing(self._file.cursor()) as cursor:
+            for key in keys:
+                found = cursor.execute(
+                    "select value from features where encoder = ? and image = ? and view = ?", (encoder, *key)
+                ).fetchone()
+                if found is None or found[0] is None:
+                    raise KeyError(key)
+                rows.append(np.frombuffer(found[0], np.float16))
+        return np.stack(rows)
+
+
+def extract(
+    tasks: Sequence[Task], encoders: dict[str, Path], spec: PreprocessSpec, store: FeatureStore, workers: int
+) -> None:
+    """Compute what the store lacks. `encoders` maps the SHA-256 of an ONNX file to its path.
+
+    An image that cannot be read, or has no face, gets rows without features.
+    """
+    known = set.intersection(*(store.known(name) for name in encoders))
+    left = [
+        Task(t.path, t.sha256, views)
+        for t in tasks
+        if (views := tuple(v for v in t.views if (t.sha256, v) not in known))
+    ]
+    if not left:
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start, (encoders, spec)) as pool:
+        batch: list[View] = []
+        for views in tracked(pool.map(_views, left, chunksize=4), len(left), "features"):
+            batch += views
+            if len(batch) >= 64:
+                store.put(batch)
+                batch = []
+        store.put(batch)
+
+
+_worker: dict[str, Any] = {}
+
+
+def _start(encoders: dict[str, Path], spec: PreprocessSpec) -> None:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    _worker["sessions"] = {name: ort.InferenceSession(str(path), options) for name, path in encoders.items()}
+    _worker["spec"] = spec
+    _worker["finder"] = finder()
+
+
+def _views(task: Task) -> list[View]:
+    return list(_computed(task, _worker["finder"], _worker["spec"]))
+
+
+def _computed(task: Task, find: FaceFinder, spec: PreprocessSpec) -> Iterator[View]:
+    nothing: dict[str, npt.NDArray[np.float16]] = dict.fromkeys(_worker["sessions"], np.zeros(0, np.float16))
+    try:
+        image = images_.load(task.path).image
+        faces = find(image)
+    except ImageError:
+        faces = []
+    for name in task.views:
+        made = variants.make(name, image, faces[0], task.sha256) if faces else None
+        picture, face = made or (None, None)
+        if picture is not None and face is None:
+            face = next(iter(find(picture)), None)
+        if picture is None or face is None:
+            yield View(task.sha256, name, 0, nothing)
+            continue
+        pixels = spec.normalize(spec.cut(picture, face)[None])
+        found = {k: s.run(["features"], {"pixels": pixels})[0][0] for k, s in _worker["sessions"].items()}
+        yield View(task.sha256, name, face.side, {k: v.astype(np.float16) for k, v in found.items()})
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

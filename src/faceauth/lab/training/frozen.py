@@ -1,0 +1,262 @@
+"""Detectors on frozen encoders: a line for every fold, and the one that ships, which is their mean.
+
+A config names the encoders, the views and the data set. Features come from the store (`lab.training.features`), where
+every fold's model finds them; fitting all folds of two seeds takes minutes. A fold's model is fitted to the train
+split of the kinds that its fold does not hold out.
+"""
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from faceauth.errors import ConfigError, DataError
+from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
+from faceauth.lab.data.splits import assign, deal, may_fit, tie
+from faceauth.lab.data.variants import VARIANTS
+from faceauth.lab.progress import tracked
+from faceauth.lab.training.features import FeatureStore, Task, digest, extract
+from faceauth.lab.training.linear import Line, fit, mean_line, weights
+from faceauth.preprocess import PreprocessSpec
+
+NOT_GENERATED = ("swap", "restored")  # families in rows of their own: no part of the generated output
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ViewsConfig(_Strict):
+    """Which views training sees, and how many images of each source (in the order of a hash) have them."""
+
+    train: tuple[str, ...] = ("clean", "train-1")
+    blend: tuple[str, ...] = ("blend-1",)
+    per_source: int = Field(100, ge=1)
+    variants: dict[str, int] = Field(default_factory=lambda: dict.fromkeys(VARIANTS, 24))
+
+
+class HeadConfig(_Strict):
+    """The line: l2 and penalty as in `linear.fit`; groups of one class weigh their size to the power `power`."""
+
+    l2: float = Field(0.1, gt=0)
+    penalty: float = Field(0.0, ge=0)
+    power: float = Field(0.0, ge=0, le=1)
+    groups: str = Field("kind", pattern="^(kind|source)$")
+
+
+class FrozenConfig(_Strict):
+    """A detector on frozen encoders. Paths are relative to the folder of the config."""
+
+    name: str
+    version: str
+    data: Path
+    kinds: Path
+    encoders: dict[str, Path]
+    preprocess: PreprocessSpec
+    views: ViewsConfig = ViewsConfig()
+    head: HeadConfig = HeadConfig()
+    swap_head: HeadConfig = HeadConfig()
+    seeds: tuple[int, ...] = (0, 1)
+    folds: int = Field(6, ge=2)
+
+
+def read_config(path: Path) -> FrozenConfig:
+    """Read and check a TOML config. Raises ConfigError, naming the key."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = FrozenConfig.model_validate(data)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read {str(path)!r}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ConfigError(f"{path}: {where}: {first['msg']}", "see configs/accurate.toml") from error
+    here = path.parent
+    paths = {name: here / file for name, file in config.encoders.items()}
+    return config.model_copy(update={"data": here / config.data, "kinds": here / config.kinds, "encoders": paths})
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A data set ready to be fitted.
+
+    Attributes:
+        rows: its images, with their split; components: what ties them; folds: by seed, the fold of each row.
+        encoders: SHA-256 of the encoders, in the config's order.
+    """
+
+    config: FrozenConfig
+    data: DataSet
+    rows: tuple[ImageRow, ...]
+    components: list[int]
+    folds: dict[int, list[int]]
+    store: FeatureStore
+    encoders: tuple[str, ...]
+
+
+def prepare(config: FrozenConfig, cache: Path, workers: int) -> Prepared:
+    """Read the data set, deal it into folds, and compute the features that the store lacks.
+
+    Raises:
+        DataError: an encoder is missing, or the data set cannot be read or dealt.
+    """
+    data = read_dataset(config.data, config.kinds)
+    for path in config.encoders.values():
+        if not path.is_file():
+            raise DataError(f"no encoder {str(path)!r}", "make it with: faceauth lab encoder")
+    encoders = {digest(path): path for path in config.encoders.values()}
+    store = FeatureStore(cache, config.preprocess)
+    components = tie(data.rows, store.dhashes([(r.sha256, data.file(r)) for r in data.rows]))
+    splits = assign(data.rows, components)
+    rows = tuple(replace(row, split=split) for row, split in zip(data.rows, splits, strict=True))
+    folds = {seed: deal(rows, components, seed, config.folds) for seed in config.seeds}
+    extract(list(tasks(config, data, rows)), encoders, config.preprocess, store, workers)
+    return Prepared(config, data, rows, components, folds, store, tuple(encoders))
+
+
+def tasks(config: FrozenConfig, data: DataSet, rows: Sequence[ImageRow]) -> Iterator[Task]:
+    """The views wanted of each image: of the first `per_source` of a source by hash those of training, and so on."""
+    position: dict[str, int] = {}
+    for row in sorted(rows, key=lambda r: _order(r.sha256)):
+        n = position[row.source] = position.get(row.source, -1) + 1
+        views = [name for name, most in config.views.variants.items() if n < most]
+        if n < config.views.per_source and row.label != "edited":
+            views += [v for v in config.views.train if v not in views]
+            if row.label == "real":
+                views += config.views.blend
+        if views:
+            yield Task(str(data.file(row)), row.sha256, tuple(views))
+
+
+def _order(sha256: str) -> str:
+    return hashlib.sha256(sha256.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Every computed view of every image, as parallel arrays of length n.
+
+    Attributes:
+        features: (n, d) float16, the encoders' side by side; row: index of the image in `Prepared.rows`; view: its
+            name; face: side of the face box in pixels.
+    """
+
+    features: npt.NDArray[np.float16]
+    row: npt.NDArray[np.int64]
+    view: npt.NDArray[np.str_]
+    face: npt.NDArray[np.int64]
+
+
+def examples(prepared: Prepared) -> Examples:
+    """Load what the config asks for; views without a face are left out."""
+    faces = prepared.store.faces(prepared.encoders[0])
+    index = {row.sha256: i for i, row in enumerate(prepared.rows)}
+    keys = [
+        (task.sha256, view)
+        for task in tasks(prepared.config, prepared.data, prepared.rows)
+        for view in task.views
+        if faces.get((task.sha256, view), 0) > 0
+    ]
+    parts = [prepared.store.read(encoder, keys) for encoder in prepared.encoders]
+    return Examples(
+        parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1),
+        np.array([index[image] for image, _ in keys]),
+        np.array([view for _, view in keys]),
+        np.array([faces[key] for key in keys]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The two lines of one model: generated against real, and swapped or blended against real."""
+
+    generated: Line
+    swapped: Line
+
+
+def fit_heads(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]) -> Heads:
+    """Fit both lines to the training views of the allowed rows (by index). Raises DataError where a class is empty."""
+    config = prepared.config
+    family = np.array([row.family for row in prepared.rows])[found.row]
+    fake = np.array([row.label == "fake" for row in prepared.rows])[found.row]
+    blended = np.isin(found.view, config.views.blend)
+    usable = allowed[found.row] & (np.array([row.label != "edited" for row in prepared.rows])[found.row])
+    seen = usable & np.isin(found.view, config.views.train)
+    swapped = family == "swap"
+    generated = seen & ~np.isin(family, NOT_GENERATED)
+    swaps = (seen & (swapped | ~fake)) | (usable & blended)
+    return Heads(
+        _fit(prepared, found, config.head, generated, fake, blended),
+        _fit(prepared, found, config.swap_head, swaps, swapped | blended, blended),
+    )
+
+
+def _fit(
+    prepared: Prepared,
+    found: Examples,
+    config: HeadConfig,
+    chosen: npt.NDArray[np.bool_],
+    fake: npt.NDArray[np.bool_],
+    blended: npt.NDArray[np.bool_],
+) -> Line:
+    if len(set(fake[chosen].tolist())) < 2:
+        raise DataError("one class is empty where a line is to be fitted", "add sources, or use fewer folds")
+    names = np.array([getattr(row, config.groups) for row in prepared.rows])[found.row]
+    groups = np.where(blended, np.char.add("blended ", names), names)[chosen]
+    weight = weights(groups, fake[chosen], config.power)
+    return fit(found.features[chosen], fake[chosen], weight, groups, config.l2, config.penalty)
+
+
+def fit_folds(prepared: Prepared, found: Examples, runs: Path) -> dict[tuple[int, int], Heads]:
+    """The heads of every (seed, fold), kept in `runs` as they are made, so that a run that was cut off goes on."""
+    train = np.array([row.split == "train" for row in prepared.rows])
+    key = state_digest(prepared)
+    made: dict[tuple[int, int], Heads] = {}
+    wanted = [(seed, fold) for seed in prepared.folds for fold in range(prepared.config.folds)]
+    for seed, fold in tracked(wanted, len(wanted), "fitting folds"):
+        file = runs / f"heads-{key}-{seed}-{fold}.npz"
+        if not file.is_file():
+            allowed = train & np.array(may_fit(prepared.components, prepared.folds[seed], fold))
+            save_heads(file, fit_heads(prepared, found, allowed))
+        made[seed, fold] = load_heads(file)
+    return made
+
+
+def state_digest(prepared: Prepared) -> str:
+    """16 hexadecimal digits that change with the config, the data set, the encoders or the store's file."""
+    text = json.dumps(
+        [prepared.config.model_dump(mode="json"), prepared.data.sha256, prepared.encoders, prepared.store.path.name],
+        sort_keys=True,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def save_heads(path: Path, heads: Heads) -> None:
+    """Write both lines, whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with open(part, "wb") as file:
+        np.savez(
+            file, generated=heads.generated.weight, generated_bias=heads.generated.bias,
+            swapped=heads.swapped.weight, swapped_bias=heads.swapped.bias,
+        )  # fmt: skip
+    os.replace(part, path)
+
+
+def load_heads(path: Path) -> Heads:
+    """What `save_heads` wrote."""
+    with np.load(path) as file:
+        return Heads(
+            Line(file["generated"], float(file["generated_bias"])), Line(file["swapped"], float(file["swapped_bias"]))
+        )
+
+
+def mean_heads(heads: Sequence[Heads]) -> Heads:
+    """The heads whose logits are the means of the others': the model that ships."""
+    return Heads(mean_line([h.generated for h in heads]), mean_line([h.swapped for h in heads]))

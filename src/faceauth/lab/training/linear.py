@@ -1,0 +1,90 @@
+"""A regularised logistic regression on features of a frozen encoder.
+
+The loss is the weighted log loss plus l2 / 2 |w|^2 on standardised features, and, where asked for, a penalty on how
+far the mean logits of the kinds of one class lie apart. That penalty asks for a line that treats all photographs
+alike, and all generators (Krueger et al., ICML 2021, penalise the variance of the risk in the same spirit).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+Floats = npt.NDArray[np.floating[Any]]
+SMALLEST_SPREAD = 1e-3  # added to standard deviations, so that a constant feature is none
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """logit = features (n, d) @ weight (d,) + bias."""
+
+    weight: npt.NDArray[np.float32]
+    bias: float
+
+    def __call__(self, features: Floats) -> npt.NDArray[np.float64]:
+        """Logits (n,)."""
+        return np.asarray(np.asarray(features, np.float32) @ self.weight + self.bias, np.float64)
+
+
+def weights(groups: npt.NDArray[np.str_], fake: npt.NDArray[np.bool_], power: float) -> npt.NDArray[np.float32]:
+    """(n,) weights of sum 1, half of it for either class; within a class a group of m images weighs m ** power."""
+    _, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    weight = counts[index].astype(np.float64) ** (power - 1)
+    for of_class in (fake, ~fake):
+        weight[of_class] /= 2 * weight[of_class].sum()
+    return weight.astype(np.float32)
+
+
+def fit(
+    features: npt.NDArray[np.float16],
+    fake: npt.NDArray[np.bool_],
+    weight: npt.NDArray[np.float32],
+    kinds: npt.NDArray[np.str_],
+    l2: float,
+    penalty: float = 0.0,
+    steps: int = 60,
+) -> Line:
+    """Fit a line by L-BFGS from zero; the same input gives the same line.
+
+    Args:
+        features: (n, d); fake: (n,); weight: (n,), of sum 1; kinds: (n,), what the penalty compares.
+        l2: of the weights of standardised features; penalty: of the variance of the kinds' mean logits.
+    """
+    mean = features.mean(axis=0, dtype=np.float32)
+    spread = features.std(axis=0, dtype=np.float32) + np.float32(SMALLEST_SPREAD)
+    x = torch.from_numpy((features - mean) / spread)
+    sign = torch.from_numpy(np.where(fake, -1, 1).astype(np.float32))
+    w = torch.from_numpy(weight)
+    between = [_averages(kinds, of_class) for of_class in (fake, ~fake)]
+    line = torch.zeros(x.shape[1] + 1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([line], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        logit = x @ line[:-1] + line[-1]
+        total = (w * softplus(sign * logit)).sum() + l2 / 2 * line[:-1].square().sum()
+        if penalty:
+            total = total + penalty * sum((means @ logit).var(correction=0) for means in between)
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimizer.step(loss)  # type: ignore[arg-type]
+    found = line.detach().numpy()
+    scaled = found[:-1] / spread
+    return Line(scaled, float(found[-1] - scaled @ mean))
+
+
+def _averages(kinds: npt.NDArray[np.str_], chosen: npt.NDArray[np.bool_]) -> Tensor:
+    """(k, n) matrix that takes values to their means over each kind of the chosen rows."""
+    names = np.unique(kinds[chosen])
+    rows = np.stack([(kinds == name) & chosen for name in names]).astype(np.float32)
+    return torch.from_numpy(rows / rows.sum(axis=1, keepdims=True))
+
+
+def mean_line(lines: list[Line]) -> Line:
+    """The line whose logit is the mean of the others'."""
+    return Line(np.mean([line.weight for line in lines], axis=0), float(np.mean([line.bias for line in lines])))
