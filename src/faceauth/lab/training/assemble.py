@@ -19,12 +19,17 @@ Floats = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """Features (n, d) to an embedding (n, e) = features @ weight (d, e) + bias (e,), and that to source logits (n, k)."""
+    """Features (n, d) to an embedding (n, e) = features @ weight (d, e) + bias (e,), and that to source logits (n, k).
+
+    Attributes:
+        sources: (e, k); sources_bias: (k,); names: of the k sources.
+    """
 
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     sources: npt.NDArray[np.float32]
     sources_bias: npt.NDArray[np.float32]
+    names: tuple[str, ...]
 
 
 def assemble(encoder: Path, heads: Heads, offset: float, projection: Projection, card: ModelCard, output: Path) -> None:

@@ -96,6 +96,12 @@ def compress(proto: onnx.ModelProto, lossy: frozenset[str] = frozenset()) -> Non
     graph.node.extend([*nodes, *rest])
 
 
+def count_parameters(encoder: Path) -> int:
+    """How many weights an encoder's file holds, scales of 8-bit integers left out."""
+    sizes = {t.name: int(np.prod(t.dims)) for t in onnx.load(encoder).graph.initializer}
+    return sum(size for name, size in sizes.items() if not name.endswith("_scale"))
+
+
 def _eight_bits(array: np.ndarray[Any, Any], lossy: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
     """Integers and scales whose product is a matrix; None where it is none, or the error is too large."""
     if array.ndim != 2:

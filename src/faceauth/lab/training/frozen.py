@@ -43,10 +43,9 @@ class ViewsConfig(_Strict):
 
 
 class HeadConfig(_Strict):
-    """The line: l2 and penalty as in `linear.fit`; groups of one class weigh their size to the power `power`."""
+    """The line: l2 as in `linear.fit`; groups of one class weigh their size to the power `power`."""
 
-    l2: float = Field(0.1, gt=0)
-    penalty: float = Field(0.0, ge=0)
+    l2: float = Field(0.5, gt=0)
     power: float = Field(0.0, ge=0, le=1)
     groups: str = Field("kind", pattern="^(kind|source)$")
 
@@ -211,7 +210,7 @@ def _fit(
     names = np.array([getattr(row, config.groups) for row in prepared.rows])[found.row]
     groups = np.where(blended, np.char.add("blended ", names), names)[chosen]
     weight = weights(groups, fake[chosen], config.power)
-    return fit(found.features[chosen], fake[chosen], weight, groups, config.l2, config.penalty)
+    return fit(found.features[chosen], fake[chosen], weight, config.l2)
 
 
 def fit_folds(prepared: Prepared, found: Examples, runs: Path) -> dict[tuple[int, int], Heads]:

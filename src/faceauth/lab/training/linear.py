@@ -1,8 +1,6 @@
 """A regularised logistic regression on features of a frozen encoder.
 
-The loss is the weighted log loss plus l2 / 2 |w|^2 on standardised features, and, where asked for, a penalty on how
-far the mean logits of the kinds of one class lie apart. That penalty asks for a line that treats all photographs
-alike, and all generators (Krueger et al., ICML 2021, penalise the variance of the risk in the same spirit).
+The loss is the weighted log loss plus l2 / 2 |w|^2 on standardised features.
 """
 
 from dataclasses import dataclass
@@ -43,23 +41,19 @@ def fit(
     features: npt.NDArray[np.float16],
     fake: npt.NDArray[np.bool_],
     weight: npt.NDArray[np.float32],
-    kinds: npt.NDArray[np.str_],
     l2: float,
-    penalty: float = 0.0,
     steps: int = 60,
 ) -> Line:
     """Fit a line by L-BFGS from zero; the same input gives the same line.
 
     Args:
-        features: (n, d); fake: (n,); weight: (n,), of sum 1; kinds: (n,), what the penalty compares.
-        l2: of the weights of standardised features; penalty: of the variance of the kinds' mean logits.
+        features: (n, d); fake: (n,); weight: (n,), of sum 1; l2: of the weights of standardised features.
     """
     mean = features.mean(axis=0, dtype=np.float32)
     spread = features.std(axis=0, dtype=np.float32) + np.float32(SMALLEST_SPREAD)
     x = torch.from_numpy((features - mean) / spread)
     sign = torch.from_numpy(np.where(fake, -1, 1).astype(np.float32))
     w = torch.from_numpy(weight)
-    between = [_averages(kinds, of_class) for of_class in (fake, ~fake)]
     line = torch.zeros(x.shape[1] + 1, requires_grad=True)
     optimizer = torch.optim.LBFGS([line], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
 
@@ -67,8 +61,6 @@ def fit(
         optimizer.zero_grad()
         logit = x @ line[:-1] + line[-1]
         total = (w * softplus(sign * logit)).sum() + l2 / 2 * line[:-1].square().sum()
-        if penalty:
-            total = total + penalty * sum((means @ logit).var(correction=0) for means in between)
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
@@ -76,13 +68,6 @@ def fit(
     found = line.detach().numpy()
     scaled = found[:-1] / spread
     return Line(scaled, float(found[-1] - scaled @ mean))
-
-
-def _averages(kinds: npt.NDArray[np.str_], chosen: npt.NDArray[np.bool_]) -> Tensor:
-    """(k, n) matrix that takes values to their means over each kind of the chosen rows."""
-    names = np.unique(kinds[chosen])
-    rows = np.stack([(kinds == name) & chosen for name in names]).astype(np.float32)
-    return torch.from_numpy(rows / rows.sum(axis=1, keepdims=True))
 
 
 def mean_line(lines: list[Line]) -> Line:
