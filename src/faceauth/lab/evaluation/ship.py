@@ -6,12 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
+from faceauth.lab.evaluation import ledger, score_table
 from faceauth.lab.evaluation.calibration import fit_platt, fit_thresholds, kind_weights
-from faceauth.lab.evaluation.frozen_scores import held_out, swap_offset
-from faceauth.lab.evaluation.run_info import commit
+from faceauth.lab.evaluation.frozen_scores import held_out, rows, swap_offset
+from faceauth.lab.evaluation.run_info import commit, run_info
 from faceauth.lab.training.assemble import Projection, assemble
 from faceauth.lab.training.encoders import count_parameters
-from faceauth.lab.training.frozen import Examples, Heads, Prepared, mean_heads
+from faceauth.lab.training.frozen import (
+    Examples,
+    FrozenConfig,
+    Heads,
+    Prepared,
+    examples,
+    fit_folds,
+    mean_heads,
+    prepare,
+    state_digest,
+)
 from faceauth.model_file import Calibration, ModelCard, Thresholds
 
 CALIBRATED_ON = ("clean", "web", "hard")
@@ -36,13 +47,13 @@ def calibrate(prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int
     same. Generated fakes decide where `real` ends; swaps and restored images take no part.
     """
     where, generated, swapped = held_out(prepared, found, heads, ("train", "test"))
-    rows = [prepared.rows[i] for i in found.row[where]]
-    usable = np.array([r.label == "real" or (r.label == "fake" and r.family not in ("swap", "restored")) for r in rows])
+    of = [prepared.rows[i] for i in found.row[where]]
+    usable = np.array([r.label == "real" or (r.label == "fake" and r.family not in ("swap", "restored")) for r in of])
     usable &= np.isin(found.view[where], CALIBRATED_ON)
-    fake = np.array([r.label == "fake" for r in rows])
+    fake = np.array([r.label == "fake" for r in of])
     offset = swap_offset(generated[usable & ~fake], swapped[usable & ~fake])
     logit = np.maximum(generated, swapped + offset)[usable]
-    fake, kept = fake[usable], [r for r, used in zip(rows, usable, strict=True) if used]
+    fake, kept = fake[usable], [r for r, used in zip(of, usable, strict=True) if used]
     images = np.array([r.sha256 for r in kept])
     weights = kind_weights([r.kind for r in kept], images)
     counts = {label: len({r.kind for r in kept if r.label == label}) for label in ("real", "fake")}
@@ -108,3 +119,25 @@ def ship(
     )  # fmt: skip
     assemble(encoder, mean_heads(list(heads.values())), shipped.offset, projected, card, output)
     return card, shipped
+
+
+def train_and_ship(config: FrozenConfig, runs: Path, cache: Path, workers: int, open_dev: bool) -> Path:
+    """Features, folds, scores and the model file, each step skipped where its result is there; returns the run folder.
+
+    The folder holds `scores.parquet`, `detector.onnx`, the heads of every fold and `ledger.jsonl`; with `open_dev` also
+    `scores-dev.parquet`, after a line in the ledger.
+    """
+    prepared = prepare(config, cache, workers)
+    found = examples(prepared)
+    run = runs / config.name
+    run.mkdir(parents=True, exist_ok=True)
+    heads = fit_folds(prepared, found, run)
+    _, shipped = ship(prepared, found, heads, run / "detector.onnx")
+    table = rows(prepared, found, heads, ("train", "test"), shipped.offset)
+    score_table.write(run / "scores.parquet", table, run_info(prepared.data.sha256))
+    if open_dev:
+        models = {config.name: state_digest(prepared)}
+        opening = ledger.open_dev(runs / ledger.DEFAULT, prepared.data.sha256, models, "score")
+        table = rows(prepared, found, heads, ("dev",), shipped.offset)
+        score_table.write(run / "scores-dev.parquet", table, run_info(prepared.data.sha256), opening)
+    return run

@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from faceauth.lab.training.encoders import compress
-from faceauth.lab.training.export import save
 from faceauth.lab.training.frozen import Heads
+from faceauth.lab.training.onnx_file import save
 from faceauth.model_file import ModelCard
 
 Floats = npt.NDArray[np.floating[Any]]

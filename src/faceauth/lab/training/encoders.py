@@ -15,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from faceauth.errors import DataError
+from faceauth.lab.training.networks import mend_torchvision
+from faceauth.lab.training.onnx_file import strip
 
 EXACT = 1e-6  # largest error of 8-bit weights, relative to the largest weight, at which they count as exact
 SMALL = 10_000  # weights: smaller arrays stay as they are
@@ -42,6 +44,7 @@ def export_clip(checkpoint: str, output: Path) -> int:
     Raises:
         DataError: there is no such checkpoint.
     """
+    mend_torchvision()
     from transformers import CLIPVisionModelWithProjection
 
     try:
@@ -58,6 +61,8 @@ def export_clip(checkpoint: str, output: Path) -> int:
     )  # fmt: skip
     assert program is not None
     proto = program.model_proto
+    strip(proto)
+    del proto.graph.value_info[:]
     compress(proto)
     part = output.with_name(f"{output.name}.{os.getpid()}.part")
     onnx.save(proto, part)

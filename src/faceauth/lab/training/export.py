@@ -2,14 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -18,8 +17,9 @@ from torch import nn
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.training.config import TrainConfig
 from faceauth.lab.training.networks import FaceNetwork
+from faceauth.lab.training.onnx_file import save
 from faceauth.lab.training.zoo import build
-from faceauth.model_file import METADATA_KEY, OUTPUTS, Calibration, ModelCard, ModelFile, Thresholds
+from faceauth.model_file import OUTPUTS, Calibration, ModelCard, ModelFile, Thresholds
 
 GRID = np.unique(np.round(np.concatenate([np.linspace(0, 1, 201), 1 - np.geomspace(1e-5, 1e-2, 31)]), 7))  # thresholds
 PARITY = 1e-3  # largest difference allowed between torch and ONNX Runtime, relative to the largest output: so much
@@ -109,32 +109,6 @@ def _written_out(network: FaceNetwork, example: torch.Tensor) -> dict[str, Any]:
         values = network(example).embedding.shape[1]
     seen = network.source_head.in_features
     return {HEADS_SEE: seen} if seen < values else {}
-
-
-def save(proto: Any, card: ModelCard, path: Path, more: Mapping[str, str] | None = None) -> None:
-    """Write a graph (onnx.ModelProto) as a model file, with `more` metadata beside its card."""
-    del proto.metadata_props[:]
-    proto.doc_string = ""
-    for node in proto.graph.node:  # the exporter writes this machine's paths into every node
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
-        del value.metadata_props[:]
-        value.doc_string = ""
-    for key, text in {METADATA_KEY: card.to_json(), **(more or {})}.items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = key, text
-    onnx.checker.check_model(proto)
-    onnx.save(proto, path)
-
-
-def rewrite(path: Path, card: ModelCard, more: Mapping[str, str] | None = None) -> None:
-    """Replace the card of a model file, and the entries of `more`; the network and other entries stay as they are."""
-    proto = onnx.load(path)
-    part = path.with_name(path.name + ".part")
-    kept = {e.key: e.value for e in proto.metadata_props if e.key != METADATA_KEY}
-    save(proto, card, part, kept | dict(more or {}))
-    os.replace(part, path)
 
 
 def fit_calibration(logits: npt.NDArray[Any], fake: npt.NDArray[np.bool_], fitted_on: str) -> Calibration:
