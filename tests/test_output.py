@@ -43,7 +43,7 @@ def test_json_lines(tmp_path):
 
 
 def test_csv(tmp_path):
-    with open(written(tmp_path / "o.csv"), newline="") as file:
+    with open(written(tmp_path / "o.csv"), newline="", encoding="utf-8-sig") as file:
         found = list(csv.DictReader(file))
     assert tuple(found[0]) == FIELDS
     assert found[0]["box"] == "1 2 30 40"

@@ -1,9 +1,14 @@
 """What faceauth says about an image. Frozen records; nothing here computes or knows where they come from."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Literal
 
-Label = Literal["real", "fake", "uncertain"]
+from faceauth import __version__
+
+Label = Literal["real", "fake", "uncertain", "no-face"]
+GRAVEST_FIRST: tuple[Label, ...] = ("fake", "uncertain", "real", "no-face")
 Shares = tuple[tuple[str, float], ...]  # names with their probabilities, falling, of sum 1
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright image; right/bottom exclusive
 
@@ -16,7 +21,8 @@ class Face:
         index: 0 for the largest face, counting down in size; None when the whole image was judged.
         box: where the face is; None when the whole image was judged.
         label: `fake` at or above `threshold`, at the first look and in the mean of all; `real` at or below the model's
-            lower threshold at the first look; else `uncertain`.
+            lower threshold at the first look; else `uncertain`. `no-face` where nothing was judged because no face was
+            found: then `index`, `box`, `score` and `false_alarm_rate` are None.
         score: calibrated P(fake) in [0, 1], of all looks where there were several; None where the face was too small
             to judge.
         source: the training source that the face most resembles, among the fake ones from a score of 0.5 on, else
@@ -30,6 +36,7 @@ class Face:
         generator: what most likely made it, among generators and `unknown` from a score of 0.5 on, else `camera` or a
             taught real source; None where the model file holds no prototypes.
         generators, families: the shares behind that. A generator's share is a part of its family's.
+        reason: why the label is `uncertain`, in words; None for other labels.
     """
 
     index: int | None
@@ -44,6 +51,7 @@ class Face:
     generator: str | None = None
     generators: Shares = ()
     families: Shares = ()
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,9 @@ class Verdict:
         ms: wall time for this image in milliseconds: read, decode, find faces, judge.
         error: why the image could not be read, in words.
         evidence: what the file says of its own making; empty for pixels handed over in memory.
+        version: of faceauth; judged_at: when, in UTC, as in `2026-01-31T12:00:00Z`.
+        learned_sha256: hash of the learned classes that took part; None where none did.
+        face_finder: what found the faces, as in `dlib`.
     """
 
     path: str | None
@@ -85,12 +96,35 @@ class Verdict:
     ms: float | None = None
     error: str | None = None
     evidence: tuple[Evidence, ...] = ()
+    version: str = __version__
+    judged_at: str = field(default_factory=lambda: utc_now(), compare=False)
+    learned_sha256: str | None = None
+    face_finder: str | None = None
 
     @property
     def label(self) -> Label | None:
-        """The gravest label among the faces: fake, then uncertain, then real; None where nothing was read."""
+        """The gravest label among the faces: fake, uncertain, real, no-face; None where nothing was read."""
         labels = {face.label for face in self.faces}
-        for label in ("fake", "uncertain", "real"):
-            if label in labels:
-                return label
-        return None
+        return next((label for label in GRAVEST_FIRST if label in labels), None)
+
+
+def utc_now() -> str:
+    """The time in UTC, ISO 8601, in whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def finite(verdict: Verdict) -> Verdict:
+    """The verdict; a face whose score is no number (NaN, infinity) is `uncertain`, without one, and has an error."""
+    if all(_is_finite(face) for face in verdict.faces):
+        return verdict
+    faces = (
+        face if _is_finite(face) else replace(face, label="uncertain", score=None, source=None, stability=None,
+        error="the model gave a score that is no number", generator=None, generators=(), families=())
+        for face in verdict.faces
+    )  # fmt: skip
+    return replace(verdict, faces=tuple(faces))
+
+
+def _is_finite(face: Face) -> bool:
+    numbers = [face.score, face.stability, *(share for _, share in (*face.generators, *face.families))]
+    return all(number is None or math.isfinite(number) for number in numbers)
