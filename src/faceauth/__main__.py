@@ -1,6 +1,20 @@
 """The `faceauth` command: the core's commands, and the laboratory's beside them as `faceauth lab`."""
 
+import os
 import sys
+
+
+def script() -> None:
+    """Run the command line as a process of its own; at its end nothing else has to run on."""
+    try:
+        main()
+    except SystemExit as leaving:
+        workers = sys.modules.get("faceauth.workers")
+        if workers and workers.abandoned():  # a thread in an image that was given up can crash a closing interpreter
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+            os._exit(leaving.code if isinstance(leaving.code, int) else 1)
+        raise
 
 
 def main() -> None:
@@ -17,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script()

@@ -53,7 +53,7 @@ def _shell(option: str) -> str | None:
 
 def _install_completion(wanted: bool) -> None:
     if wanted:
-        from typer.completion import install
+        from typer.completion import install  # type: ignore[attr-defined]
 
         shell, path = install(_shell("--install-completion"), "faceauth")
         echo(f"{shell} completes faceauth from the next terminal on; written to {path}")
@@ -62,7 +62,7 @@ def _install_completion(wanted: bool) -> None:
 
 def _show_completion(wanted: bool) -> None:
     if wanted:
-        from typer.completion import _get_shell_name, get_completion_script
+        from typer.completion import _get_shell_name, get_completion_script  # type: ignore[attr-defined]
 
         shell = _shell("--show-completion") or _get_shell_name() or ""
         if shell not in SHELLS:
@@ -179,13 +179,13 @@ def detect(
     from faceauth.output import check
 
     wanted = _labels(fail_on)
-    to_stdout = output is None or str(output) == "-"
-    if resume and to_stdout:
+    file = None if output is None or str(output) == "-" else output
+    if file is not None:
+        check(file, resume=resume, overwrite=overwrite)
+    elif resume:
         raise UsageError("--resume needs an output to go on with", "add -o FILE.jsonl")
-    if to_stdout:
-        stdout()
     else:
-        check(output, resume=resume, overwrite=overwrite)
+        stdout()
     if "-" in images and sys.stdin is None:
         raise UsageError("standard input is closed", "name files, or pipe an image in")
     rate = _rate(false_alarms)
@@ -194,11 +194,11 @@ def detect(
         limits=Limits(max_pixels, max_bytes), learned=False if no_learned else learned or True,
     )  # fmt: skip
     references = expand(images, max_bytes=max_bytes)
-    if to_stdout:
-        tally = _print(detector, references, output, workers, timeout)
+    if file is None:
+        tally = _print(detector, references, workers, timeout, table=output is None and stdout().isatty())
     else:
-        tally = _save(detector, references, output, workers, timeout, resume=resume, overwrite=overwrite)
-    _summary(tally, detector, None if to_stdout else output)
+        tally = _save(detector, references, file, workers, timeout, resume=resume, overwrite=overwrite)
+    _summary(tally, detector, file)
     if any(tally[label] for label in wanted):
         raise typer.Exit(FAIL_ON)
     if tally["unreadable"]:
@@ -344,12 +344,11 @@ def _rate(text: str | None) -> float | None:
 
 
 def _print(
-    detector: "Detector", references: list[str | bytes], output: Path | None, workers: int, timeout: float
+    detector: "Detector", references: list[str | bytes], workers: int, timeout: float, *, table: bool
 ) -> "Counter[str]":
-    """Judge to standard output: a table where that is a terminal and nothing else was asked for, else JSON Lines."""
+    """Judge to standard output: as a table, or as JSON Lines."""
     from faceauth.output import LinesOutput, TableOutput
 
-    table = output is None and stdout().isatty()
     sink: LinesOutput | TableOutput = TableOutput(stdout()) if table else LinesOutput(stdout())
     tally: Counter[str] = Counter()
     with sink:

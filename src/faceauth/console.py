@@ -43,17 +43,13 @@ def run(command: typer.Typer) -> None:
     """Run a typer app, and exit the process with the code that belongs to how it ended."""
     open_streams()
     if "_FACEAUTH_COMPLETE" in os.environ:  # the shell asks for completions
-        from typer.completion import completion_init
+        from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()
     with _signals() as asked:
         code = _code(command, asked)
     for stream in (sys.stdout, sys.stderr):
         code = _flushed(stream) or code
-    from faceauth import workers
-
-    if workers.abandoned():  # a thread in the middle of an image would hold up the interpreter, or crash it
-        os._exit(code)
     sys.exit(code)
 
 

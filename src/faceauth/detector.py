@@ -96,7 +96,7 @@ class Detector:
 
     def stream(
         self, references: Iterable[Source], workers: int = 1, *, timeout: float | None = None
-    ) -> Iterator[Verdict]:
+    ) -> Generator[Verdict, None, None]:
         """Like `detect`, one at a time and in order, with memory that does not grow with their number.
 
         Whatever goes wrong with an image, one it takes too long over or that ends its process too, is its verdict's
@@ -317,7 +317,7 @@ def _since(start: float) -> float:
     return round((time.perf_counter() - start) * 1000, 2)
 
 
-def row_details(detector: Detector) -> dict[str, str | None]:
+def row_details(detector: Detector) -> dict[str, Any]:
     """What judged, as far as it differs between detectors of one model: fields of `Verdict`."""
     arguments = detector._arguments
     taught = getattr(detector.attributor, "taught", ())

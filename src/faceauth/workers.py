@@ -27,12 +27,12 @@ SLICE = 0.2  # seconds between looks at the clock, where a wait cannot be interr
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
-_abandoned = False
+_given_up: "list[_Task[Any, Any]]" = []  # what threads of this process were left with
 
 
 def abandoned() -> bool:
-    """Whether a thread of this process may still be in the middle of an image that was given up."""
-    return _abandoned
+    """Whether a thread of this process is still in the middle of a job that was given up."""
+    return any(not task.wait(0) for task in _given_up)
 
 
 def in_thread(
@@ -47,17 +47,16 @@ def in_thread(
     A thread cannot be ended: once one has taken more than `timeout` seconds, it is left alone, and the jobs after it
     go to the worker processes of `pool`.
     """
-    global _abandoned
     iterator = iter(jobs)
     for job in iterator:
         task = _Task(work, job)
         try:
             done = task.wait(timeout)
         except BaseException:
-            _abandoned = True
+            _given_up.append(task)
             raise
         if not done:
-            _abandoned = True
+            _given_up.append(task)
             yield failed(job, too_long(timeout))
             break
         yield task.answer()
