@@ -1,13 +1,11 @@
 """The detector: images in, verdicts out. It knows nothing of terminals, files of results, or how models are made."""
 
-import multiprocessing
-import signal
+import contextlib
+import hashlib
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,17 @@ from PIL import Image
 from faceauth import images as images_
 from faceauth import learned as learned_
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Taught
-from faceauth.errors import FaceAuthError, ImageError, UsageError
-from faceauth.faces import FaceFinder, FoundFace, finder
+from faceauth.errors import ImageError, UsageError
+from faceauth.faces import REVISION, FaceFinder, FoundFace, finder
 from faceauth.images import Limits, Source
 from faceauth.model_file import ModelFile, Outputs, Thresholds
 from faceauth.provenance import claims
 from faceauth.tta import VIEWS, views
-from faceauth.verdict import Face, Label, Reason, Verdict
+from faceauth.verdict import Face, Label, Reason, Verdict, finite
+from faceauth.workers import Pool, in_thread
 
 SMALLEST_FACE = 48  # pixels of the longer side of a face box; nothing was measured below
 DARK, BLURRED = 40, 6  # mean grey level of a face, and mean step between neighbours of its 96 px copy, in grey levels
-CHUNK = 8  # images handed to a worker at a time
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -97,32 +95,45 @@ class Detector:
         """
         return list(self.stream(images_.references(images)))
 
-    def stream(self, references: Iterable[Source], workers: int = 1) -> Iterator[Verdict]:
+    def stream(
+        self, references: Iterable[Source], workers: int = 1, *, timeout: float | None = None
+    ) -> Generator[Verdict, None, None]:
         """Like `detect`, one at a time and in order, with memory that does not grow with their number.
+
+        Whatever goes wrong with an image, one it takes too long over or that ends its process too, is its verdict's
+        `error`. Close the iterator to end the processes early.
 
         Args:
             references: paths, bytes, PIL images or arrays; nothing is expanded.
-            workers: processes to share the work between, 1 for none.
+            workers: processes to share the work between; 1 for this process alone.
+            timeout: seconds that an image may take; None for ever.
+
+        Raises:
+            FaceAuthError: where a worker process cannot be started.
         """
-        if workers <= 1:
-            yield from map(self.judge, references)
-            return
-        context = multiprocessing.get_context("spawn")  # forking a process that holds onnxruntime's threads hangs
-        pending: deque[Future[list[Verdict]]] = deque()
-        with ProcessPoolExecutor(workers, context, _start_worker, (self._arguments,)) as pool:
-            try:
-                iterator = iter(references)
-                while chunk := list(islice(iterator, CHUNK)):
-                    pending.append(pool.submit(_judge_chunk, chunk))
-                    if len(pending) > 3 * workers:
-                        yield from pending.popleft().result()
-                while pending:
-                    yield from pending.popleft().result()
-            except BrokenProcessPool as error:
-                hint = "out of memory? try --workers 1, and --resume with a .jsonl output"
-                raise FaceAuthError("a worker process died", hint) from error
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        details = row_details(self)
+        with contextlib.closing(self._verdicts(references, workers, timeout)) as verdicts:
+            for verdict in verdicts:
+                yield replace(verdict, **details)
+
+    def _verdicts(
+        self, references: Iterable[Source], workers: int, timeout: float | None
+    ) -> Generator[Verdict, None, None]:
+        name, sha256 = self.model.card.name, self.model.sha256
+
+        def failed(source: Source, reason: str) -> Verdict:
+            return Verdict(images_.shown(source), (), name, sha256, error=reason)
+
+        def pool(count: int) -> Pool[Source, Verdict]:
+            return Pool(count, _start_worker, self._arguments, failed, timeout)
+
+        if workers > 1:
+            with pool(workers) as started:
+                yield from started.answers(references)
+        elif timeout is None:
+            yield from map(partial(_judge_safely, self), references)
+        else:
+            yield from in_thread(references, partial(_judge_safely, self), timeout, failed, partial(pool, 1))
 
     def judge(self, source: Source) -> Verdict:
         """The verdict on one image; never raises for the image's sake."""
@@ -206,7 +217,7 @@ class Detector:
     def _judge_faces(self, image: Image.Image) -> tuple[Face, ...]:
         found = self.find_faces(image)
         if not found:
-            return self._judged(image, [None], [None]) if self.whole_image else ()
+            return self._judged(image, [None], [None]) if self.whole_image else (self._no_face(),)
         large = [(i, face) for i, face in enumerate(found) if face.side >= SMALLEST_FACE]
         judged = self._judged(image, [face for _, face in large], [i for i, _ in large]) if large else ()
         small = tuple(self._too_small(i, face) for i, face in enumerate(found) if face.side < SMALLEST_FACE)
@@ -297,6 +308,9 @@ class Detector:
         likely = np.where(fake == called_fake[:, None], logits, -np.inf).argmax(axis=1)
         return [card.sources[i] for i in likely]
 
+    def _no_face(self) -> Face:
+        return Face(None, None, "no-face", None, None, self.fake_from, None)
+
     def _too_small(self, index: int, face: FoundFace) -> Face:
         error = f"face too small to judge: {face.side} px, {SMALLEST_FACE} needed"
         return Face(
@@ -321,15 +335,28 @@ def _since(start: float) -> float:
     return round((time.perf_counter() - start) * 1000, 2)
 
 
-_worker: Detector | None = None
+def row_details(detector: Detector) -> dict[str, Any]:
+    """What judged, as far as it differs between detectors of one model: fields of `Verdict`."""
+    taught = getattr(detector.attributor, "taught", ())
+    digest = hashlib.sha256(repr([_plain(t) for t in taught]).encode())
+    return {"learned_sha256": digest.hexdigest() if taught else None, "face_finder": f"centerface {REVISION}"}
 
 
-def _start_worker(arguments: dict[str, Any]) -> None:
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the run
-    _worker = Detector(**arguments)
+def _plain(taught: Taught) -> list[object]:
+    """The values of a learned class, arrays as their bytes."""
+    values = (getattr(taught, f.name) for f in fields(taught))
+    return [v.tobytes() if isinstance(v, np.ndarray) else v for v in values]
 
 
-def _judge_chunk(chunk: list[Source]) -> list[Verdict]:
-    assert _worker is not None
-    return [_worker.judge(source) for source in chunk]
+def _judge_safely(detector: Detector, source: Source) -> Verdict:
+    """The verdict on one image; what is raised while it is judged is its error, never the end of a run."""
+    try:
+        return finite(detector.judge(source))
+    except Exception as error:  # anything at all: the images that follow have to be judged
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        text = f"not judged: {type(error).__name__}: {reason}"
+        return Verdict(images_.shown(source), (), detector.model.card.name, detector.model.sha256, error=text)
+
+
+def _start_worker(arguments: dict[str, Any]) -> Callable[[Source], Verdict]:
+    return partial(_judge_safely, Detector(**arguments))

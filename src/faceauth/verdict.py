@@ -1,12 +1,17 @@
 """What faceauth says about an image. Frozen records; nothing here computes or knows where they come from."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Literal
+
+from faceauth import __version__
 
 Label = Literal["real", "fake", "uncertain", "no-face"]
 Reason = Literal[
     "too small", "blurred or dark", "changes when re-saved", "unlike anything tested", "between thresholds"
 ]
+GRAVEST_FIRST: tuple[Label, ...] = ("fake", "uncertain", "real", "no-face")
 Shares = tuple[tuple[str, float], ...]  # names with their probabilities, falling, of sum 1
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright image; right/bottom exclusive
 
@@ -19,9 +24,10 @@ class Face:
         index: 0 for the largest face, counting down in size; None when the whole image was judged.
         box: where the face is; None when the whole image was judged.
         label: `fake` where the score, and its mean over re-saved views, reach `threshold`; `real` where the score is at
-            or below the model's lower threshold; else `uncertain`, with a `reason`.
-        score: calibrated P(fake) in [0, 1] of the picture as it is, whatever the threshold; None where the face was too
-            small to judge.
+            or below the model's lower threshold; else `uncertain`, with a `reason`. `no-face` where nothing was judged
+            because no face was found: then `index`, `box`, `score` and `false_alarm_rate` are None.
+        score: calibrated P(fake) in [0, 1] of the picture as it is, whatever the threshold; None where nothing was
+            judged.
         source: the training source that the face most resembles, among the fake ones where the label is fake or the
             score is at least 0.5, else among the real ones; None where it was not judged.
         threshold: the score from which on a face is called fake.
@@ -71,13 +77,16 @@ class Verdict:
 
     Attributes:
         path: as given; `-` for standard input, None for pixels handed over in memory.
-        faces: largest first; empty where `error` is set or no face was found.
+        faces: largest first, or one of label `no-face`; empty where `error` is set.
         model, model_sha256: name and hash of the model file that judged.
         image_sha256: of the file's bytes; None for pixels handed over in memory or unreadable files.
         width, height: pixels after the EXIF turn; None where the image could not be read.
         ms: wall time for this image in milliseconds: read, decode, find faces, judge.
         error: why the image could not be read, in words.
         evidence: what the file says of its own making; empty for pixels handed over in memory.
+        version: of faceauth; judged_at: when, in UTC, as in `2026-01-31T12:00:00Z`.
+        learned_sha256: hash of the learned classes that took part; None where none did.
+        face_finder: what found the faces, as in `centerface 3`.
     """
 
     path: str | None
@@ -90,12 +99,35 @@ class Verdict:
     ms: float | None = None
     error: str | None = None
     evidence: tuple[Evidence, ...] = ()
+    version: str = __version__
+    judged_at: str = field(default_factory=lambda: utc_now(), compare=False)
+    learned_sha256: str | None = None
+    face_finder: str | None = None
 
     @property
     def label(self) -> Label | None:
-        """The gravest label among the faces: fake, then uncertain, then real; None where nothing was read."""
+        """The gravest label among the faces: fake, uncertain, real, no-face; None where nothing was read."""
         labels = {face.label for face in self.faces}
-        for label in ("fake", "uncertain", "real"):
-            if label in labels:
-                return label
-        return "no-face" if self.error is None else None
+        return next((label for label in GRAVEST_FIRST if label in labels), None)
+
+
+def utc_now() -> str:
+    """The time in UTC, ISO 8601, in whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def finite(verdict: Verdict) -> Verdict:
+    """The verdict; a face whose score is no number (NaN, infinity) is `uncertain`, without one, and has an error."""
+    if all(_is_finite(face) for face in verdict.faces):
+        return verdict
+    faces = (
+        face if _is_finite(face) else replace(face, label="uncertain", score=None, source=None, stability=None,
+        error="the model gave a score that is no number", generator=None, generators=(), families=())
+        for face in verdict.faces
+    )  # fmt: skip
+    return replace(verdict, faces=tuple(faces))
+
+
+def _is_finite(face: Face) -> bool:
+    numbers = [face.score, face.stability, *(share for _, share in (*face.generators, *face.families))]
+    return all(number is None or math.isfinite(number) for number in numbers)

@@ -22,7 +22,6 @@ def sources() -> None:
     Example:
       faceauth lab sources
     """
-    need_lab()
     from faceauth.lab.data.adapters import HUB, KNOWN
 
     for adapter in KNOWN.values():
