@@ -95,7 +95,7 @@ AllFaces = Annotated[
     bool, typer.Option("--all-faces", help="Search every scene to the end, for small faces beside a large one; slow.")
 ]
 Workers = Annotated[int, typer.Option(help="Processes; 0 takes one a core for 64 images or more.", min=0, max=256)]
-MaxPixels = Annotated[int, typer.Option(help="Refuse larger images undecoded.", min=1, max=178_956_970)]
+MaxPixels = Annotated[int, typer.Option(help="Refuse larger images undecoded.", min=1, max=2_000_000_000)]
 MaxBytes = Annotated[int, typer.Option(help="Refuse larger files unread.", min=1)]
 Learned = Annotated[
     Path | None, typer.Option(help="A file of learned generators and cameras instead of the user's own.")
@@ -137,7 +137,8 @@ def detect(
       faceauth detect folder/ | jq -r 'select(.label == "fake") | .path'
     """
     from faceauth.detector import Detector
-    from faceauth.images import Limits, expand
+    from faceauth.images import Limits
+    from faceauth.inputs import expand
     from faceauth.output import check
 
     wanted = _labels(fail_on)
@@ -151,10 +152,10 @@ def detect(
         model, threshold=threshold, false_alarms=rate, faces=faces, all_faces=all_faces, limits=limits,
         learned=False if no_learned else learned or True,
     )  # fmt: skip
-    references = expand(images, max_bytes=max_bytes)
+    found = expand(images, max_bytes=max_bytes)
     with _sink(output, resume=resume, overwrite=overwrite) as sink:
-        tally = _judge(detector, references, sink, workers)
-    _summary(tally, detector, output)
+        tally = _judge(detector, found.references, sink, workers)
+    _summary(tally, detector, output, found.notes())
     if any(tally[label] for label in wanted):
         raise typer.Exit(FAIL_ON)
     if tally["unreadable"]:
@@ -362,12 +363,13 @@ def _count(tally: "Counter[str]", verdict: "Verdict") -> None:
         tally[face.label] += 1
 
 
-def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None) -> None:
+def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None, passed_over: list[str]) -> None:
     _notice(
         f"{tally['images']} images, {tally['faces']} faces"
         + (f" and {tally['whole']} images without one, judged whole" if tally["whole"] else "")
         + f": {tally['real']} real, {tally['fake']} fake, {tally['uncertain']} uncertain"
         + (f"; {tally['unreadable']} unreadable" if tally["unreadable"] else "")
+        + "".join(f"; {note}" for note in passed_over)
         + (f"; written to {output}" if output else "")
     )
     measured = detector.model.card.thresholds.measured_on

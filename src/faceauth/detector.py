@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from faceauth import images as images_
+from faceauth import inputs
 from faceauth import learned as learned_
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Taught
 from faceauth.errors import FaceAuthError, ImageError, UsageError
@@ -95,7 +96,7 @@ class Detector:
         Raises:
             UsageError: where a folder, glob or list names no image.
         """
-        return list(self.stream(images_.references(images)))
+        return list(self.stream(inputs.references(images, self.limits.max_bytes)))
 
     def stream(self, references: Iterable[Source], workers: int = 1) -> Iterator[Verdict]:
         """Like `detect`, one at a time and in order, with memory that does not grow with their number.
@@ -133,8 +134,8 @@ class Detector:
         except ImageError as error:
             path = images_.shown(source)
             return Verdict(path, (), *model, ms=_since(start), error=str(error))
-        faces = self._judge_faces(loaded)
-        width, height = loaded.image.size
+        faces = tuple(_at_full_size(face, loaded.scale) for face in self._judge_faces(loaded))
+        width, height = loaded.full_size
         return Verdict(
             loaded.path,
             faces,
@@ -143,7 +144,7 @@ class Detector:
             width=width,
             height=height,
             ms=_since(start),
-            evidence=claims(source),
+            evidence=claims(source if loaded.data is None else loaded.data),
         )
 
     def scores(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float64]:
@@ -187,7 +188,7 @@ class Detector:
         return self.model.run(spec.normalize(pixels)).logit.reshape(-1, len(LOOKS))
 
     def _largest(self, images: Source | Iterable[Source]) -> Iterator[tuple[Image.Image, Box | None]]:
-        for reference in images_.references(images):
+        for reference in inputs.references(images, self.limits.max_bytes):
             try:
                 image = images_.load(reference, self.limits).image
             except ImageError as error:
@@ -301,6 +302,15 @@ def _fake_from(limits: Thresholds, threshold: float | None, false_alarms: float 
 
 def _side(box: Box) -> int:
     return max(box[2] - box[0], box[3] - box[1])
+
+
+def _at_full_size(face: Face, scale: tuple[float, float]) -> Face:
+    """A face that was found on a reduced copy of a very large picture, with its box in the picture itself."""
+    if face.box is None or scale == (1, 1):
+        return face
+    left, top, right, bottom = face.box
+    x, y = scale
+    return replace(face, box=(round(left * x), round(top * y), round(right * x), round(bottom * y)))
 
 
 def _since(start: float) -> float:
