@@ -32,7 +32,8 @@ from faceauth.images import colour, jpeg, png, tiff
 from faceauth.images.formats import HEAD, READABLE, Foreign, foreign, sniff
 
 FULL = 50_000_000  # pixels that are decoded as they are: up to here no picture is ever reduced
-WHOLE_ONLY = 65_000_000  # pixels of a WebP, AVIF or HEIC, whose decoders take 16 bytes a pixel and reduce nothing
+# Pixels of the formats whose decoders reduce nothing and take 16 (WebP) or 10 bytes a pixel.
+WHOLE_ONLY = {"WEBP": 50_000_000, "AVIF": 65_000_000, "HEIF": 65_000_000}
 JPEG_FACTOR = 4  # a JPEG in one pass may have as many times the pixels of any other file: 200-megapixel cameras
 STRIP = 4_000_000  # pixels that are converted at once
 _OPENERS: dict[str, Callable[..., ImageFile.ImageFile]] = {
@@ -52,8 +53,8 @@ class Limits:
     """What is refused before it is decoded.
 
     Attributes:
-        max_pixels: pixels of a picture; four times as many of a JPEG in one pass, which is decoded reduced, and at most
-            65 million (or 65 % of it) of a WebP, AVIF or HEIC.
+        max_pixels: pixels of a picture; four times as many of a JPEG in one pass, which is decoded reduced, and by
+            default at most 50 million of a WebP and 65 million of an AVIF or HEIC.
         max_bytes: bytes of a file.
     """
 
@@ -62,8 +63,9 @@ class Limits:
 
     def pixels(self, format: str | None, in_one_pass: bool = False) -> int:
         """The pixels that a picture of a format may have."""
-        if format in {"WEBP", "AVIF", "HEIF"}:
-            return min(self.max_pixels, max(WHOLE_ONLY, self.max_pixels * 65 // 100))
+        if format in WHOLE_ONLY:
+            share = WHOLE_ONLY[format] / Limits.max_pixels
+            return min(self.max_pixels, max(WHOLE_ONLY[format], int(self.max_pixels * share)))
         return self.max_pixels * (JPEG_FACTOR if in_one_pass else 1)
 
 
@@ -115,7 +117,8 @@ def guarded(work: Callable[[], Decoded]) -> Decoded:
             raise ImageError("more pixels than fit into memory", "save a smaller copy of it") from error
         except Exception as error:  # a hostile file can raise anything at all from inside a decoder
             reason = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())[:120]
-            raise ImageError(f"broken or truncated: {reason or type(error).__name__}") from error
+            what = f"broken or truncated: {reason or type(error).__name__}"
+            raise ImageError(what, "fetch or copy the file again, or save it with another program") from error
 
 
 def _decoded(data: bytes, format: str, limits: Limits) -> Decoded:

@@ -181,7 +181,9 @@ def _rows_unrefined(image: JpegImagePlugin.JpegImageFile, data: bytes, found: St
         return image.height
     if len(found.scans) < 2:
         return 0
-    before, _ = _decoded(data[: found.scans[-1].start], image.decoderconfig)
+    start = found.scans[-1].start + 2
+    header = int.from_bytes(data[start : start + 2], "big")  # kept: without it libjpeg smooths what is not refined
+    before, _ = _decoded(data[: start + header], image.decoderconfig)
     old, new = (np.asarray(i.convert("RGB")).reshape(i.height, -1) for i in (before, image))
     changed = (old != new).any(axis=1).nonzero()[0]
     reached = int(changed[-1]) + 1 if len(changed) else 0
