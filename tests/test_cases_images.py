@@ -20,177 +20,33 @@ from faceauth.errors import ImageError
 from faceauth.images import FULL, Limits, decode, load
 from faceauth.images.decoding import reduction
 from faceauth.inputs import expand
-from test_images import _gamma_one_profile as linear_profile
-
-
-def base(size=(160, 128), seed=1):
-    """Soft colours with some detail: what a photograph is to a codec."""
-    rng = np.random.default_rng(seed)
-    small = Image.fromarray(rng.integers(40, 216, (size[1] // 16, size[0] // 16, 3), np.uint8))
-    fine = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
-    return Image.blend(small.resize(size, Image.Resampling.BICUBIC), fine, 0.06)
-
-
-def far(a, b):
-    """The mean distance of two pictures' pixels, 0 to 255."""
-    a, b = np.asarray(a, np.int16), np.asarray(b, np.int16)
-    assert a.shape == b.shape
-    return float(np.abs(a - b).mean())
-
-
-BASE = base()
-JPEG = encoded(BASE, "JPEG", quality=92)
-PROGRESSIVE = encoded(BASE, "JPEG", quality=92, progressive=True)
-PHOTO = encoded(base((640, 512)), "JPEG", quality=92)
-PHOTO_PROGRESSIVE = encoded(base((640, 512)), "JPEG", quality=92, progressive=True)
-
-
-def png_with(image, *chunks):
-    """A PNG with chunks (name, body) put after its header."""
-    data = encoded(image)
-    made = b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
-    )
-    return data[:33] + made + data[33:]
-
-
-def multi_picture():
-    file = io.BytesIO()
-    BASE.save(file, "MPO", save_all=True, append_images=[picture((0, 0, 255), BASE.size)], quality=92)
-    return file.getvalue()
-
-
-def heic(*images, **options):
-    pytest.importorskip("pillow_heif").register_heif_opener()
-    file = io.BytesIO()
-    images[0].save(file, "HEIF", save_all=True, append_images=images[1:], quality=90, **options)
-    return file.getvalue()
-
-
-def animated_webp():
-    file = io.BytesIO()
-    BASE.save(file, "WEBP", save_all=True, append_images=[picture((0, 0, 255), BASE.size)], quality=92)
-    return file.getvalue()
-
-
-def tiff_directory(entries, following=0):
-    body = struct.pack("<H", len(entries))
-    for tag, kind, count, value in sorted(entries):
-        body += struct.pack("<HHI", tag, kind, count) + value.to_bytes(4, "little")
-    return body + struct.pack("<I", following)
-
-
-def preview_first(sub=True, flagged=True, photometric=2, orientation=None):
-    """A TIFF with a 48 px preview first and the picture in a SubIFD, or as the second image."""
-    full, small = BASE.tobytes(), BASE.resize((48, 38)).tobytes()
-    data = struct.pack("<2sHI", b"II", 42, 0)
-
-    def put(block):
-        nonlocal data
-        data += b"\0" * (len(data) % 2)
-        at = len(data)
-        data += block
-        return at
-
-    def image(at, size, pixels, *more):
-        bits = put(struct.pack("<3H", 8, 8, 8))
-        return [
-            (256, 4, 1, size[0]), (257, 4, 1, size[1]), (258, 3, 3, bits), (259, 3, 1, 1), (273, 4, 1, at), (277, 3, 1, 3),
-            (278, 4, 1, size[1]), (279, 4, 1, len(pixels)), *more,
-        ]  # fmt: skip
-
-    second = put(tiff_directory(image(put(full), BASE.size, full, (262, 3, 1, photometric), (254, 4, 1, 0))))
-    more = [(262, 3, 1, 2), (254, 4, 1, int(flagged))]
-    more += [(330, 4, 1, second)] if sub else []
-    more += [(274, 3, 1, orientation)] if orientation else []
-    first = put(tiff_directory(image(put(small), (48, 38), small, *more), 0 if sub else second))
-    return data[:4] + struct.pack("<I", first) + data[8:]
-
-
-def planar_tiff():
-    """Three planes, one after another (PlanarConfiguration 2)."""
-    width, height = BASE.size
-    planes = [band.tobytes() for band in BASE.split()]
-    places = [8 + i * len(planes[0]) for i in range(3)]
-    at = 8 + 3 * len(planes[0])
-    table = struct.pack("<3H", 8, 8, 8) + b"\0\0" + struct.pack("<3I", *places) + struct.pack("<3I", *map(len, planes))
-    entries = [
-        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, at), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 3, at + 8),
-        (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 3, at + 20), (284, 3, 1, 2),
-    ]  # fmt: skip
-    return struct.pack("<2sHI", b"II", 42, at + len(table)) + b"".join(planes) + table + tiff_directory(entries)
-
-
-def deep_tiff():
-    """16 bits a channel."""
-    width, height = BASE.size
-    pixels = (np.asarray(BASE, np.uint16) * 257).astype("<u2").tobytes()
-    at = 8 + len(pixels)
-    entries = [
-        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, at), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 8),
-        (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, len(pixels)),
-    ]  # fmt: skip
-    return struct.pack("<2sHI", b"II", 42, at + 6) + pixels + struct.pack("<3H", 16, 16, 16) + tiff_directory(entries)
-
-
-def in_linear_light(mode=None, name=b"linear\0", format="PNG"):
-    """BASE with its numbers proportional to light, and a profile that says so."""
-    values = np.asarray(BASE, float) / 255
-    light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    profile = linear_profile()
-    at = profile.index(b"linear\0")
-    profile = profile[:at] + name.ljust(7, b"\0")[:7] + profile[at + 7 :]
-    image = Image.fromarray(np.rint(light * 255).astype(np.uint8))
-    image = image if mode is None else image.quantize(256)
-    return encoded(image, format, icc_profile=profile)
-
-
-def pq_png(cicp=bytes((1, 16, 0, 1))):
-    """BASE as a PQ signal with white at 203 cd/m2 (SMPTE ST 2084, ITU-R BT.2408)."""
-    values = np.asarray(BASE, float) / 255
-    light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4) * 203 / 10_000
-    p = light ** (2610 / 16384)
-    signal = ((3424 / 4096 + 2413 / 128 * p) / (1 + 2392 / 128 * p)) ** (2523 / 32)
-    return png_with(Image.fromarray(np.rint(signal * 255).astype(np.uint8)), (b"cICP", cicp))
-
-
-def hlg_png():
-    """BASE as an HLG signal, such that white is at 75 % (ARIB STD-B67, ITU-R BT.2408); the system gamma on each channel."""
-    values = np.asarray(BASE, float) / 255
-    light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4) * 203 / 1000
-    luminance = np.maximum(light @ [0.2627, 0.6780, 0.0593], 1e-9)[..., None]
-    scene = light * luminance ** ((1 - 1.2) / 1.2)
-    signal = np.where(
-        scene <= 1 / 12, np.sqrt(3 * scene), 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
-    )
-    image = Image.fromarray(np.rint(np.clip(signal, 0, 1) * 255).astype(np.uint8))
-    return png_with(image, (b"cICP", bytes((1, 18, 0, 1))))
-
-
-def gamma_png(gamma, *more):
-    """BASE written with another gamma, and told so."""
-    values = (np.asarray(BASE, float) / 255) ** (2.2 * gamma)
-    return png_with(
-        Image.fromarray(np.rint(values * 255).astype(np.uint8)), (b"gAMA", struct.pack(">I", round(gamma * 1e5))), *more
-    )
-
-
-def wide_png(*chunks):
-    """BASE in Display P3's primaries: its numbers are nearer to grey."""
-    p3 = np.array([[0.8225, 0.1774, 0], [0.0332, 0.9669, 0], [0.0171, 0.0724, 0.9108]])  # from linear sRGB
-    values = np.asarray(BASE, float) / 255
-    light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4) @ p3.T
-    values = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return png_with(Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)), *chunks)
-
-
-def chrm(*values):
-    return b"cHRM", struct.pack(">8I", *(round(v * 1e5) for v in values))
-
-
-P3 = chrm(0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
-SRGB = chrm(0.3127, 0.329, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
-GAMMA = (b"gAMA", struct.pack(">I", 45455))
+from image_files import (
+    BASE,
+    GAMMA,
+    JPEG,
+    P3,
+    PHOTO,
+    PHOTO_PROGRESSIVE,
+    PROGRESSIVE,
+    SRGB,
+    animated_webp,
+    base,
+    chrm,
+    deep_tiff,
+    far,
+    gamma_png,
+    heic,
+    hlg_png,
+    in_linear_light,
+    multi_picture,
+    planar_tiff,
+    png_with,
+    pq_png,
+    preview_first,
+    wide_png,
+    with_preview,
+)
+from test_cli import faceauth
 
 # id, the file, and how far its pixels may lie from BASE (mean of 255 steps)
 SHOWN = {
@@ -293,6 +149,9 @@ REFUSED = {
     "D06 JPEG without a third": (lambda: PHOTO[: len(PHOTO) * 2 // 3], r"cut off.*\d\d%"),
     "D06 progressive JPEG without a third": (lambda: PHOTO_PROGRESSIVE[: len(PHOTO_PROGRESSIVE) * 2 // 3], "cut off"),
     "D06 half a download in a file of full length": (lambda: PHOTO[: len(PHOTO) // 2].ljust(len(PHOTO), b"\0"), "cut off"),
+    "D06 the same with a preview in its EXIF": (
+        lambda: with_preview(PHOTO)[: len(PHOTO) // 2].ljust(len(PHOTO), b"\0"), "cut off",
+    ),
     "D06 header alone": (lambda: PHOTO[:300], "cut off|[Tt]runcated"),
     "D14 camera raw": (lambda: preview_first(photometric=32803), "camera raw.*develop"),
     "D14 camera raw (linear DNG)": (lambda: preview_first(photometric=34892), "camera raw.*develop"),
@@ -475,6 +334,35 @@ def test_limits_of_formats_that_cannot_be_reduced():
     huge = head[:21] + struct.pack("<I", 16_382 | 16_382 << 14) + head[25:]
     with pytest.raises(ImageError, match="16383 x 16383"):
         decode(huge)
+
+
+def test_d23b_the_limit_can_be_raised(folder, model_path):
+    assert faceauth("detect", folder / "dark.jpg", "--model", model_path, "--max-pixels", "200000000")[0] == 0
+
+
+def test_boxes_are_those_of_the_whole_picture(detector, monkeypatch):
+    from faceauth.images import decoding
+
+    monkeypatch.setattr(decoding, "FULL", 6_000)
+    detector.find_faces = lambda image: [(10, 8, 64, 60)]
+    verdict = detector.judge(JPEG)
+    assert (verdict.width, verdict.height) == BASE.size
+    assert verdict.faces[0].box == (20, 16, 128, 120)
+
+
+def test_what_was_passed_over_is_in_the_summary(folder, model_path):
+    (folder / "notes.txt").write_text("x")
+    (folder / "._dark.jpg").write_bytes(b"\0\5\x16\7" + bytes(60))
+    code, _, err = faceauth("detect", folder, folder / "dark.jpg", "--model", model_path)
+    assert code == 0
+    assert (
+        "1 file that is no picture passed over; 1 macOS companion file passed over; 1 file given more than once" in err
+    )
+
+
+def test_a_long_text_does_not_cost_the_picture():
+    text = b"workflow\0\0" + zlib.compress(b"x" * 3_000_000)
+    assert far(decode(png_with(BASE, (b"zTXt", text))), BASE) == 0
 
 
 def test_jpeg_of_ten_thousand_scans_is_refused():

@@ -95,7 +95,9 @@ AllFaces = Annotated[
     bool, typer.Option("--all-faces", help="Search every scene to the end, for small faces beside a large one; slow.")
 ]
 Workers = Annotated[int, typer.Option(help="Processes; 0 takes one a core for 64 images or more.", min=0, max=256)]
-MaxPixels = Annotated[int, typer.Option(help="Refuse larger images undecoded.", min=1, max=2_000_000_000)]
+MaxPixels = Annotated[
+    int, typer.Option(help="Refuse larger images undecoded (a JPEG above four times that).", min=1, max=2_000_000_000)
+]
 MaxBytes = Annotated[int, typer.Option(help="Refuse larger files unread.", min=1)]
 Learned = Annotated[
     Path | None, typer.Option(help="A file of learned generators and cameras instead of the user's own.")

@@ -90,11 +90,12 @@ class Detector:
         """One verdict an image, in order. What cannot be read gives a verdict with `error` set.
 
         Args:
-            images: a path, folder, glob, `@list`, bytes, PIL image, (H, W, 3) or (H, W) uint8 RGB array, or an
-                iterable of such.
+            images: a path, folder, glob, `@list`, bytes, open binary file, `{"bytes", "path"}`, PIL image, (H, W, 3)
+                or (H, W) uint8 RGB array, or an iterable of such.
 
         Raises:
             UsageError: where a folder, glob or list names no image.
+            SourceTypeError: for what is no image, nor a way to one; a TypeError too.
         """
         return list(self.stream(inputs.references(images, self.limits.max_bytes)))
 

@@ -80,7 +80,7 @@ def expand(sources: Iterable[str], stdin: BinaryIO | None = None, max_bytes: int
     folders = []
     for source in sources:
         if source == "-":
-            made.add_stdin(stdin if stdin is not None else sys.stdin.buffer, max_bytes)
+            made.add_stdin(_stdin() if stdin is None else stdin, max_bytes)
         elif source.startswith("@") and not os.path.exists(source):
             for path in lists.read(os.path.expanduser(source[1:])):
                 made.add_path(path)
@@ -95,6 +95,12 @@ def expand(sources: Iterable[str], stdin: BinaryIO | None = None, max_bytes: int
         looked = "; ".join(made.found.notes()) or "it is empty"
         raise UsageError(f"no images in {', '.join(map(repr, folders))}", f"{looked}; {READABLE} are read")
     return made.found
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:  # closed by whoever started the program
+        raise UsageError("standard input is closed", "give paths, or pipe an image: curl -s URL | faceauth detect -")
+    return sys.stdin.buffer
 
 
 def harmless(path: str) -> str:

@@ -144,7 +144,7 @@ def _light_to_srgb() -> npt.NDArray[np.uint8]:
     """(65536,) the sRGB value of each of as many steps of light from 0 to 1."""
     light = np.linspace(0, 1, 65_536)
     encoded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(encoded * 255).astype(np.uint8)
+    return np.asarray(np.rint(encoded * 255), np.uint8)
 
 
 def _through_light(

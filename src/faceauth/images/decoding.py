@@ -95,7 +95,8 @@ def decode_sized(data: bytes, limits: Limits | None = None) -> Decoded:
     if found is None:
         raise unknown(foreign(data[:HEAD]))
     format, start = found
-    return guarded(lambda: _decoded(data[start:] if start else data, format, limits))
+    picture = data[start:] if start else data
+    return guarded(lambda: _decoded_png(picture, limits) if format == "PNG" else _decoded(picture, format, limits))
 
 
 def unknown(kind: Foreign | None) -> ImageError:
@@ -119,6 +120,15 @@ def guarded(work: Callable[[], Decoded]) -> Decoded:
             reason = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())[:120]
             what = f"broken or truncated: {reason or type(error).__name__}"
             raise ImageError(what, "fetch or copy the file again, or save it with another program") from error
+
+
+def _decoded_png(data: bytes, limits: Limits) -> Decoded:
+    try:
+        return _decoded(data, "PNG", limits)
+    except ValueError as error:
+        if "too large" not in str(error):
+            raise
+        return _decoded(png.without_text(data), "PNG", limits)
 
 
 def _decoded(data: bytes, format: str, limits: Limits) -> Decoded:

@@ -93,8 +93,8 @@ def sniff(head: bytes) -> tuple[str, int] | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP", 0
     if head[4:8] == b"ftyp":
-        name = _brand(head)
-        return (name, 0) if name else None
+        brand = _brand(head)
+        return (brand, 0) if brand else None
     if head[:2] == b"BM" and head[14:18] in {bytes((n, 0, 0, 0)) for n in (12, 16, 40, 52, 56, 64, 108, 124)}:
         return "BMP", 0
     late = None if foreign(head) else _LATE_START.search(head[: _JUNK + 12])

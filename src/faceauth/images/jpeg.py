@@ -136,8 +136,8 @@ def is_cut_off(data: bytes) -> bool:
     if data[-64:].strip(b"\0"):
         return False
     kept = data.rstrip(b"\0")
-    start = kept.find(b"\xff\xda")
-    return start >= 0 and kept.find(_EOI, start) < 0
+    found = structure(kept)
+    return found is not None and bool(found.scans) and kept.find(_EOI, found.scans[0].start) < 0
 
 
 def _decoded(data: bytes, config: object) -> tuple[JpegImagePlugin.JpegImageFile, int]:
@@ -146,7 +146,7 @@ def _decoded(data: bytes, config: object) -> tuple[JpegImagePlugin.JpegImageFile
     image = JpegImagePlugin.JpegImageFile(file, "")
     if isinstance(config, tuple) and config and config[0] > 1:
         image.draft(None, (image.width // config[0], image.height // config[0]))
-    image.im = Image.core.fill(image.mode, image.size, _sentinel(image.mode))
+    image.im = Image.new(image.mode, image.size, _sentinel(image.mode)).im
     file.image = image
     image.load()
     return image, image.height if file.reached is None else file.reached

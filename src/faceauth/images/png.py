@@ -24,3 +24,14 @@ def check(data: bytes) -> tuple[int, int] | None:
             cicp = data[at + 8], data[at + 9]
         at += size + 12
     return cicp
+
+
+def without_text(data: bytes) -> bytes:
+    """The same picture without text: Pillow refuses a file for a text of more than a megabyte, such as a workflow."""
+    at, kept = 8, [data[:8]]
+    while len(head := data[at : at + 8]) == 8:
+        end = at + int.from_bytes(head[:4], "big") + 12
+        if head[4:] not in {b"tEXt", b"zTXt", b"iTXt"}:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
