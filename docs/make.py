@@ -33,7 +33,7 @@ def picture() -> str:
     from rich.console import Console
 
     from faceauth.detector import Detector
-    from faceauth.images import expand
+    from faceauth.inputs import expand
     from faceauth.output import TableOutput
 
     os.chdir(DOCS.parent)

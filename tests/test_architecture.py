@@ -1,4 +1,4 @@
-"""The direction of imports, held: errors < files, verdict, ... < images, output, ... < detector < learning < console < cli."""
+"""The direction of imports, held: errors < files, verdict, ... < images < inputs, ... < detector < learning < console < cli."""
 
 import ast
 import subprocess
@@ -9,9 +9,9 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "faceauth"
 HALL = {
-    "errors": 0, "files": 1, "verdict": 1, "credentials": 1, "preprocess": 1, "spectra": 1, "workers": 1,
-    "looks": 2, "images": 2, "model_file": 2, "faces": 2, "output": 2,
-    "provenance": 3, "attribution": 3, "learned": 4, "detector": 5, "learning": 6, "console": 7, "cli": 8,
+    "errors": 0, "files": 1, "verdict": 1, "credentials": 1, "faces": 2, "preprocess": 3, "spectra": 1, "workers": 1,
+    "tta": 4, "images": 2, "lists": 3, "inputs": 4, "model_file": 4, "output": 2,
+    "provenance": 3, "attribution": 5, "learned": 6, "detector": 7, "learning": 8, "console": 9, "cli": 10,
 }  # fmt: skip
 LAB = {"progress": 0, "data": 1, "training": 2, "evaluation": 3, "study": 4, "cli": 5}
 WINGS_ONLY = {

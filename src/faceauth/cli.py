@@ -129,7 +129,9 @@ AllFaces = Annotated[
 ]
 Workers = Annotated[int, typer.Option(help="Processes; 0 takes one a core for 32 images or more.", min=0, max=256)]
 Timeout = Annotated[float, typer.Option(help="Give an image up after so many seconds; its row says so.", min=0.01)]
-MaxPixels = Annotated[int, typer.Option(help="Refuse larger images undecoded.", min=1, max=1_000_000_000)]
+MaxPixels = Annotated[
+    int, typer.Option(help="Refuse larger images undecoded (a JPEG above four times that).", min=1, max=2_000_000_000)
+]
 MaxBytes = Annotated[int, typer.Option(help="Refuse larger files unread.", min=1)]
 Learned = Annotated[
     Path | None, typer.Option(help="A file of learned generators and cameras instead of the user's own.")
@@ -175,7 +177,8 @@ def detect(
       faceauth detect folder/ | jq -r 'select(.label == "fake") | .path'
     """
     from faceauth.detector import Detector
-    from faceauth.images import Limits, expand
+    from faceauth.images import Limits
+    from faceauth.inputs import expand
     from faceauth.output import check
 
     wanted = _labels(fail_on)
@@ -193,12 +196,12 @@ def detect(
         model, threshold=threshold, false_alarms=rate, faces=faces, all_faces=all_faces,
         limits=Limits(max_pixels, max_bytes), learned=False if no_learned else learned or True,
     )  # fmt: skip
-    references = expand(images, max_bytes=max_bytes)
+    found = expand(images, max_bytes=max_bytes)
     if file is None:
-        tally = _print(detector, references, workers, timeout, table=output is None and stdout().isatty())
+        tally = _print(detector, found.references, workers, timeout, table=output is None and stdout().isatty())
     else:
-        tally = _save(detector, references, file, workers, timeout, resume=resume, overwrite=overwrite)
-    _summary(tally, detector, file)
+        tally = _save(detector, found.references, file, workers, timeout, resume=resume, overwrite=overwrite)
+    _summary(tally, detector, file, found.notes())
     if any(tally[label] for label in wanted):
         raise typer.Exit(FAIL_ON)
     if tally["unreadable"]:
@@ -409,7 +412,7 @@ def _judge(
                 count(tally, rows(verdict))
 
 
-def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None) -> None:
+def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None, passed_over: list[str]) -> None:
     """What was found, in words, and what the words mean."""
     notice(
         f"{tally['images']} images, {tally['faces']} faces"
@@ -417,6 +420,7 @@ def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None) -
         + f": {tally['real']} real, {tally['fake']} fake, {tally['uncertain']} uncertain"
         + (f"; {tally['no-face']} without a face, not judged" if tally["no-face"] else "")
         + (f"; {tally['unreadable']} unreadable" if tally["unreadable"] else "")
+        + "".join(f"; {note}" for note in passed_over)
         + (f"; written to {output}" if output else "")
     )
     measured = detector.model.card.thresholds.measured_on

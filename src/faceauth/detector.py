@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from faceauth import images as images_
+from faceauth import inputs
 from faceauth import learned as learned_
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Taught
 from faceauth.errors import ImageError, UsageError
@@ -87,13 +88,14 @@ class Detector:
         """One verdict an image, in order. What cannot be read gives a verdict with `error` set.
 
         Args:
-            images: a path, folder, glob, `@list`, bytes, PIL image, (H, W, 3) or (H, W) uint8 RGB array, or an
-                iterable of such.
+            images: a path, folder, glob, `@list`, bytes, open binary file, `{"bytes", "path"}`, PIL image, (H, W, 3)
+                or (H, W) uint8 RGB array, or an iterable of such.
 
         Raises:
             UsageError: where a folder, glob or list names no image.
+            SourceTypeError: for what is no image, nor a way to one; a TypeError too.
         """
-        return list(self.stream(images_.references(images)))
+        return list(self.stream(inputs.references(images, self.limits.max_bytes)))
 
     def stream(
         self, references: Iterable[Source], workers: int = 1, *, timeout: float | None = None
@@ -144,8 +146,8 @@ class Detector:
         except ImageError as error:
             path = images_.shown(source)
             return Verdict(path, (), *model, ms=_since(start), error=str(error))
-        faces = self._judge_faces(loaded.image)
-        width, height = loaded.image.size
+        faces = tuple(_at_full_size(face, loaded.scale) for face in self._judge_faces(loaded.image))
+        width, height = loaded.full_size
         return Verdict(
             loaded.path,
             faces,
@@ -154,7 +156,7 @@ class Detector:
             width=width,
             height=height,
             ms=_since(start),
-            evidence=claims(source),
+            evidence=claims(source if loaded.data is None else loaded.data),
         )
 
     def scores(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float64]:
@@ -206,7 +208,7 @@ class Detector:
         return Outputs(one.logit[:0], one.source_logits[:0], one.embedding[:0])
 
     def _largest(self, images: Source | Iterable[Source]) -> Iterator[tuple[Image.Image, FoundFace | None]]:
-        for reference in images_.references(images):
+        for reference in inputs.references(images, self.limits.max_bytes):
             try:
                 image = images_.load(reference, self.limits).image
             except ImageError as error:
@@ -329,6 +331,15 @@ def _fake_from(limits: Thresholds, threshold: float | None, false_alarms: float 
             raise UsageError(f"false-alarm rate {false_alarms} is not between 0 and 1", "0.01 is 1 %")
         return limits.threshold_at_fpr(false_alarms)
     return limits.fake if threshold is None else threshold
+
+
+def _at_full_size(face: Face, scale: tuple[float, float]) -> Face:
+    """A face that was found on a reduced copy of a very large picture, with its box in the picture itself."""
+    if face.box is None or scale == (1, 1):
+        return face
+    left, top, right, bottom = face.box
+    x, y = scale
+    return replace(face, box=(round(left * x), round(top * y), round(right * x), round(bottom * y)))
 
 
 def _since(start: float) -> float:

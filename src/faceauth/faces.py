@@ -1,10 +1,10 @@
 """Where the faces are: boxes, landmarks and quarter turns.
 
 The finder is CenterFace (Xu et al., Neurocomputing 2020, arXiv 1911.03599; MIT), a fully convolutional network, run
-from coarse to fine. Each level searches a copy whose longest side is `LEVELS[i]` pixels. The search ends at the first level
-where the largest face spans `ENOUGH` pixels: faces down to a quarter of the largest one have then been found. It also
-ends where a finer copy could only add faces too small to judge. A picture in which nothing is found is searched once
-more upside down and turned to either side.
+from coarse to fine. Each level searches a copy whose longest side is `LEVELS[i]` pixels. The search ends at the first
+level where the largest face spans `ENOUGH` pixels: faces down to a quarter of the largest one have then been found. It
+also ends where a finer copy could only add faces too small to judge. A picture in which nothing is found is searched
+once more upside down and turned to either side.
 """
 
 from collections.abc import Iterator, Sequence
