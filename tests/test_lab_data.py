@@ -1,4 +1,3 @@
-import dataclasses
 import os
 
 import numpy as np
@@ -15,8 +14,7 @@ from faceauth.images import dhash
 from faceauth.lab.data.augment import AugmentConfig, augment
 from faceauth.lab.data.blend import self_blended
 from faceauth.lab.data.dataset import LARGEST, open_crops
-from faceauth.lab.data.sources import Record, read_corpus
-from faceauth.lab.data.split import check_folds, split
+from faceauth.lab.data.sources import read_corpus
 from faceauth.preprocess import PreprocessSpec
 
 
@@ -52,58 +50,6 @@ def test_a_bad_table_is_one_line_with_its_number(tmp_path, change, says):
 def test_no_corpus_names_the_setting(tmp_path):
     with pytest.raises(DataError, match="data.root"):
         read_corpus(tmp_path)
-
-
-def record(i, group=""):
-    return Record(f"{i}.png", "s", "real", "real", "camera", group, f"{i:064x}")
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 40)), min_size=1, max_size=80), st.integers(0, 5))
-def test_no_group_and_no_near_duplicate_is_on_two_sides(ties, seed):
-    records = [record(i, f"g{g}" if g else "") for i, (g, _) in enumerate(ties)]
-    hashes = [h for _, h in ties]
-    sides = split(records, hashes, seed)
-    for key in (lambda i: records[i].group or i, lambda i: f"h{hashes[i]}"):
-        of = {}
-        for i, side in enumerate(sides):
-            assert of.setdefault(key(i), side) == side
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.randoms())
-def test_the_split_does_not_depend_on_the_order(random):
-    items = [(record(i, f"g{i % 7}" if i % 3 else ""), i // 2) for i in range(60)]
-    before = {r.path: s for (r, _), s in zip(items, split(*zip(*items, strict=True)), strict=True)}
-    random.shuffle(items)
-    assert {r.path: s for (r, _), s in zip(items, split(*zip(*items, strict=True)), strict=True)} == before
-
-
-def test_the_shares_come_out():
-    records = [record(i) for i in range(4000)]
-    sides = split(records, list(range(4000)), 0, (0.65, 0.15, 0.2))
-    assert sides.count("train") / 4000 == pytest.approx(0.65, abs=0.03)
-    assert sides.count("dev") / 4000 == pytest.approx(0.2, abs=0.03)
-    assert split(records, list(range(4000)), 1) != sides
-
-
-def test_a_source_kept_whole_is_trained_on_with_all_that_is_tied_to_it():
-    records = [record(i, "one" if i in (3, 70) else "") for i in range(200)]
-    records[:60] = [dataclasses.replace(r, source="flux") for r in records[:60]]
-    sides = split(records, list(range(200)), whole=["flux"])
-    assert set(sides[:60]) == {"train"} == {sides[70]}
-    assert set(sides) == {"train", "test", "dev"}
-    plain = split(records, list(range(200)))
-    assert [s for i, s in enumerate(sides) if i >= 60 and i != 70] == [
-        s for i, s in enumerate(plain) if i >= 60 and i != 70
-    ]
-
-
-@pytest.mark.parametrize("folds", [[["a"]], [["a", "b"], ["b"]], [["a"], ["b"], ["c"]]])
-def test_folds_hold_out_every_source_once(folds):
-    with pytest.raises(DataError):
-        check_folds(folds, ["a", "b"])
-    check_folds([["a"], ["b"]], ["a", "b"])
 
 
 def test_crops_are_cut_once_and_read_back(corpus, tmp_path):
@@ -187,8 +133,3 @@ def test_blending_takes_any_picture(seed, width, height, span):
     picture = Image.new("RGB", (width, height), "grey")
     made = self_blended(picture, (-5, 3, span - 5, span), np.random.default_rng(seed))
     assert (made.size, made.mode) == (picture.size, "RGB")
-
-
-def test_records_are_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        record(1).label = "fake"

@@ -21,7 +21,7 @@ from faceauth.errors import DataError, ImageError
 from faceauth.faces import REVISION, DlibFinder
 from faceauth.lab.data.manifest import Manifest
 from faceauth.lab.data.sources import Corpus, Record
-from faceauth.lab.data.split import FRACTIONS, split
+from faceauth.lab.data.splits import FRACTIONS, assign, tie
 from faceauth.lab.progress import tracked
 from faceauth.preprocess import square
 
@@ -61,9 +61,9 @@ class Examples:
 def from_corpus(
     corpus: Corpus, cache: Path, seed: int = 0, fractions: Sequence[float] = FRACTIONS, whole: Collection[str] = ()
 ) -> Examples:
-    """A corpus, split by `split.split`, its crops from `cache`. Raises DataError for an unreadable image."""
+    """A corpus, split by `splits.assign`, its crops from `cache`. Raises DataError for an unreadable image."""
     crops = open_crops(corpus, cache)
-    splits = split(corpus.records, crops.dhashes, seed, fractions, whole)
+    splits = assign(corpus.records, tie(corpus.records, crops.dhashes), seed, fractions, whole)
     return Examples(corpus.records, tuple(splits), crops, corpus.sha256)
 
 

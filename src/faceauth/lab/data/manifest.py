@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from faceauth.errors import DataError
-from faceauth.lab.data.split import SPLITS
+from faceauth.lab.data.splits import SPLITS
 
 COLUMNS = ("image_path", "destination_path", "Folder", "split", "target_class", "target")
 DETAILS = ("sha256", "width", "height", "group", "family", "face_left", "face_top", "face_right", "face_bottom")

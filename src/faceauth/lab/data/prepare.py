@@ -41,7 +41,7 @@ from faceauth.lab.data.journal import (
 from faceauth.lab.data.manifest import Manifest, Row, read_manifest, write_manifest
 from faceauth.lab.data.moving import move_all
 from faceauth.lab.data.sources import Record
-from faceauth.lab.data.split import apportion
+from faceauth.lab.data.splits import assign, tie
 from faceauth.lab.data.store import IMAGES, JPEG, SPEC, Job, destination, die_with_parent, store
 from faceauth.lab.progress import tracked
 
@@ -307,7 +307,7 @@ def _rows(config: PrepareConfig, candidates: dict[str, _Candidates], choice: Cho
         Record(i.name, f.folder, "real" if f.label == "real" else "fake", f.family, f.folder, i.group, o.sha256)
         for f, i, o in chosen
     ]
-    splits = apportion(records, [o.dhash for _, _, o in chosen], config.seed, config.fractions)
+    splits = assign(records, tie(records, [o.dhash for _, _, o in chosen]), config.seed, config.fractions)
     rows = [
         (
             Row(

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from faceauth.errors import UsageError
 from faceauth.lab.data.dataset import Crops, open_crops
 from faceauth.lab.data.sources import REQUIRED, read_corpus
-from faceauth.lab.data.split import split
+from faceauth.lab.data.splits import assign, tie
 from faceauth.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(size=64, crop=1.5)
@@ -73,7 +73,7 @@ def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 
     torch.manual_seed(seed)
     corpus = read_corpus(root)
     crops = open_crops(corpus, cache)
-    splits = split(corpus.records, crops.dhashes)
+    splits = assign(corpus.records, tie(corpus.records, crops.dhashes))
     chosen = [i for i, r in enumerate(corpus.records) if r.label == "real" and splits[i] == "train"]
     model = FaceVae()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

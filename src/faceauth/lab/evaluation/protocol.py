@@ -20,7 +20,7 @@ import numpy.typing as npt
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.dataset import open_crops
 from faceauth.lab.data.sources import Corpus, Record, read_corpus
-from faceauth.lab.data.split import split
+from faceauth.lab.data.splits import assign, tie
 from faceauth.lab.evaluation.scoring import VARIANTS, score_files
 from faceauth.lab.training.export import calibrated, rewrite
 from faceauth.looks import combined, labels
@@ -138,7 +138,7 @@ def judge(model: Path, folds: Sequence[Path], root: Path, cache: Path, part: str
 def parts_of(card: ModelCard, corpus: Corpus, cache: Path) -> list[str]:
     """The split of every record, as the model was trained with it."""
     whole = str(card.notes.get("whole", "")).split(", ")
-    return split(corpus.records, open_crops(corpus, cache).dhashes, whole=whole)
+    return assign(corpus.records, tie(corpus.records, open_crops(corpus, cache).dhashes), train_only=whole)
 
 
 def _held_out(fold: Path, judged: ModelCard, corpus: Corpus) -> tuple[str, ...]:

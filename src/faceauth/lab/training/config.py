@@ -14,7 +14,7 @@ from faceauth.lab.data.blend import BLENDED
 from faceauth.lab.data.dataset import Examples, beside, from_corpus, from_manifest
 from faceauth.lab.data.manifest import read_manifest
 from faceauth.lab.data.sources import read_corpus
-from faceauth.lab.data.split import FRACTIONS, check_folds
+from faceauth.lab.data.splits import FRACTIONS, check_folds
 from faceauth.preprocess import PreprocessSpec
 
 
