@@ -12,7 +12,7 @@ HALL = {
     "errors": 0, "verdict": 1, "credentials": 1, "preprocess": 1, "spectra": 1, "looks": 2, "images": 2, "model_file": 2, "faces": 2, "output": 2,
     "provenance": 3, "attribution": 3, "learned": 4, "detector": 5, "learning": 6, "cli": 7,
 }  # fmt: skip
-LAB = {"progress": 0, "data": 1, "training": 2, "evaluation": 3, "study": 4, "cli": 5}
+LAB = {"progress": 0, "cpus": 0, "data": 1, "training": 2, "evaluation": 3, "study": 4, "cli": 5}
 WINGS_ONLY = {
     "torch",
     "transformers",

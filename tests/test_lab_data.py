@@ -13,48 +13,19 @@ from faceauth.errors import DataError
 from faceauth.images import dhash
 from faceauth.lab.data.augment import AugmentConfig, augment
 from faceauth.lab.data.blend import self_blended
-from faceauth.lab.data.dataset import LARGEST, open_crops
-from faceauth.lab.data.sources import read_corpus
+from faceauth.lab.data.dataset import read_dataset
+from faceauth.lab.data.examples import LARGEST, open_crops
 from faceauth.preprocess import PreprocessSpec
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    return read_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
-
-
-def test_a_corpus_is_read(corpus):
-    assert corpus.sources("real") == ("cam-a", "cam-b")
-    assert corpus.sources("fake") == ("gan-a", "gan-b")
-    assert len(corpus.records) == 124
-    assert sum(r.fake for r in corpus.records) == 60
-
-
-@pytest.mark.parametrize(("change", "says"), [
-    (lambda t: t.replace("source,label", "source,lable"), "lacks the columns label"),
-    (lambda t: t.replace("cam-a,real", "cam-a,maybe", 1), "line 2: label 'maybe'"),
-    (lambda t: t.replace("cam-a,real", "cam-a,fake", 1), "line 3: cam-a is both"),
-    (lambda t: t.replace("cam-a/000.png", "../000.png", 1), "outside"),
-    (lambda t: t.replace("cam-a/000.png", "/etc/passwd", 1), "outside"),
-    (lambda t: t.replace("cam-a/000.png", "cam-a/no.png", 1), "line 2: no file"),
-    (lambda t: t.replace("cam-a/001.png", "cam-a/000.png", 1), "stands 2 times"),
-    (lambda t: t.splitlines()[0], "names no images"),
-])  # fmt: skip
-def test_a_bad_table_is_one_line_with_its_number(tmp_path, change, says):
-    root = write_corpus(tmp_path, count=2)
-    (root / "images.csv").write_text(change((root / "images.csv").read_text()))
-    with pytest.raises(DataError, match=says):
-        read_corpus(root)
-
-
-def test_no_corpus_names_the_setting(tmp_path):
-    with pytest.raises(DataError, match="data.root"):
-        read_corpus(tmp_path)
+    return read_dataset(write_corpus(tmp_path_factory.mktemp("corpus")))
 
 
 def test_crops_are_cut_once_and_read_back(corpus, tmp_path):
     crops = open_crops(corpus, tmp_path, workers=1)
-    assert len(crops) == len(corpus.records)
+    assert len(crops) == len(corpus.rows)
     image, box = crops[3]
     assert image.width == image.height <= LARGEST
     assert 0 <= box[0] < box[2] <= image.width + 1
@@ -68,11 +39,11 @@ def test_an_unreadable_image_stops_the_cutting(tmp_path):
     root = write_corpus(tmp_path / "c", count=2)
     (root / "cam-a" / "000.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"cam-a.000\.png"):
-        open_crops(read_corpus(root), tmp_path / "cache", workers=1)
+        open_crops(read_dataset(root), tmp_path / "cache", workers=1)
 
 
 def test_dhash_stays_under_a_resave_and_tells_pictures_apart(corpus):
-    images = [Image.open(corpus.file(r)) for r in corpus.records[:2]]
+    images = [Image.open(corpus.file(r)) for r in corpus.rows[:2]]
     small = images[0].resize((48, 48), Image.Resampling.BICUBIC)
     assert (dhash(images[0]) ^ dhash(small)).bit_count() <= 12
     assert 0 <= dhash(images[1]) < 2**64

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceauth.errors import DataError
-from faceauth.lab.data.choice import Outcome, allot, choose, order
+from faceauth.lab.data.sampling import Outcome, choose, order, quotas
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=6)
 
@@ -15,7 +15,7 @@ def sources(real, fake):
 
 def test_the_study_s_numbers():
     labels, sizes = sources([30_000, 62_000], [10**6, 87_000, 30_000, 30_000, 30_000])
-    wanted = allot(labels, sizes, 120_000)
+    wanted = quotas(labels, sizes, 120_000)
     assert {wanted[s] for s in wanted if s[0] == "r"} == {30_000}
     assert {wanted[s] for s in wanted if s[0] == "f"} == {12_000}
 
@@ -23,7 +23,7 @@ def test_the_study_s_numbers():
 @given(SIZES, SIZES)
 def test_without_a_count_all_sources_are_equal(real, fake):
     labels, sizes = sources(real, fake)
-    wanted = allot(labels, sizes, None)
+    wanted = quotas(labels, sizes, None)
     by_class = {k: [n for s, n in wanted.items() if labels[s] == k] for k in ("real", "fake")}
     assert sum(by_class["real"]) == sum(by_class["fake"])
     assert all(max(v) - min(v) <= 1 for v in by_class.values())
@@ -34,7 +34,7 @@ def test_without_a_count_all_sources_are_equal(real, fake):
 @given(SIZES, SIZES, st.integers(2, 500))
 def test_a_small_source_gives_all_and_the_others_are_equal(real, fake, count):
     labels, sizes = sources(real, fake)
-    wanted = allot(labels, sizes, count)
+    wanted = quotas(labels, sizes, count)
     each = min(count // 2, sum(real), sum(fake))
     for label in ("real", "fake"):
         of = [s for s in wanted if labels[s] == label]
@@ -46,9 +46,9 @@ def test_a_small_source_gives_all_and_the_others_are_equal(real, fake, count):
 
 def test_a_class_or_source_without_images_is_refused():
     with pytest.raises(DataError, match="no fake source"):
-        allot({"a": "real"}, {"a": 3}, None)
+        quotas({"a": "real"}, {"a": 3}, None)
     with pytest.raises(DataError, match="no image of b"):
-        allot({"a": "real", "b": "fake"}, {"a": 3, "b": 0}, None)
+        quotas({"a": "real", "b": "fake"}, {"a": 3, "b": 0}, None)
 
 
 @given(st.lists(st.text(min_size=1), unique=True, max_size=30), st.randoms())

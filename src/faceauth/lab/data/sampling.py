@@ -36,7 +36,7 @@ def order(names: Sequence[str], key: str) -> list[int]:
     return sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{key}:{names[i]}".encode()).digest())
 
 
-def allot(labels: Mapping[str, str], sizes: Mapping[str, int], count: int | None) -> dict[str, int]:
+def quotas(labels: Mapping[str, str], sizes: Mapping[str, int], count: int | None) -> dict[str, int]:
     """How many images each source gives. Both classes get the same number, to the image.
 
     Without `count` all sources of a class give the same (one more or less where it cannot be divided), as many as the

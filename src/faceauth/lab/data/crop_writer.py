@@ -20,7 +20,7 @@ from faceauth import images
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import DlibFinder
 from faceauth.lab.data.archives import Item
-from faceauth.lab.data.choice import Outcome
+from faceauth.lab.data.sampling import Outcome
 from faceauth.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(size=256, crop=1.3)
