@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import numpy as np
@@ -11,6 +12,7 @@ from lab_corpus import write_corpus
 pytest.importorskip("pydantic")
 from faceauth.errors import DataError
 from faceauth.images import dhash
+from faceauth.lab.data import examples
 from faceauth.lab.data.augment import AugmentConfig, augment
 from faceauth.lab.data.blend import self_blended
 from faceauth.lab.data.dataset import read_dataset
@@ -33,6 +35,73 @@ def test_crops_are_cut_once_and_read_back(corpus, tmp_path):
     again = open_crops(corpus, tmp_path)
     assert os.stat(next(tmp_path.glob("*/pixels.bin"))).st_mtime_ns == stamp
     assert np.array_equal(np.asarray(again[3][0]), np.asarray(image))
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A data set of five images, quickly cut."""
+    return read_dataset(write_corpus(tmp_path_factory.mktemp("three"), count=0))
+
+
+def test_what_shapes_a_crop_is_part_of_its_key(three, corpus, tmp_path, monkeypatch):
+    cut = []
+    monkeypatch.setattr(
+        examples, "_cut_all", lambda data, folder, workers: cut.append(folder) or cut_here(data, folder, workers)
+    )
+    before = open_crops(three, tmp_path)
+    open_crops(three, tmp_path)
+    assert len(set(cut)) == len(cut) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(examples, "LARGEST", 40)
+        assert open_crops(three, tmp_path)[0][0].width == 40 < before[0][0].width
+    with monkeypatch.context() as patch:
+        patch.setattr(examples, "CONTEXT", 1.0)
+        assert open_crops(three, tmp_path)[0][0].width < before[0][0].width
+    for name, value in (("REVISION", "other"), ("VERSION", 99)):
+        with monkeypatch.context() as patch:
+            patch.setattr(examples, name, value)
+            open_crops(three, tmp_path)
+    open_crops(dataclasses.replace(three, rows=three.rows[:3], sha256="1" * 64), tmp_path)
+    assert len(set(cut)) == len(cut) == 6, "each has a cache of its own"
+    assert open_crops(three, tmp_path)[0][0].size == before[0][0].size
+
+
+class Here:
+    """A pool of processes that is none."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def map(self, function, items, chunksize):
+        return map(function, items)
+
+
+def cut_here(data, folder, workers):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examples, "ProcessPoolExecutor", Here)
+        whole_cut(data, folder, workers)
+
+
+whole_cut = examples._cut_all
+
+
+@pytest.mark.parametrize("file", ["pixels.bin", "index.npz"])
+@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
+def test_a_torn_cache_is_cut_again(three, tmp_path, file, keep, monkeypatch):
+    monkeypatch.setattr(examples, "ProcessPoolExecutor", Here)
+    before = [np.asarray(open_crops(three, tmp_path)[i][0]).copy() for i in range(len(three.rows))]
+    [torn] = tmp_path.glob(f"*/{file}")
+    data = torn.read_bytes()
+    torn.write_bytes(data[: int(keep * len(data))])
+    again = open_crops(three, tmp_path)
+    assert all(np.array_equal(np.asarray(again[i][0]), b) for i, b in enumerate(before))
+    assert [p.name for p in sorted(tmp_path.glob("*/*"))] == ["index.npz", "pixels.bin"]
 
 
 def test_an_unreadable_image_stops_the_cutting(tmp_path):

@@ -191,7 +191,7 @@ def open_crops(data: DataSet, cache: Path, workers: int | None = None) -> Crops:
 def _read(folder: Path, count: int) -> Crops | None:
     """What is kept, or None where it is not there, cut off or of other images."""
     try:
-        with np.load(folder / "index.npz") as index:
+        with open(folder / "index.npz", "rb") as file, np.load(file) as index:
             pixels = np.memmap(folder / "pixels.bin", np.uint8, "r")
             hashes = [int(h) for h in index["dhashes"]]
             crops = Crops(pixels, index["offsets"], index["sides"], index["faces"], index["found"], hashes)
