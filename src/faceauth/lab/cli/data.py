@@ -10,7 +10,7 @@ from faceauth.lab.cli.needs import need_lab
 
 
 def register(app: typer.Typer) -> None:
-    """Add this room's commands."""
+    """Add these commands."""
     for command in (sources, prepare, synthesize):
         app.command()(command)
     app.add_typer(corpus, name="corpus")

@@ -1,8 +1,7 @@
 """Known sources: how each lies on disk when it comes from its publisher, and what of it is taken.
 
 An importer names its source, class, family, licence and home page; given a place, it says which
-images it found, what it left out and why, and what is missing. It opens no image, and knows nothing of how many
-are wanted.
+images it found, what it left out and why, and what is missing. It opens no image.
 
 People are tied by the leading number of a wiki file name, `<id>_<birth>_<year>`, which is one person's: the wiki photo
 and what DeepFakeFace made from it share a group, and so do several photos of one person. The partner whose face
@@ -33,7 +32,7 @@ class Found:
 
     Attributes:
         label: real or fake; family: real, gan, diffusion, swap, laundered.
-        items: images that may be chosen; dropped: those that may not, by reason; missing: what was looked for in vain.
+        items: images that may be chosen; dropped: those that may not, by reason; missing: what is not there.
     """
 
     source: str

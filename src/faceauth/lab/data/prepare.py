@@ -185,7 +185,7 @@ def _check(found: Found, mode: str, output: Path) -> None:
 
 @dataclass(slots=True)
 class _Candidates:
-    """The images of one source in the order drawn for it, and what became of those that were looked at."""
+    """The images of one source in the order drawn for it, and what became of those that were read."""
 
     found: Found
     items: list[Item]
