@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from faceauth.errors import FaceAuthError
-from faceauth.lab.data.dataset import Examples
+from faceauth.lab.data.examples import Examples
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.scoring import VARIANTS, score_files
 from faceauth.lab.training.config import TrainConfig, read_config

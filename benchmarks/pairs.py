@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from faceauth.lab.data.dataset import Examples
+from faceauth.lab.data.examples import Examples
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.baselines import BASELINES, fit
 from faceauth.lab.evaluation.facts import features_of

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from faceauth.errors import FaceAuthError
-from faceauth.lab.data.sources import Record, read_corpus
+from faceauth.lab.data.dataset import ImageRow, read_dataset
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.baselines import audit, spectrum_svm
 from faceauth.lab.evaluation.promise import RATES, changes, real_sources_left_out
@@ -48,7 +48,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def _swapped(record: Record) -> bool:
+def _swapped(record: ImageRow) -> bool:
     """Face swaps, against the real photographs and films that they were made from."""
     return any(record.source in names for names in SWAPS.values())
 
@@ -141,13 +141,13 @@ def _swap_table(args: argparse.Namespace, judged: Judged) -> Iterator[str]:
             yield f"| {name} | {counts} | {' | '.join(f'{a:.3f}' for a in areas)} |"
 
 
-def _of(names: tuple[str, ...]) -> Callable[[Record], bool]:
+def _of(names: tuple[str, ...]) -> Callable[[ImageRow], bool]:
     return lambda record: record.source in names
 
 
 def _side_by_side(args: argparse.Namespace, judged: Judged, beside: dict[str, tuple[Column, Column]]) -> Iterator[str]:
     own = Row.of_model(f"**{judged.card.name} {judged.card.version}**", judged.card, judged.seen, judged.unseen)
-    families, left_out = found_in(args.beside, read_corpus(args.corpus))
+    families, left_out = found_in(args.beside, read_dataset(args.corpus))
     trained = rows_of(families, args.corpus, args.cache, args.part, args.workers)
     yield from table([own, *trained, *(Row(name, *columns) for name, columns in beside.items())], left_out)
 

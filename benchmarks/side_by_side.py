@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faceauth.lab.data.sources import Corpus, Record, read_corpus
+from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.protocol import Column, parts_of
 from faceauth.lab.evaluation.scoring import VARIANTS, score_files
@@ -19,7 +19,7 @@ from faceauth.model_file import ModelCard, ModelFile
 SHOWN = VARIANTS[:3]
 
 
-def generated(record: Record) -> bool:
+def generated(record: ImageRow) -> bool:
     """Whole faces made by a generator, against every real source that is not a swap's own."""
     return record.family != "swap" and record.source != "dfdc-real"
 
@@ -61,7 +61,7 @@ class Row:
         return cells
 
 
-def found_in(folder: Path, corpus: Corpus) -> tuple[list[Family], list[str]]:
+def found_in(folder: Path, corpus: DataSet) -> tuple[list[Family], list[str]]:
     """The models of a folder with all of their folds, and one line on each that cannot be judged, and why."""
     families, left_out = [], []
     for model in sorted(folder.glob("*/detector.onnx")):
@@ -84,17 +84,17 @@ def found_in(folder: Path, corpus: Corpus) -> tuple[list[Family], list[str]]:
     return families, left_out
 
 
-def _wanted(card: ModelCard, corpus: Corpus) -> set[str]:
-    return {r.source for r in corpus.records if generated(r)} & set(card.sources)
+def _wanted(card: ModelCard, corpus: DataSet) -> set[str]:
+    return {r.source for r in corpus.rows if generated(r)} & set(card.sources)
 
 
 def rows_of(families: Sequence[Family], root: Path, cache: Path, part: str, workers: int) -> list[Row]:
     """Score the families; all models that judge the same images do so in one pass over them."""
     if not families:
         return []
-    corpus = read_corpus(root)
+    corpus = read_dataset(root)
     splits = parts_of(families[0].card, corpus, cache)
-    chosen = [r for r, side in zip(corpus.records, splits, strict=True) if side == part and generated(r)]
+    chosen = [r for r, side in zip(corpus.rows, splits, strict=True) if side == part and generated(r)]
     together: dict[frozenset[str], list[Path]] = {}
     for family in families:
         for sources, model in ((frozenset(family.card.sources), family.model), *family.folds.items()):

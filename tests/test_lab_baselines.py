@@ -63,7 +63,7 @@ def test_nothing_is_fitted_on_what_is_held_out_or_left_out(place):
 
     card, folds = trained_on("cam-a", "cam-b", "gan-a"), (*FOLDS, ("gan-b",))
     places = Places.of(card, folds, place / "corpus", place / "cache", "test")
-    records = places.corpus.records
+    records = places.corpus.rows
     values = np.tile(np.arange(len(records))[:, None, None], (1, len(VARIANTS), 1))
     seen, unseen = places.columns(values, fit)
     names = [{records[i].source for i in members} for members, _ in fitted]

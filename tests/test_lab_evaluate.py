@@ -20,8 +20,7 @@ from typer.testing import CliRunner
 from conftest import make_card, write_model
 from faceauth.__main__ import app
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.manifest import read_manifest
-from faceauth.lab.data.sources import Record
+from faceauth.lab.data.dataset import ImageRow, read_dataset
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.evaluate import _calibrated, _shortcuts, columns_of, evaluate, study_row
 from faceauth.lab.evaluation.protocol import Column
@@ -100,7 +99,9 @@ def column_of(**counts):
     records = []
     for source, n in counts.items():
         label = "real" if source.startswith("cam") else "fake"
-        records += [Record(f"{source}{i}", source, label, label, source, "", f"{source}{i}") for i in range(n)]
+        records += [
+            ImageRow(f"{source}{i}", source, label, label, source, "", source, f"{source}{i}") for i in range(n)
+        ]
     return Column(tuple(records), np.zeros((len(records), 4)), np.zeros(len(records), np.int64))
 
 
@@ -164,9 +165,9 @@ def test_one_pass_for_several_gives_what_one_at_a_time_gives(judged, place, tmp_
 def test_the_scores_are_those_of_the_detector(judged, place):
     from faceauth.detector import Detector
 
-    manifest = read_manifest(place / "set" / "manifest.parquet")
+    manifest = read_dataset(place / "set" / "manifest.parquet")
     rows = [r for r in manifest.rows if r.split == "test"]
-    scores = Detector(place / "runs" / "bright" / "detector.onnx").scores(r.image_path for r in rows)
+    scores = Detector(place / "runs" / "bright" / "detector.onnx").scores(r.original for r in rows)
     fake = np.array([r.target == 0 for r in rows])
     [clean] = [r for r in judged["models"][0]["protocol"] if (r["column"], r["images"]) == ("all together", "clean")]
     assert clean["AUROC"]["value"] == pytest.approx(metrics.auroc(scores, fake))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 
 from conftest import make_card
-from faceauth.lab.data.sources import Record
+from faceauth.lab.data.dataset import ImageRow
 from faceauth.lab.evaluation.promise import changes, real_sources_left_out
 from faceauth.lab.evaluation.protocol import Column
 from faceauth.lab.training.export import FEW, calibrated, false_alarm_curve, fit_thresholds, weigh
@@ -78,7 +78,7 @@ def test_sources_weigh_the_same_and_small_ones_less():
 def column(scores, means=None, fold=0):
     """Real faces of cameras a, b, ... with the given logits (n,), and as many fakes."""
     records = [
-        Record(f"{s}{i}.png", s, label, "", "", "", f"{s}{i}")
+        ImageRow(f"{s}{i}.png", s, label, "", "", "", s, f"{s}{i}")
         for label in ("real", "fake") for s, values in scores.items() for i in range(len(values))
     ]  # fmt: skip
     logits = np.concatenate([*scores.values()] * 2)[:, None] * np.ones(4)
@@ -117,7 +117,7 @@ def test_the_second_look_counts_in_what_is_measured():
 
 def test_changes_of_verdicts_are_counted():
     card = make_card(thresholds=Thresholds(0.9, 0.1, ((0, 1), (1, 0)), "test"))
-    records = tuple(Record(f"{i}", "a", "real", "", "", "", str(i)) for i in range(4))
+    records = tuple(ImageRow(f"{i}", "a", "real", "", "", "", "a", str(i)) for i in range(4))
     logits = np.array([[9, 9, 9, 0], [9, -9, 9, 0], [9, 0, 9, 0], [-9, -9, 9, 0]], float)
     web, hard = changes(card, Column(records, logits, np.zeros(4, int), logits))
     assert (web.changed, web.flipped, hard.changed, hard.flipped) == (0.5, 0.25, 0.25, 0.25)

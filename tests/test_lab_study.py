@@ -105,7 +105,7 @@ def test_the_whole_chain_and_again(plan, tmp_path, monkeypatch):
 
 
 def test_a_step_that_fails_names_its_reason_and_its_log(plan, tmp_path):
-    with pytest.raises(DataError, match="prepare: 'corpus' is no known source") as caught:
+    with pytest.raises(DataError, match="prepare: no folder .* for corpus") as caught:
         run_study(read_study(plan), lambda _: None)
     assert "prepare.log" in str(caught.value.hint)
     assert (tmp_path / "out" / "logs" / "prepare.log").read_text()

@@ -283,7 +283,7 @@ def report(
       faceauth lab report runs/deit --evaluation evaluation/evaluation.json --no-pictures
     """
     need_lab()
-    from faceauth.lab.data.manifest import read_manifest
+    from faceauth.lab.data.dataset import read_dataset
     from faceauth.lab.evaluation.evaluate import evaluate as evaluate_
     from faceauth.lab.evaluation.report import check_page, read_evaluation
     from faceauth.lab.evaluation.report import report as report_
@@ -292,7 +292,7 @@ def report(
     check_page(output)
     subjects = open_subjects(runs)
     path = manifest or manifest_of(subjects)
-    opened = read_manifest(path)
+    opened = read_dataset(path)
     if evaluation:
         found = read_evaluation(evaluation, subjects, opened)
     else:

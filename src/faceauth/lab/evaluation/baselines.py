@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from faceauth.lab.data.sources import Corpus, read_corpus
+from faceauth.lab.data.dataset import DataSet, read_dataset
 from faceauth.lab.evaluation.facts import features_of
 from faceauth.lab.evaluation.profiles import profiles_of
 from faceauth.lab.evaluation.protocol import Column, parts_of
@@ -33,7 +33,7 @@ class Places:
         train, judged: (n,) the train images of the model's sources, and their images of the judged part.
     """
 
-    corpus: Corpus
+    corpus: DataSet
     folds: Sequence[Sequence[str]]
     train: Bools
     judged: Bools
@@ -41,27 +41,27 @@ class Places:
     @classmethod
     def of(cls, card: ModelCard, folds: Sequence[Sequence[str]], root: Path, cache: Path, part: str) -> "Places":
         """Those of a model, and of its folds."""
-        corpus = read_corpus(root)
+        corpus = read_dataset(root)
         splits = np.array(parts_of(card, corpus, cache))
-        known = np.isin([r.source for r in corpus.records], card.sources)
+        known = np.isin([r.source for r in corpus.rows], card.sources)
         return cls(corpus, folds, known & (splits == "train"), known & (splits == part))
 
     @property
     def files(self) -> npt.NDArray[np.str_]:
         """(n,) the image files."""
-        return np.array([str(self.corpus.file(r)) for r in self.corpus.records])
+        return np.array([str(self.corpus.file(r)) for r in self.corpus.rows])
 
     def columns(self, values: npt.NDArray[Any], fit: Fit) -> tuple[Column, Column]:
         """The columns seen and unseen of a classifier of features (n, variants, d), trained on clean files only."""
-        fake = np.array([r.fake for r in self.corpus.records])
-        sources = np.array([r.source for r in self.corpus.records])
+        fake = np.array([r.fake for r in self.corpus.rows])
+        sources = np.array([r.source for r in self.corpus.rows])
         columns = []
         for number, held in enumerate([(), *self.folds]):
             out = np.isin(sources, list(held))
             train, judged = self.train & ~out, np.flatnonzero(self.judged & (out if number else True))
             if number and not len(judged):
                 continue
-            records = tuple(self.corpus.records[i] for i in judged)
+            records = tuple(self.corpus.rows[i] for i in judged)
             logits = fit(values[train, 0], fake[train], [values[judged, v] for v in range(len(VARIANTS))])
             columns.append(Column(records, logits, np.full(len(judged), number)))
         return columns[0], sum(columns[2:], columns[1]) if len(columns) > 1 else columns[0]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import Examples
+from faceauth.lab.data.examples import Examples
 from faceauth.lab.evaluation.evaluate import choose
 from faceauth.lab.evaluation.scoring import keep, look
 from faceauth.lab.evaluation.subjects import Subject

@@ -15,8 +15,8 @@ import numpy as np
 
 from faceauth.errors import DataError
 from faceauth.lab.data.archives import find_original
-from faceauth.lab.data.dataset import Examples, from_manifest
-from faceauth.lab.data.manifest import Manifest, read_manifest
+from faceauth.lab.data.dataset import DataSet, read_dataset
+from faceauth.lab.data.examples import Examples, from_manifest
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.baselines import BASELINES, fit
 from faceauth.lab.evaluation.facts import features_of
@@ -51,7 +51,7 @@ class Judging:
         originals: whether the protocol's tables are computed on the original files, or on the prepared ones.
     """
 
-    manifest: Manifest
+    manifest: DataSet
     examples: Examples
     part: str
     cache: Path
@@ -71,11 +71,11 @@ class Judging:
     def files(self, indices: Sequence[int]) -> list[str]:
         """The file of each image, as the protocol looks at it."""
         rows = [self.manifest.rows[i] for i in indices]
-        return [r.image_path if self.originals else str(self.manifest.file(r)) for r in rows]
+        return [r.original if self.originals else str(self.manifest.file(r)) for r in rows]
 
     def gone(self, indices: Iterable[int]) -> int:
         """How many originals are no longer where the manifest says."""
-        return sum(find_original(self.manifest.rows[i].image_path) is None for i in indices)
+        return sum(find_original(self.manifest.rows[i].original) is None for i in indices)
 
 
 def choose(examples: Examples, part: str, per_source: int | None, seed: int) -> list[int]:
@@ -107,7 +107,7 @@ def evaluate(
         DataError: an unreadable manifest or image, a split without a class, a model trained on a judged image.
         UsageError: dev is to be opened for a model file without a run.
     """
-    opened = read_manifest(manifest)
+    opened = read_dataset(manifest)
     judging = Judging(opened, from_manifest(opened), part, cache, workers, seed, per_source)
     indices = judging.indices(part)
     notes = {s.name: [n] if (n := check_not_trained_on(s, judging.examples, indices)) else [] for s in subjects}
@@ -136,7 +136,7 @@ def calibrate(model: Path, manifest: Path | None, cache: Path, workers: int = 1)
         DataError: the test split lacks a class, an image cannot be read, or the logits do not rise with P(fake).
     """
     [subject] = open_subjects([model])
-    opened = read_manifest(manifest or manifest_of([subject]))
+    opened = read_dataset(manifest or manifest_of([subject]))
     judging = Judging(opened, from_manifest(opened), "test", cache, workers)
     indices = judging.indices("test")
     check_not_trained_on(subject, judging.examples, indices)
@@ -362,7 +362,7 @@ def _worst(scores: Floats, column: Column, judging: Judging, indices: Sequence[i
         for i in of_class[np.argsort(-distance[of_class], kind="stable")][:WORST]:
             row = judging.manifest.rows[indices[i]]
             rows.append({
-                "image": row.destination_path, "source": row.folder, "label": "fake" if fake else "real",
+                "image": row.path, "source": row.source, "label": "fake" if fake else "real",
                 "score": float(scores[i]),
             })  # fmt: skip
     return rows

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import open_crops
-from faceauth.lab.data.sources import Corpus, Record, read_corpus
-from faceauth.lab.data.split import split
+from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
+from faceauth.lab.data.examples import open_crops
+from faceauth.lab.data.splits import assign, tie
 from faceauth.lab.evaluation.scoring import VARIANTS, score_files
 from faceauth.lab.training.export import calibrated, rewrite
 from faceauth.looks import combined, labels
@@ -40,7 +40,7 @@ class Column:
         means: (n, variants) the mean over all looks; None where there is one look only.
     """
 
-    records: tuple[Record, ...]
+    records: tuple[ImageRow, ...]
     logits: Floats
     fold: npt.NDArray[np.int64]
     means: Floats | None = None
@@ -65,7 +65,7 @@ class Column:
         """(n, variants) the mean logits over all looks."""
         return self.logits if self.means is None else self.means
 
-    def where(self, wanted: Callable[[Record], bool]) -> "Column":
+    def where(self, wanted: Callable[[ImageRow], bool]) -> "Column":
         """The rows whose record is wanted."""
         keep = np.array([wanted(r) for r in self.records], bool)
         chosen = tuple(r for r, k in zip(self.records, keep, strict=True) if k)
@@ -108,17 +108,17 @@ def judge(model: Path, folds: Sequence[Path], root: Path, cache: Path, part: str
         UsageError: a model of another corpus, or a fold's model that holds nothing out.
         DataError: the fold models do not hold out every source once.
     """
-    corpus = read_corpus(root)
+    corpus = read_dataset(root)
     card = ModelFile(model).card
     same_corpus(card, corpus)
     splits = parts_of(card, corpus, cache)
 
-    def column(file: Path, fold: int, wanted: Callable[[Record], bool]) -> Column:
-        indices = [i for i, r in enumerate(corpus.records) if splits[i] == part and wanted(r)]
+    def column(file: Path, fold: int, wanted: Callable[[ImageRow], bool]) -> Column:
+        indices = [i for i, r in enumerate(corpus.rows) if splits[i] == part and wanted(r)]
         return _column(file, corpus, indices, fold, cache, workers)
 
     held = [_held_out(fold, card, corpus) for fold in folds]
-    there = {r.source for r in corpus.records}  # faces of our own, trained on beside the corpus, are not judged
+    there = {r.source for r in corpus.rows}  # faces of our own, trained on beside the corpus, are not judged
     if folds and sorted(s for out in held for s in out) != sorted(there.intersection(card.sources)):
         raise DataError("the fold models do not hold out every source exactly once", "give one model for each fold")
     unseen = [
@@ -135,13 +135,13 @@ def judge(model: Path, folds: Sequence[Path], root: Path, cache: Path, part: str
     )
 
 
-def parts_of(card: ModelCard, corpus: Corpus, cache: Path) -> list[str]:
+def parts_of(card: ModelCard, corpus: DataSet, cache: Path) -> list[str]:
     """The split of every record, as the model was trained with it."""
     whole = str(card.notes.get("whole", "")).split(", ")
-    return split(corpus.records, open_crops(corpus, cache).dhashes, whole=whole)
+    return assign(corpus.rows, tie(corpus.rows, open_crops(corpus, cache).dhashes), train_only=whole)
 
 
-def _held_out(fold: Path, judged: ModelCard, corpus: Corpus) -> tuple[str, ...]:
+def _held_out(fold: Path, judged: ModelCard, corpus: DataSet) -> tuple[str, ...]:
     card = ModelFile(fold).card
     same_corpus(card, corpus)
     out = tuple(s for s in judged.sources if s not in card.sources)
@@ -150,7 +150,7 @@ def _held_out(fold: Path, judged: ModelCard, corpus: Corpus) -> tuple[str, ...]:
     return out
 
 
-def same_corpus(card: ModelCard, corpus: Corpus) -> None:
+def same_corpus(card: ModelCard, corpus: DataSet) -> None:
     """Raises UsageError where a model was trained on another corpus."""
     if card.data_sha256 != corpus.sha256:
         raise UsageError(
@@ -186,8 +186,8 @@ def fit(card: ModelCard, column: Column, described: str) -> ModelCard:
     )
 
 
-def _column(model: Path, corpus: Corpus, indices: Sequence[int], fold: int, cache: Path, workers: int) -> Column:
-    records = tuple(corpus.records[i] for i in indices)
+def _column(model: Path, corpus: DataSet, indices: Sequence[int], fold: int, cache: Path, workers: int) -> Column:
+    records = tuple(corpus.rows[i] for i in indices)
     [logits] = score_files([model], [str(corpus.file(r)) for r in records], corpus.sha256, cache, workers)
     return Column(records, logits[..., 0], np.full(len(records), fold), logits[..., 1])
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from faceauth.attribution import PROTOTYPES_KEY, Kind, Prototypes, Unknown, logsumexp, novelty, without
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import Examples
-from faceauth.lab.data.sources import Record, read_corpus
+from faceauth.lab.data.dataset import ImageRow, read_dataset
+from faceauth.lab.data.examples import Examples
 from faceauth.lab.evaluation.evaluate import choose
 from faceauth.lab.evaluation.protocol import parts_of, same_corpus
 from faceauth.lab.evaluation.scoring import look, see_files
@@ -36,12 +36,12 @@ TEMPERATURES = np.geomspace(0.3, 30, 93)
 class Looked:
     """Images and what models say of them, in some variants: outputs of a model are arrays (n, variants, ...)."""
 
-    records: tuple[Record, ...]
+    records: tuple[ImageRow, ...]
     splits: npt.NDArray[np.str_]
     cards: tuple[ModelCard, ...]
     outputs: tuple[Outputs, ...]
 
-    def where(self, wanted: Callable[[Record], bool], part: str | None = None) -> Bools:
+    def where(self, wanted: Callable[[ImageRow], bool], part: str | None = None) -> Bools:
         """(n,) which images of a split are wanted."""
         chosen = np.array([wanted(r) for r in self.records], bool)
         return chosen if part is None else chosen & (self.splits == part)
@@ -71,7 +71,7 @@ def look_at_corpus(
     Raises:
         UsageError: a model of another corpus or split.
     """
-    corpus = read_corpus(root)
+    corpus = read_dataset(root)
     cards = tuple(ModelFile(m).card for m in models)
     for card in cards:
         same_corpus(card, corpus)
@@ -81,11 +81,11 @@ def look_at_corpus(
     splits = parts_of(cards[0], corpus, cache)
     chosen: list[int] = []
     for source in (*corpus.sources("real"), *corpus.sources("fake")):
-        of_source = [i for i, r in enumerate(corpus.records) if r.source == source and splits[i] in parts]
-        train = sorted((i for i in of_source if splits[i] == "train"), key=lambda i: corpus.records[i].sha256)
+        of_source = [i for i, r in enumerate(corpus.rows) if r.source == source and splits[i] in parts]
+        train = sorted((i for i in of_source if splits[i] == "train"), key=lambda i: corpus.rows[i].sha256)
         chosen += train[:PER_SOURCE] + [i for i in of_source if splits[i] != "train"]
     chosen.sort()
-    records = tuple(corpus.records[i] for i in chosen)
+    records = tuple(corpus.rows[i] for i in chosen)
     paths = [str(corpus.file(r)) for r in records]
     outputs = see_files(models, paths, SEEN_IN, corpus.sha256, cache, workers)
     return Looked(records, np.array([splits[i] for i in chosen]), cards, tuple(outputs))

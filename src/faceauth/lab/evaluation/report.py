@@ -14,8 +14,8 @@ from typing import Any
 
 from faceauth import images
 from faceauth.errors import DataError, ImageError, UsageError
-from faceauth.lab.data.dataset import from_manifest
-from faceauth.lab.data.manifest import Manifest
+from faceauth.lab.data.dataset import DataSet
+from faceauth.lab.data.examples import from_manifest
 from faceauth.lab.evaluation import embeddings, figures, spectrum
 from faceauth.lab.evaluation.subjects import Subject
 from faceauth.lab.evaluation.tables import Row, cell, markdown, to_csv
@@ -127,7 +127,7 @@ def write_evaluation(evaluation: dict[str, Any], folder: Path) -> None:
         write(folder / f"{table.key}.csv", to_csv(table.rows))
 
 
-def read_evaluation(path: Path, subjects: Sequence[Subject], manifest: Manifest) -> dict[str, Any]:
+def read_evaluation(path: Path, subjects: Sequence[Subject], manifest: DataSet) -> dict[str, Any]:
     """A written evaluation of just these models on this manifest. Raises UsageError where it is another's."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -146,7 +146,7 @@ def check_page(output: Path) -> None:
 
 
 def report(
-    subjects: Sequence[Subject], manifest: Manifest, evaluation: dict[str, Any], output: Path, cache: Path,
+    subjects: Sequence[Subject], manifest: DataSet, evaluation: dict[str, Any], output: Path, cache: Path,
     workers: int = 1, seed: int = 0, pictures: bool = True,
 ) -> tuple[Path, Path]:  # fmt: skip
     """Write the report as HTML, and beside it as Markdown with its figures in a folder.
@@ -198,7 +198,7 @@ def _log(subject: Subject) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
-def _model(subject: Subject, judged: dict[str, Any], manifest: Manifest, pictures: bool) -> Section:
+def _model(subject: Subject, judged: dict[str, Any], manifest: DataSet, pictures: bool) -> Section:
     section = Section(judged["name"], notes=[*judged["notes"], *judged["left_out"]])
     shown = figures.confusion(judged["confusion"], f"{judged['name']}: source named, of the prepared faces")
     section.figures.append(("confusion", "Which source the model names, for each true source", _png(shown)))
@@ -247,7 +247,7 @@ def _spectra(found: Sequence[spectrum.SourceSpectrum]) -> Section:
 _png = figures.png
 
 
-def _thumbnail(manifest: Manifest, path: str) -> str:
+def _thumbnail(manifest: DataSet, path: str) -> str:
     try:
         image = images.load(str(manifest.root / path)).image
     except ImageError as error:

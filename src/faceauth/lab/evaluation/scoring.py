@@ -24,7 +24,7 @@ from faceauth.detector import Detector
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import REVISION
 from faceauth.lab.data.archives import find_original
-from faceauth.lab.data.dataset import Examples
+from faceauth.lab.data.examples import Examples
 from faceauth.lab.progress import tracked
 from faceauth.looks import LOOKS
 from faceauth.model_file import ModelFile, Outputs

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import Examples, from_manifest
-from faceauth.lab.data.manifest import Manifest, read_manifest
+from faceauth.lab.data.dataset import DataSet, read_dataset
+from faceauth.lab.data.examples import Examples, from_manifest
 from faceauth.lab.training.folder import commit
 from faceauth.model_file import ModelCard, ModelFile
 
@@ -96,12 +96,12 @@ def manifest_of(subjects: Sequence[Subject]) -> Path:
     return Path(found.pop())
 
 
-def open_examples(subjects: Sequence[Subject], manifest: Path | None, split: str) -> tuple[Manifest, Examples]:
+def open_examples(subjects: Sequence[Subject], manifest: Path | None, split: str) -> tuple[DataSet, Examples]:
     """The prepared data set to look at. Raises UsageError for dev, which `evaluate` alone opens, and for no split."""
     if split not in {"train", "test"}:
         hint = "faceauth lab evaluate --open-dev opens it" if split == "dev" else "train or test"
         raise UsageError(f"the split {split!r} is sealed" if split == "dev" else f"no split {split!r}", hint)
-    opened = read_manifest(manifest or manifest_of(subjects))
+    opened = read_dataset(manifest or manifest_of(subjects))
     return opened, from_manifest(opened)
 
 
@@ -129,7 +129,7 @@ def _trained_on(subject: Subject) -> set[str] | None:
     manifest = subject.facts.get("config", {}).get("data", {}).get("manifest")
     if not manifest or not Path(manifest).is_file():
         return None
-    rows = read_manifest(Path(manifest)).rows
+    rows = read_dataset(Path(manifest)).rows
     return {r.sha256 for r in rows if r.split == "train" and r.sha256}
 
 

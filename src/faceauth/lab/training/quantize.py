@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 
 from faceauth.errors import DataError
-from faceauth.lab.data.dataset import Examples
+from faceauth.lab.data.examples import Examples
 from faceauth.lab.training.export import load_run, save
 from faceauth.model_file import ModelFile
 

@@ -1,6 +1,6 @@
 """How many images of each source, and which: equal classes, equal sources within a class.
 
-A choice is a function of the seed and of the files, not of their order or of when each was looked at: every source
+A choice is a function of the seed and of the files, not of their order or of when each was read: every source
 has its images in an order drawn by hash, and gives the first ones that can be used. It opens no file.
 """
 
@@ -36,7 +36,7 @@ def order(names: Sequence[str], key: str) -> list[int]:
     return sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{key}:{names[i]}".encode()).digest())
 
 
-def allot(labels: Mapping[str, str], sizes: Mapping[str, int], count: int | None) -> dict[str, int]:
+def quotas(labels: Mapping[str, str], sizes: Mapping[str, int], count: int | None) -> dict[str, int]:
     """How many images each source gives. Both classes get the same number, to the image.
 
     Without `count` all sources of a class give the same (one more or less where it cannot be divided), as many as the
@@ -55,7 +55,7 @@ def allot(labels: Mapping[str, str], sizes: Mapping[str, int], count: int | None
             raise DataError(f"there is no {label} source", f"add one: --data NAME=PATH:{label}")
     empty = sorted(s for s in labels if not sizes[s])
     if empty:
-        raise DataError(f"no image of {', '.join(empty)} can be used", "mend the source, or leave it out")
+        raise DataError(f"no image of {', '.join(empty)} can be used", "correct the source, or leave it out")
     if count is None:
         each = min(len(sources) * min(sizes[s] for s in sources) for sources in classes.values())
     else:
@@ -74,7 +74,7 @@ class Choice:
     """Which images are chosen, as things stand.
 
     Attributes:
-        picked: indices into each source's order; unknown: (source, index) that must be looked at first.
+        picked: indices into each source's order; unknown: (source, index) that must be read first.
         usable: how many images a source has that fell short, none where it did not.
     """
 
@@ -87,7 +87,7 @@ def choose(wanted: Mapping[str, int], known: Mapping[str, Sequence[Outcome | Non
     """The first usable images of every source. A file that comes twice under one label counts once.
 
     Args:
-        known: for each source, in its order, what became of each image; None where it was not looked at yet.
+        known: for each source, in its order, what became of each image; None where it was not read yet.
     """
     choice = Choice({}, [], {})
     taken: set[str] = set()

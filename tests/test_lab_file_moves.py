@@ -11,9 +11,9 @@ import lab_trees
 
 pytest.importorskip("pydantic")
 from faceauth.errors import DataError
-from faceauth.lab.data import moving
-from faceauth.lab.data.manifest import read_manifest
-from faceauth.lab.data.moving import move_all
+from faceauth.lab.data import file_moves
+from faceauth.lab.data.dataset import read_dataset
+from faceauth.lab.data.file_moves import move_all
 
 pytestmark = pytest.mark.torch  # a killed run starts the laboratory a dozen times
 
@@ -71,7 +71,7 @@ def test_a_killed_move_loses_no_image(tmp_path, systems):
         assert subprocess.run([*command, moment], capture_output=True).returncode == -signal.SIGKILL
         assert {digest(p) for p in tmp_path.rglob("*.png")} == set(before), moment
     done = subprocess.run([*command, "never"], capture_output=True, text=True, check=True)
-    manifest = read_manifest(tmp_path / "out" / "manifest.xlsx")
+    manifest = read_dataset(tmp_path / "out" / "manifest.xlsx")
     assert manifest.sha256 == done.stdout.strip()
     assert sorted(digest(manifest.file(r)) for r in manifest.rows) == before
     assert all(digest(manifest.file(r)) == r.sha256 for r in manifest.rows)
@@ -101,7 +101,7 @@ def test_every_state_that_a_kill_leaves_is_finished(tmp_path_factory, states, ac
         moves.append((origin, destination, hashlib.sha256(data).hexdigest()))
     with pytest.MonkeyPatch.context() as patch:
         if across:
-            patch.setattr(moving.os, "rename", cross_device)
+            patch.setattr(file_moves.os, "rename", cross_device)
         assert list(move_all(moves)) == [m[1] for m in moves]
     assert sorted(p.name for p in root.iterdir()) == ["b"]
     assert [m[1].read_bytes() for m in moves] == [b"image %d" % k for k in range(len(states))]
@@ -123,8 +123,8 @@ def test_a_file_that_changed_is_not_moved_and_nothing_is_deleted(tmp_path):
 
 def test_a_copy_that_went_wrong_keeps_the_original(tmp_path, monkeypatch):
     origin, destination = lab_trees.put(tmp_path, "a", b"data"), tmp_path / "b"
-    monkeypatch.setattr(moving.os, "rename", cross_device)
-    monkeypatch.setattr(moving.shutil, "copyfileobj", lambda source, copy, size: copy.write(b"dat"))
+    monkeypatch.setattr(file_moves.os, "rename", cross_device)
+    monkeypatch.setattr(file_moves.shutil, "copyfileobj", lambda source, copy, size: copy.write(b"dat"))
     with pytest.raises(DataError, match="has changed"):
         list(move_all([(origin, destination, hashlib.sha256(b"data").hexdigest())]))
     assert origin.read_bytes() == b"data"

@@ -1,13 +1,9 @@
-from collections import Counter
-
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from faceauth.errors import DataError
-from faceauth.lab.data.choice import Outcome, allot, choose, order
-from faceauth.lab.data.sources import Record
-from faceauth.lab.data.split import SPLITS, apportion
+from faceauth.lab.data.sampling import Outcome, choose, order, quotas
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=6)
 
@@ -19,7 +15,7 @@ def sources(real, fake):
 
 def test_the_study_s_numbers():
     labels, sizes = sources([30_000, 62_000], [10**6, 87_000, 30_000, 30_000, 30_000])
-    wanted = allot(labels, sizes, 120_000)
+    wanted = quotas(labels, sizes, 120_000)
     assert {wanted[s] for s in wanted if s[0] == "r"} == {30_000}
     assert {wanted[s] for s in wanted if s[0] == "f"} == {12_000}
 
@@ -27,7 +23,7 @@ def test_the_study_s_numbers():
 @given(SIZES, SIZES)
 def test_without_a_count_all_sources_are_equal(real, fake):
     labels, sizes = sources(real, fake)
-    wanted = allot(labels, sizes, None)
+    wanted = quotas(labels, sizes, None)
     by_class = {k: [n for s, n in wanted.items() if labels[s] == k] for k in ("real", "fake")}
     assert sum(by_class["real"]) == sum(by_class["fake"])
     assert all(max(v) - min(v) <= 1 for v in by_class.values())
@@ -38,7 +34,7 @@ def test_without_a_count_all_sources_are_equal(real, fake):
 @given(SIZES, SIZES, st.integers(2, 500))
 def test_a_small_source_gives_all_and_the_others_are_equal(real, fake, count):
     labels, sizes = sources(real, fake)
-    wanted = allot(labels, sizes, count)
+    wanted = quotas(labels, sizes, count)
     each = min(count // 2, sum(real), sum(fake))
     for label in ("real", "fake"):
         of = [s for s in wanted if labels[s] == label]
@@ -50,9 +46,9 @@ def test_a_small_source_gives_all_and_the_others_are_equal(real, fake, count):
 
 def test_a_class_or_source_without_images_is_refused():
     with pytest.raises(DataError, match="no fake source"):
-        allot({"a": "real"}, {"a": 3}, None)
+        quotas({"a": "real"}, {"a": 3}, None)
     with pytest.raises(DataError, match="no image of b"):
-        allot({"a": "real", "b": "fake"}, {"a": 3, "b": 0}, None)
+        quotas({"a": "real", "b": "fake"}, {"a": 3, "b": 0}, None)
 
 
 @given(st.lists(st.text(min_size=1), unique=True, max_size=30), st.randoms())
@@ -87,57 +83,3 @@ def test_a_choice_is_the_first_usable_images_each_once(known, each):
         for k in range(max(picked, default=0)):  # nothing that could be used was passed over
             outcome = known[source][k]
             assert k in picked or outcome.error or outcome.sha256 in {o.sha256 for o in looked}
-
-
-def records(ties):
-    return [
-        Record(f"{i}", source, "real", "real", "c", f"g{g}" if g else "", f"{i:064x}")
-        for i, (source, g) in enumerate(ties)
-    ]
-
-
-@settings(deadline=None)
-@given(st.dictionaries(st.sampled_from("abcd"), st.integers(1, 80), min_size=1), st.integers(0, 9),
-       st.sampled_from([(0.8, 0.1, 0.1), (0.65, 0.15, 0.2), (0.5, 0.5, 0.0), (1 / 3, 1 / 3, 1 / 3)]))  # fmt: skip
-def test_without_ties_each_source_has_its_shares_to_the_image(sizes, seed, fractions):
-    singles = records([(s, 0) for s, n in sizes.items() for _ in range(n)])
-    sides = apportion(singles, range(len(singles)), seed, fractions)
-    counts = Counter((r.source, side) for r, side in zip(singles, sides, strict=True))
-    for source, n in sizes.items():
-        for side, share in zip(SPLITS, fractions, strict=True):
-            assert abs(counts[source, side] - n * share) < 1
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), min_size=1, max_size=90),
-    st.integers(0, 40),
-    st.randoms(),
-)
-def test_no_tie_is_cut_and_no_order_matters(ties, hashes, random):
-    made = [(r, hashes and i % hashes) for i, r in enumerate(records(ties))]
-    if not hashes:
-        made = [(r, i) for i, (r, _) in enumerate(made)]
-    sides = dict(zip((r.path for r, _ in made), apportion(*zip(*made, strict=True), 3), strict=True))
-    for key in (lambda r, h: r.group or r.path, lambda r, h: h):
-        seen = {}
-        for r, h in made:
-            assert seen.setdefault(key(r, h), sides[r.path]) == sides[r.path]
-    random.shuffle(made)
-    assert dict(zip((r.path for r, _ in made), apportion(*zip(*made, strict=True), 3), strict=True)) == sides
-
-
-def test_shares_come_out_with_people_tied_across_sources():
-    """A photo and three fakes of each of 300 people, and 300 images of a source without people."""
-    tied = [(s, person) for person in range(1, 301) for s in ("wiki", "text2img", "inpainting", "insight")]
-    made = records(tied + [("gan", 0)] * 300)
-    counts = Counter(zip((r.source for r in made), apportion(made, range(len(made)), 0, (0.8, 0.1, 0.1)), strict=True))
-    assert {counts[s, "train"] for s in ("wiki", "text2img", "inpainting", "insight", "gan")} == {240}
-    assert {counts[s, "dev"] for s in ("wiki", "text2img", "inpainting", "insight", "gan")} == {30}
-
-
-def test_what_is_tied_is_spread_like_the_rest():
-    made = records([("a", 1 + i // 2) for i in range(400)] + [("a", 0)] * 400)
-    sides = apportion(made, range(len(made)), 0, (0.6, 0.2, 0.2))
-    assert Counter(sides) == {"train": 480, "test": 160, "dev": 160}
-    assert Counter(sides[:400])["test"] == pytest.approx(80, abs=4), "people do not all go into train"

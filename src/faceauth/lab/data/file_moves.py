@@ -1,8 +1,7 @@
 """Moving files so that none is lost, whenever the process is killed.
 
 The whole plan is written down first. At every moment each file lies whole at its origin, at its destination or at
-both, so a run after a kill takes the plan up again: what has arrived is checked and what has not is moved. It knows
-nothing of images.
+both, so a run after a kill takes the plan up again: what has arrived is checked and what has not is moved.
 """
 
 import errno

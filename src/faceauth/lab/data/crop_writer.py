@@ -1,6 +1,6 @@
 """One chosen image to its place in a prepared data set.
 
-An image is read, hashed and decoded, its face is found, and it is stored: cropped by the hall's own preprocessing and
+An image is read, hashed and decoded, its face is found, and it is stored: cropped by the detector's preprocessing and
 saved once as JPEG, or as it is. Both classes come through here, and nothing here knows which is which.
 """
 
@@ -20,7 +20,7 @@ from faceauth import images
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import DlibFinder
 from faceauth.lab.data.archives import Item
-from faceauth.lab.data.choice import Outcome
+from faceauth.lab.data.sampling import Outcome
 from faceauth.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(size=256, crop=1.3)
@@ -30,7 +30,7 @@ IMAGES = "images"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image to be looked at and stored: `target` is the file to write, by way of `scratch`, a folder beside it;
+    """One image to be read and stored: `target` is the file to write, by way of `scratch`, a folder beside it;
     `mode` is crop, copy, link or move."""
 
     item: Item
@@ -63,7 +63,7 @@ _finder: DlibFinder | None = None
 
 
 def store(job: Job) -> Outcome:
-    """Look at one image and store it; with `move` it is looked at only.
+    """Read one image and store it; with `move` it is read only.
 
     Raises:
         DataError: the data set's folder cannot be written. An unreadable image is an outcome, no error.

@@ -1,8 +1,7 @@
 """Known sources: how each lies on disk when it comes from its publisher, and what of it is taken.
 
-An adapter names its source's folder label, class, family, licence and home page; given a place, it says which
-images it found, what it left out and why, and what is missing. It opens no image, and knows nothing of how many
-are wanted.
+An importer names its source, class, family, licence and home page; given a place, it says which
+images it found, what it left out and why, and what is missing. It opens no image.
 
 People are tied by the leading number of a wiki file name, `<id>_<birth>_<year>`, which is one person's: the wiki photo
 and what DeepFakeFace made from it share a group, and so do several photos of one person. The partner whose face
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.archives import ARCHIVES, Item, Listing, listing
-from faceauth.lab.data.sources import read_corpus
+from faceauth.lab.data.dataset import FETCH, read_dataset
 
 _WIKI = re.compile(r"(?:^|/)(\d\d/(\d+)_[^/]+)\.\w+$")
 _FAKES = re.compile(r"[1l]m_faces_(\d\d)")
@@ -33,10 +32,10 @@ class Found:
 
     Attributes:
         label: real or fake; family: real, gan, diffusion, swap, laundered.
-        items: images that may be chosen; dropped: those that may not, by reason; missing: what was looked for in vain.
+        items: images that may be chosen; dropped: those that may not, by reason; missing: what is not there.
     """
 
-    folder: str
+    source: str
     label: str
     family: str
     items: list[Item]
@@ -47,7 +46,7 @@ class Found:
 
     def line(self) -> str:
         """What was found, in one line."""
-        parts = [f"{self.folder} ({self.label}): {len(self.items):,} images"]
+        parts = [f"{self.source} ({self.label}): {len(self.items):,} images"]
         if +self.dropped:
             parts.append("left out " + ", ".join(f"{n:,} {why}" for why, n in sorted((+self.dropped).items())))
         if self.missing:
@@ -59,10 +58,10 @@ Rule = Callable[[Listing], tuple[list[Item], Counter[str], list[str]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Adapter:
+class Importer:
     """A published source; `hub` is the file of it in the Hugging Face data set `HUB`, empty where there is none."""
 
-    folder: str
+    source: str
     label: str
     family: str
     title: str
@@ -74,10 +73,10 @@ class Adapter:
 
     def find(self, path: Path, scratch: Path) -> Found:
         """What lies at a place. Raises DataError where nothing can be read there."""
-        seen = listing(_locate(path, self.folder), scratch)
+        seen = listing(_locate(path, self.source), scratch)
         items, dropped, missing = self.rule(seen)
         return Found(
-            self.folder, self.label, self.family, items, seen.dropped + dropped, missing, self.licence, self.home
+            self.source, self.label, self.family, items, seen.dropped + dropped, missing, self.licence, self.home
         )
 
 
@@ -145,34 +144,34 @@ def _face_verdicts(mat: Item) -> dict[str, str]:
         raise DataError(f"{mat.origin} is not the wiki.mat of IMDB-WIKI: {error}", "fetch it again") from error
 
 
-def _deepfake_face(folder: str, family: str, made: str) -> Adapter:
+def _deepfake_face(folder: str, family: str, made: str) -> Importer:
     home = f"https://huggingface.co/datasets/{HUB}"
     licence = "OpenRAIL, as its page says"
-    return Adapter(
+    return Importer(
         folder, "fake", family, f"DeepFakeFace: {made}, 30,000", licence, home,
         "NN/<id>_<birth>_<year>.jpg, in a folder or a zip", _deepfakeface, f"{folder}.zip",
     )  # fmt: skip
 
 
 KNOWN = {
-    a.folder: a
+    a.source: a
     for a in (
-        Adapter(
+        Importer(
             "celebahq256_imgs", "real", "real", "CelebA-HQ at 256 px, 30,000",
             "CelebA: non-commercial research; CC BY-NC 4.0", "https://github.com/tkarras/progressive_growing_of_gans",
             "train/ and valid/ with JPEG or PNG files", _celebahq,
         ),
-        Adapter(
+        Importer(
             "wiki", "real", "real", "the wiki set of IMDB-WIKI, 62,328", "academic research; photographs' own rights",
             "https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/",
             "NN/<id>_<birth>_<year>.jpg and wiki.mat; wiki_crop.tar, or the hub's wiki.zip (30,000, no wiki.mat)",
             _wiki, "wiki.zip",
         ),
-        Adapter(
+        Importer(
             "1m_faces_00", "fake", "gan", "1 Million Fake Faces (StyleGAN, 1024 px)", "CC BY-NC 4.0",
             "https://archive.org/details/1mFakeFaces", "1m_faces_NN.tar or a folder of JPEG files", _all,
         ),
-        Adapter(
+        Importer(
             "iFakeFaceDB", "fake", "laundered", "iFakeFaceDB (StyleGAN through GANprintR, 224 px), 87,000",
             "non-commercial research", "https://github.com/socialabubi/iFakeFaceDB",
             "a folder or zip of JPEG files", _all,
@@ -190,10 +189,10 @@ def canonical(name: str) -> str:
     return f"1m_faces_{match[1]}" if match else name
 
 
-def known(name: str) -> Adapter | None:
-    """The adapter of a folder label, or None; every `1m_faces_NN` has one."""
+def known(name: str) -> Importer | None:
+    """The importer of a folder label, or None; every `1m_faces_NN` has one."""
     name = canonical(name)
-    return replace(KNOWN["1m_faces_00"], folder=name) if _FAKES.fullmatch(name) else KNOWN.get(name)
+    return replace(KNOWN["1m_faces_00"], source=name) if _FAKES.fullmatch(name) else KNOWN.get(name)
 
 
 def find(name: str, given: str, scratch: Path) -> list[Found]:
@@ -206,16 +205,18 @@ def find(name: str, given: str, scratch: Path) -> list[Found]:
     path, colon, label = given.rpartition(":")
     if label not in {"real", "fake"} or not colon:
         path, label = given, ""
-    place, adapter = Path(path).expanduser(), known(name)
-    if adapter and label not in {"", adapter.label}:
-        raise UsageError(f"{name} is {adapter.label}, not {label}", f"leave :{label} off, or take another name")
-    if adapter:
-        found = [adapter.find(place, scratch)]
+    place, importer = Path(path).expanduser(), known(name)
+    if importer and label not in {"", importer.label}:
+        raise UsageError(f"{name} is {importer.label}, not {label}", f"leave :{label} off, or take another name")
+    if importer:
+        found = [importer.find(place, scratch)]
     elif label:
         seen = listing(place, scratch)
         found = [Found(name, label, "real" if label == "real" else "", seen.items, seen.dropped)]
     elif (place / "images.csv").is_file():
         found = _corpus(name, place)
+    elif not place.exists():
+        raise DataError(f"no folder {path!r} for {name}", FETCH)
     else:
         raise _unknown(name, path)
     for source in found:
@@ -224,11 +225,11 @@ def find(name: str, given: str, scratch: Path) -> list[Found]:
 
 
 def _check(source: Found, place: Path) -> None:
-    if not _NAME.fullmatch(source.folder) or source.folder.endswith((".", " ")):
-        raise UsageError(f"{source.folder!r} cannot be the name of a folder", "letters, digits, and . _ - + in it")
+    if not _NAME.fullmatch(source.source) or source.source.endswith((".", " ")):
+        raise UsageError(f"{source.source!r} cannot be the name of a folder", "letters, digits, and . _ - + in it")
     if not source.items:
-        adapter = known(source.folder)
-        looked = f"expected {adapter.layout}" if adapter else "looked for JPEG, PNG, WebP, TIFF, BMP, GIF or HEIC files"
+        importer = known(source.source)
+        looked = f"expected {importer.layout}" if importer else "looked for JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC files"
         raise DataError(f"{source.line()} in {str(place)!r}", looked)
 
 
@@ -259,10 +260,10 @@ def _locate(path: Path, name: str) -> Path:
 
 def _corpus(name: str, root: Path) -> list[Found]:
     """Each source of a folder with an images.csv; `edited` images are left out."""
-    corpus = read_corpus(root)
+    corpus = read_dataset(root)
     seen = {item.name: item for item in listing(root, root).items}
     sources: dict[str, Found] = {}
-    for record in corpus.records:
+    for record in corpus.rows:
         if record.label == "edited":
             continue
         source = sources.setdefault(record.source, Found(record.source, record.label, record.family, []))
@@ -281,21 +282,21 @@ def download(name: str) -> Path:
         UsageError: it is not on the hub.
         DataError: the hub cannot be reached, or has no such file.
     """
-    adapter = known(name)
-    if adapter is None or not adapter.hub:
-        offered = ", ".join(a.folder for a in KNOWN.values() if a.hub)
+    importer = known(name)
+    if importer is None or not importer.hub:
+        offered = ", ".join(a.source for a in KNOWN.values() if a.hub)
         raise UsageError(f"{name} cannot be downloaded", f"on the hub are {offered}; `faceauth lab sources` says more")
     import huggingface_hub
 
     try:
-        folder = huggingface_hub.snapshot_download(HUB, repo_type="dataset", allow_patterns=[adapter.hub])
+        folder = huggingface_hub.snapshot_download(HUB, repo_type="dataset", allow_patterns=[importer.hub])
     except Exception as error:  # each release raises its HTTP library's own errors
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"cannot fetch {adapter.hub} of {HUB} from the Hugging Face hub: {reason}",
-            f"fetch it by hand from {adapter.home} and give --data {name}=PATH",
+            f"cannot fetch {importer.hub} of {HUB} from the Hugging Face hub: {reason}",
+            f"fetch it by hand from {importer.home} and give --data {name}=PATH",
         ) from error
-    place = Path(str(folder)) / adapter.hub
+    place = Path(str(folder)) / importer.hub
     if not place.exists():
-        raise DataError(f"{HUB} holds no {adapter.hub}", f"see {adapter.home}")
+        raise DataError(f"{HUB} holds no {importer.hub}", f"see {importer.home}")
     return place

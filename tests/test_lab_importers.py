@@ -9,9 +9,9 @@ from lab_corpus import write_corpus
 
 pytest.importorskip("pydantic")
 from faceauth.errors import DataError, ImageError, UsageError
-from faceauth.lab.data import adapters
-from faceauth.lab.data.adapters import find
+from faceauth.lab.data import importers
 from faceauth.lab.data.archives import listing
+from faceauth.lab.data.importers import find
 
 
 def names(found):
@@ -27,7 +27,7 @@ def test_celebahq_is_its_two_folders(tmp_path):
     root = lab_trees.celebahq(tmp_path / "celebahq256_imgs")
     lab_trees.put(root, "contact-sheet.jpg", b"no matter")
     found = one("celebahq256_imgs", root, tmp_path)
-    assert (found.folder, found.label, found.family, len(found.items)) == ("celebahq256_imgs", "real", "real", 6)
+    assert (found.source, found.label, found.family, len(found.items)) == ("celebahq256_imgs", "real", "real", 6)
     assert found.dropped == {"outside train/ and valid/": 1}
     assert found.missing == []
     assert names(one("celebahq256_imgs", tmp_path, tmp_path)) == names(found), "the folder above does as well"
@@ -98,14 +98,14 @@ def test_fake_faces_in_a_tar_are_read_where_they_lie(tmp_path, name, mode, spell
     files = lab_trees.faces_of(3, 50, "1m_faces_00/")
     lab_trees.as_tar(tmp_path / name, files, mode)
     found = one(spelling, tmp_path, tmp_path / "scratch")
-    assert found.folder == "1m_faces_00"
+    assert found.source == "1m_faces_00"
     assert {item.name: item.read() for item in found.items} == files
     assert found.items[0].origin.startswith(f"{tmp_path / name}!/1m_faces_00/")
 
 
 def test_other_archives_of_fake_faces_have_names_of_their_own(tmp_path):
     lab_trees.as_tar(tmp_path / "1m_faces_07.tar", lab_trees.faces_of(2, 50, "1m_faces_07/"))
-    assert one("1m_faces_07", tmp_path / "1m_faces_07.tar", tmp_path).folder == "1m_faces_07"
+    assert one("1m_faces_07", tmp_path / "1m_faces_07.tar", tmp_path).source == "1m_faces_07"
 
 
 def test_ifakefacedb_is_laundered(tmp_path):
@@ -117,7 +117,7 @@ def test_ifakefacedb_is_laundered(tmp_path):
 
 def test_a_folder_with_a_table_is_all_its_sources(tmp_path):
     found = find("corpus", str(write_corpus(tmp_path / "c", count=6)), tmp_path)
-    assert {f.folder: (f.label, f.family, len(f.items)) for f in found} == {
+    assert {f.source: (f.label, f.family, len(f.items)) for f in found} == {
         "cam-a": ("real", "real", 6), "cam-b": ("real", "real", 6), "gan-a": ("fake", "gan", 6), "gan-b": ("fake", "gan", 6),
     }  # fmt: skip
     assert {i.group for i in found[0].items} == {"corpus:person-0", "corpus:person-1"}
@@ -225,10 +225,10 @@ def test_the_hub_is_asked_for_one_file(tmp_path, monkeypatch):
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert len(one("text2img", adapters.download("text2img"), tmp_path).items) == 1
+    assert len(one("text2img", importers.download("text2img"), tmp_path).items) == 1
     assert asked == [("OpenRL/DeepFakeFace", {"repo_type": "dataset", "allow_patterns": ["text2img.zip"]})]
     with pytest.raises(DataError, match="holds no insight"):
-        adapters.download("insight")
+        importers.download("insight")
 
 
 def test_a_hub_out_of_reach_is_one_line(monkeypatch):
@@ -239,8 +239,8 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     with pytest.raises(DataError) as caught:
-        adapters.download("wiki")
+        importers.download("wiki")
     assert "\n" not in caught.value.message
     assert "fetch it by hand" in caught.value.hint
     with pytest.raises(UsageError, match="on the hub are wiki, text2img, inpainting, insight"):
-        adapters.download("iFakeFaceDB")
+        importers.download("iFakeFaceDB")
