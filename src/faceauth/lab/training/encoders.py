@@ -75,7 +75,7 @@ def compress(proto: onnx.ModelProto, lossy: frozenset[str] = frozenset()) -> Non
     """Store large weights in fewer bits; the graph makes floats of them, which ONNX Runtime does once, on loading.
 
     A matrix becomes 8-bit integers times a scale for each row or column where that is exact, or where it is named in
-    `lossy`; other large arrays become 16-bit floats where they are named there, and else stay as they are.
+    `lossy`; another array becomes 16-bit floats where that is exact. What is left stays as it is.
     """
     graph = proto.graph
     arrays, nodes = [], []
@@ -90,7 +90,7 @@ def compress(proto: onnx.ModelProto, lossy: frozenset[str] = frozenset()) -> Non
             ]
             nodes.append(helper.make_node("Cast", [f"{name}_bits"], [f"{name}_float"], to=TensorProto.FLOAT))
             nodes.append(helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]))
-        elif name in lossy:
+        elif array.dtype == np.float32 and array.size > SMALL and (array.astype(np.float16) == array).all():
             arrays.append(numpy_helper.from_array(array.astype(np.float16), f"{name}_bits"))
             nodes.append(helper.make_node("Cast", [f"{name}_bits"], [name], to=TensorProto.FLOAT))
         else:
