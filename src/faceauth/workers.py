@@ -27,12 +27,12 @@ SLICE = 0.2  # seconds between looks at the clock, where a wait cannot be interr
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
-_given_up: "list[_Task[Any, Any]]" = []  # what threads of this process were left with
+THREAD = "faceauth job"
 
 
 def abandoned() -> bool:
-    """Whether a thread of this process is still in the middle of a job that was given up."""
-    return any(not task.wait(0) for task in _given_up)
+    """Whether a thread of this process is still in the middle of a job, which was given up then."""
+    return any(thread.name == THREAD for thread in threading.enumerate())
 
 
 def in_thread(
@@ -50,13 +50,7 @@ def in_thread(
     iterator = iter(jobs)
     for job in iterator:
         task = _Task(work, job)
-        try:
-            done = task.wait(timeout)
-        except BaseException:
-            _given_up.append(task)
-            raise
-        if not done:
-            _given_up.append(task)
+        if not task.wait(timeout):
             yield failed(job, too_long(timeout))
             break
         yield task.answer()
@@ -79,7 +73,7 @@ class _Task(Generic[Job, Answer]):
         self._result: tuple[Answer] | None = None
         self._error: BaseException | None = None
         self._work, self._job = work, job
-        threading.Thread(target=self._run, daemon=True).start()
+        threading.Thread(target=self._run, name=THREAD, daemon=True).start()
 
     def _run(self) -> None:
         try:
