@@ -35,7 +35,7 @@ FAULTS = (
           "return [SPLITS[(side[c] + (n % 7 == 0)) % 3] for n, c in enumerate(components)]", DATA + "test_no_tie_is_cut_and_no_order_matters"),
     Fault("near-duplicates are split: only equal hashes tie", SPLITS, "<= bits\n", "<= 0\n", DATA + "test_three_bits_are_near_and_four_are_not"),
     Fault("near-duplicates are split: one band is not searched", SPLITS, "for band in range(_BANDS):", "for band in range(1, _BANDS):",
-          DATA + "test_near_duplicates_are_those_of_all_pairs"),
+          DATA + "test_three_bits_are_near_and_four_are_not"),
     Fault("near-duplicates are split: a later block is not compared", SPLITS, "for later in range(start, len(bucket), _BLOCK):",
           "for later in range(start, start + 1, _BLOCK):", DATA + "test_a_large_bucket_is_compared_in_blocks"),
     Fault("files of the same bytes are split", SPLITS, 'first.setdefault(("sha256", row.sha256), i)', "i",

@@ -232,7 +232,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(place, tmp_path):
         open_subjects([tmp_path / "text.onnx"])
     with pytest.raises(UsageError, match="--manifest"):
         manifest_of(open_subjects([runner / "detector.onnx"]))
-    with pytest.raises(DataError, match="no manifest"):
+    with pytest.raises(DataError, match="no data set"):
         evaluate(open_subjects([runner]), tmp_path / "none.parquet", cache=tmp_path)
 
 
