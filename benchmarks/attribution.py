@@ -7,6 +7,7 @@ temperature on test too, so that figure alone is flattered there. Needs the corp
 
 import argparse
 import hashlib
+import os
 import sys
 import tempfile
 import time
@@ -19,24 +20,38 @@ import numpy as np
 from faceauth.attribution import Attributor, Prototypes
 from faceauth.errors import FaceAuthError
 from faceauth.lab.evaluation import naming, prototypes, tables
+from faceauth.lab.evaluation.ledger import open_dev
 from faceauth.lab.evaluation.naming import Fold, Taken
 from faceauth.lab.evaluation.prototypes import SEEN_IN, Left, Looked
 from faceauth.lab.training.folder import commit
-from judging import folds_of, log_opening, parser
+from faceauth.model_file import ModelFile, embedded_path
+
+HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
     """Parse, look, judge, print."""
-    asked = parser(__doc__)
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--model", type=Path, default=embedded_path(), help="model file to evaluate")
+    asked.add_argument("--fold", type=Path, action="append", help="a fold's model file; benchmarks/folds/*.onnx")
+    asked.add_argument("--corpus", type=Path, default=HERE.parent.parent / "shared" / "data")
+    asked.add_argument("--cache", type=Path, default=Path("cache"))
+    asked.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    asked.add_argument(
+        "--open-dev", dest="part", action="store_const", const="dev", default="test",
+        help="the sealed dev images instead of test; the opening is written to benchmarks/dev_ledger.jsonl first",
+    )  # fmt: skip
     asked.add_argument("--also", action="append", help="a source the model was not trained on, to be named too")
     asked.add_argument("--figures", type=Path, help="a folder for the confusion matrix and the tree as pictures")
     args = asked.parse_args()
-    models = [args.model, *folds_of(args)]
+    models = [args.model, *(args.fold or sorted((HERE / "folds").glob("*.onnx")))]
     parts = ("train", "test", "dev") if args.part == "dev" else ("train", "test")
     try:
-        looked = prototypes.look_at_corpus(models, args.corpus, args.cache, args.workers, parts)
         if args.part == "dev":
-            log_opening("attribution", args.model, looked.cards[0])
+            card = ModelFile(args.model).card
+            models_sha256 = {card.name: hashlib.sha256(args.model.read_bytes()).hexdigest()}
+            open_dev(HERE / "dev_ledger.jsonl", card.data_sha256, models_sha256, "attribution")
+        looked = prototypes.look_at_corpus(models, args.corpus, args.cache, args.workers, parts)
         found = prototypes.prototypes(looked, args.also or [])
         folds, left = naming.folds(found, looked)
         for line in _report(args, looked, found, folds, left):
@@ -158,7 +173,7 @@ def _timing(args: argparse.Namespace, looked: Looked, folds: Sequence[Fold]) -> 
             if rows.sum() < learning.MOST:
                 continue
             paths = [args.corpus / looked.records[i].path for i in np.flatnonzero(rows)[: learning.MOST]]
-            models = folds_of(args)
+            models = args.fold or sorted((HERE / "folds").glob("*.onnx"))
             with tempfile.TemporaryDirectory() as folder:
                 model = Path(folder) / "model.onnx"
                 copyfile(models[fold.model - 1], model)

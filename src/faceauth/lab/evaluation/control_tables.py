@@ -14,19 +14,25 @@ import pandas as pd
 from faceauth.errors import DataError
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.protocol import Row, by_variant
-from faceauth.lab.evaluation.score_sets import CONTROL_MODELS, CONTROL_VARIANTS, RESAVED, SEEN, UNSEEN, VARIANTS
+from faceauth.lab.evaluation.score_sets import (
+    CONTROL_MODELS,
+    CONTROL_VARIANTS,
+    RESAVED,
+    SEEN,
+    UNSEEN,
+    VARIANTS,
+    is_control,
+)
 
 CLOSE = 0.05  # of AUROC
 
 
 def check_fitted_on(metadata: Mapping[str, Any], rows: pd.DataFrame) -> None:
-    """Raises DataError where a control was not fitted on all the re-saved variants that a detector trains on."""
+    """Raises DataError where a control was not fitted on all the re-saved variants that the table has."""
     fitted = metadata.get("controls", {})
-    for control in CONTROL_MODELS:
-        if not (rows["model"] == control).any():
-            continue
-        lacking = [v for v in RESAVED if v not in fitted.get(control, ())]
-        if lacking:
+    wanted = [v for v in RESAVED if (rows["variant"] == v).any()]
+    for control in rows["model"].unique().tolist():
+        if is_control(control) and (lacking := [v for v in wanted if v not in fitted.get(control, ())]):
             raise DataError(
                 f"the control {control} was not fitted on {', '.join(lacking)}",
                 "fit the controls on the variants that the detector trains on: faceauth.lab.evaluation.controls",
@@ -37,31 +43,26 @@ def control_folds(rows: pd.DataFrame, controls: pd.DataFrame) -> list[Row]:
     """For each set, variant, seed and fold the model's AUROC and each control's, on the images that both answer.
 
     Args:
-        rows: one detector's, with logits; controls: of `CONTROL_MODELS`.
+        rows: one detector's, with logits; controls: as `score_sets.controls_of` gives them.
     """
+    keys = ["set", "seed", "fold", "variant"]
+    of_controls = dict(iter(controls.groupby(keys)))
     found = []
-    for name in (UNSEEN, SEEN):
-        own = rows[rows["set"] == name]
-        for variant, part in by_variant(own, VARIANTS):
-            if variant not in VARIANTS:
+    for (name, seed, fold), own in rows.groupby(["set", "seed", "fold"]):
+        by_name = dict(by_variant(own, (*VARIANTS, *CONTROL_VARIANTS)))
+        asked = {v: _area(by_name[v]) if v in by_name else None for v in CONTROL_VARIANTS}
+        for variant in VARIANTS:
+            area = _area(by_name[variant]) if variant in by_name else None
+            if area is None:
                 continue
-            for (seed, fold), of_fold in part.groupby(["seed", "fold"]):
-                area = _area(of_fold)
-                if area is None:
-                    continue
-                row: Row = {
-                    "model": str(rows["model"].iloc[0]), "set": name, "variant": variant, "seed": seed, "fold": fold,
-                    "AUROC": area,
-                }  # fmt: skip
-                same = controls[
-                    (controls["set"] == name) & (controls["variant"] == variant) & (controls["seed"] == seed)
-                    & (controls["fold"] == fold) & controls["image"].isin(set(of_fold["image"]))
-                ]  # fmt: skip
-                row |= {c: _area(same[same["model"] == c]) for c in CONTROL_MODELS}
-                asked = own[(own["seed"] == seed) & (own["fold"] == fold)]
-                row |= {v: _area(asked[asked["variant"] == v]) for v in CONTROL_VARIANTS}
-                found.append(row)
-    return found
+            same = of_controls.get((name, seed, fold, variant), controls.iloc[:0])
+            same = same[same["image"].isin(set(by_name[variant]["image"]))]
+            found.append({
+                "model": str(rows["model"].iloc[0]), "set": name, "variant": variant, "seed": seed, "fold": fold,
+                "AUROC": area, **{c: _area(same[same["model"] == c]) for c in CONTROL_MODELS}, **asked,
+            })  # fmt: skip
+    order = {name: i for i, name in enumerate((UNSEEN, SEEN, *VARIANTS))}
+    return sorted(found, key=lambda r: (order[r["set"]], order[r["variant"]]))
 
 
 def control_table(folds: Sequence[Row]) -> list[Row]:

@@ -5,7 +5,7 @@ with the model, or else by the rows of the other kinds. The dev rows are calibra
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
 
@@ -15,7 +15,7 @@ import pandas as pd
 from faceauth.errors import DataError
 from faceauth.lab.evaluation.calibration import fit_platt, fit_thresholds, kind_weights, verdicts
 from faceauth.lab.evaluation.score_sets import RESAVED
-from faceauth.model_file import Calibration, Thresholds
+from faceauth.model_file import Calibration, ModelCard, Thresholds
 
 ALL_BUT = "the other kinds"
 
@@ -53,6 +53,27 @@ def fit_rows(rows: pd.DataFrame, fitted_on: str) -> tuple[Calibration, Threshold
     weights = kind_weights(used["kind"].to_numpy(str), images)
     calibration = fit_platt(logits, fake, weights, fitted_on)
     return calibration, fit_thresholds(calibration(logits), fake, weights, images, fitted_on)
+
+
+def fit_card(card: ModelCard, rows: pd.DataFrame) -> ModelCard:
+    """The card with calibration and thresholds from one model's rows (`score_sets.score_rows`), and what they were.
+
+    Held-out rows where both classes have some; else new images of the kinds that it was trained on, and the card says
+    which. Fold models stand in for a model trained on all kinds: their rate is measured, not proven for it.
+
+    Raises:
+        DataError: as `fit_rows`.
+    """
+    held = rows[rows["held_out"]]
+    if {"real", "generated"} <= set(held["group"]):
+        kinds = held[held["group"] == "real"]["kind"].nunique()
+        by = "fold models that were not trained on them" if (held["seed"] >= 0).all() else "this model, held out"
+        used, described = held, f"images of {kinds} real kinds, scored by {by}"
+    else:
+        used, described = rows, "test images of sources it was trained on"
+    variants = [v for v in RESAVED if (used["variant"] == v).any()]
+    calibration, thresholds = fit_rows(used, f"{described}; {', '.join(variants)}; face swaps left out")
+    return replace(card, calibration=calibration, thresholds=thresholds)
 
 
 def cross_fitted(

@@ -11,12 +11,12 @@ from faceauth.lab.evaluation import protocol, score_table
 from faceauth.lab.evaluation.control_tables import check_fitted_on, control_folds, control_table
 from faceauth.lab.evaluation.cross_fit import cross_fitted
 from faceauth.lab.evaluation.false_alarms import false_alarm_tables, left_out_summary
-from faceauth.lab.evaluation.ledger import open_dev, read_ledger
+from faceauth.lab.evaluation.ledger import Opening, open_dev, read_ledger
 from faceauth.lab.evaluation.run_info import command, commit, file_sha256, now
 from faceauth.lab.evaluation.score_sets import (
-    CONTROL_MODELS,
     answered,
     check_complete,
+    controls_of,
     counts,
     detectors,
     remarks,
@@ -27,43 +27,39 @@ from faceauth.lab.evaluation.study_table import study_table
 
 TABLES = (
     "headline", "plain", "worth", "seen_unseen", "controls", "special", "false_alarms", "left_out", "left_out_kinds",
-    "study", "sources", "folds", "control_folds", "calibration", "counts",
+    "study", "sources", "worst", "folds", "control_folds", "calibration", "counts",
 )  # fmt: skip
 
 
 def evaluate_files(
-    paths: Sequence[Path], models: Sequence[str] = (), open_the_dev_set: bool = False,
-    ledger: Path | None = None, draws: int = protocol.DRAWS,
-) -> dict[str, Any]:  # fmt: skip
+    paths: Sequence[Path], models: Sequence[str] = (), opening: Opening | None = None, draws: int = protocol.DRAWS
+) -> dict[str, Any]:
     """Read tables of scores, merge them and evaluate: without their dev rows, or with them alone.
 
     Args:
         models: the detectors to evaluate, all by default; controls always stay.
-        open_the_dev_set: figures of the dev rows. The ledger's line is on the disk before one of them is read;
-            thresholds and calibration still come from the other rows.
-        ledger: by default `dev_ledger.jsonl` beside the first table.
+        opening: for the figures of the dev rows, see `open_tables`; thresholds and calibration still come from the
+            other rows.
 
     Raises:
         DataError: a table is unreadable, incomplete or lacks a class; see `score_table.check` and `check_complete`.
     """
     if not paths:
         raise DataError("no table of scores", "give the files that faceauth lab score wrote")
-    opened = None
-    book = ledger or paths[0].parent / "dev_ledger.jsonl"
-    if open_the_dev_set:
-        heads = [score_table.read_metadata(path) for path in paths]
-        names = {str(path): file_sha256(path) for path in paths}
-        opened = open_dev(book, heads[0]["dataset_sha256"], names, "evaluate")
-        table = score_table.merge([score_table.read_dev(path, opened) for path in paths])
+    if opening is None:
+        found = evaluate(score_table.merge([score_table.read(path) for path in paths]), models, None, draws)
     else:
-        table = score_table.merge([score_table.read(path) for path in paths])
-    fitting = _others(paths) if opened else None
-    found = evaluate(table, models, fitting, draws)
-    found["made"] |= {
-        "files": {str(path): file_sha256(path) for path in paths},
-        "dev_openings": read_ledger(book) if opened else [],
-    }
+        dev = score_table.merge([score_table.read_dev(path, opening) for path in paths])
+        found = evaluate(dev, models, _others(paths), draws)
+    found["made"]["files"] = {str(path): file_sha256(path) for path in paths}
+    found["made"]["dev_openings"] = read_ledger(opening.ledger) if opening else []
     return found
+
+
+def open_tables(paths: Sequence[Path], ledger: Path) -> Opening:
+    """Write the ledger's line for the dev rows of these files, before one of them is read. Raises DataError."""
+    heads = [score_table.read_metadata(path) for path in paths]
+    return open_dev(ledger, heads[0]["dataset_sha256"], {str(path): file_sha256(path) for path in paths}, "evaluate")
 
 
 def _others(paths: Sequence[Path]) -> ScoreTable:
@@ -103,7 +99,6 @@ def evaluate(
     check_fitted_on(table.metadata, rows)
     fit_from = rows if fitting is None else score_rows(fitting, models)
     kept, to_fit = answered(rows), answered(fit_from)
-    controls = kept[kept["model"].isin(CONTROL_MODELS)]
     tables: dict[str, list[protocol.Row]] = {name: [] for name in TABLES}
     curves: dict[str, Any] = {}
     names = detectors(rows)
@@ -114,7 +109,7 @@ def evaluate(
         shipped = table.metadata.get("calibration", {}).get(name)
         scored, used = cross_fitted(kept[kept["model"] == name], fit_rows, shipped)
         tables["calibration"] += used
-        _add_tables(tables, scored, controls, draws)
+        _add_tables(tables, scored, controls_of(kept, name), draws)
         alarms, left_out = false_alarm_tables(fit_rows)
         tables["false_alarms"] += alarms
         tables["left_out_kinds"] += left_out
@@ -124,7 +119,12 @@ def evaluate(
     tables["left_out"] = left_out_summary(tables["left_out_kinds"])
     tables["study"] = study_table(kept[kept["model"].isin(names)])
     tables["counts"] = counts(rows)
-    return {"made": _made(table, rows), "remarks": remarks(rows), "tables": tables, "curves": curves}
+    return {
+        "made": _made(table, rows),
+        "remarks": [*table.metadata.get("notes", []), *remarks(rows)],
+        "tables": tables,
+        "curves": curves,
+    }
 
 
 def _add_tables(
@@ -135,27 +135,29 @@ def _add_tables(
     tables["worth"] += protocol.worth_table(scored)
     tables["special"] += protocol.special_table(scored)
     tables["sources"] += protocol.source_table(scored)
+    tables["worst"] += protocol.worst(scored)
     tables["folds"] += protocol.fold_table(scored)
     tables["control_folds"] += control_folds(scored, controls)
 
 
 def _curves(scored: pd.DataFrame) -> dict[str, Any]:
-    """For the plots: ROC and reliability of the first set, clean, all folds together."""
-    name, column = next(protocol.columns(scored), ("", scored.iloc[:0]))
-    clean = column[(column["variant"] == "clean") & column["group"].isin(("real", "generated"))]
-    fake = (clean["group"] == "generated").to_numpy()
-    if not len(clean) or fake.all() or not fake.any():
-        return {}
-    scores = clean["score"].to_numpy(float)
-    return {"set": name, "roc": protocol.roc_points(scores, fake), "reliability": protocol.reliability(scores, fake)}
+    """For the plots, all folds together, clean: the ROC of each set, and the reliability of the first."""
+    found: dict[str, Any] = {"roc": {}, "reliability": []}
+    for name, column in protocol.columns(scored):
+        clean = column[(column["variant"] == "clean") & column["group"].isin(("real", "generated"))]
+        fake, scores = (clean["group"] == "generated").to_numpy(), clean["score"].to_numpy(float)
+        if fake.any() and not fake.all():
+            found["roc"][name] = protocol.roc_points(scores, fake)
+            found["reliability"] = found["reliability"] or protocol.reliability(scores, fake)
+    return found
 
 
 def _made(table: ScoreTable, rows: pd.DataFrame) -> dict[str, Any]:
-    hashes = rows[["model", "seed", "fold", "model_sha256"]].drop_duplicates()
+    hashes = rows[["model", "seed", "fold", "model_sha256"]].drop_duplicates().itertuples(index=False)
     return {
         "dataset_sha256": table.dataset_sha256,
         "models": [
-            {"model": m, "seed": int(s), "fold": int(f), "sha256": sha} for m, s, f, sha in hashes.itertuples(index=False)
+            {"model": str(m), "seed": int(s), "fold": int(f), "sha256": str(sha)} for m, s, f, sha in hashes
         ],
         "seeds": sorted({int(s) for s in rows["seed"]}), "bootstrap_seed": 0,
         "split": "dev" if (rows["split"] == "dev").all() else "test",

@@ -52,11 +52,13 @@ def false_alarm_tables(rows: pd.DataFrame, rates: Sequence[float] = RATES) -> tu
         said = {"model": str(real["model"].iloc[0]), "seed": int(seed)}
         bounds += [said | row for row in _bounds(real, scores, int(seed), rates)]
         kinds, images = real["kind"].to_numpy(str), real["image"].to_numpy(str)
-        for found in leave_one_kind_out(scores, mean, kinds, images, rates):
-            left_out.append(said | {
-                "rate": found.rate, "kind left out": found.kind, "n": found.images,
-                "threshold": found.threshold, "called fake": None if np.isnan(found.measured) else found.measured,
-            })  # fmt: skip
+        left_out += [
+            said | {
+                "rate": found.rate, "kind left out": found.kind, "n": found.images, "threshold": found.threshold,
+                "called fake": None if np.isnan(found.measured) else found.measured,
+            }
+            for found in leave_one_kind_out(scores, mean, kinds, images, rates)
+        ]  # fmt: skip
     return bounds, left_out
 
 

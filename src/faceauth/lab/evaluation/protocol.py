@@ -38,12 +38,16 @@ class FoldSet:
     kinds: Any
 
 
+def _auroc(f: FoldSet, weights: Floats | None) -> Any:
+    return metrics.auroc(f.score, f.fake, weights)
+
+
 def _tpr(rate: float) -> Callable[[FoldSet, Floats | None], Any]:
     return lambda f, w: metrics.tpr_at_fpr(f.score, f.fake, w, rate)
 
 
 FIGURES: Mapping[str, Callable[[FoldSet, Floats | None], Any]] = {
-    "AUROC": lambda f, w: metrics.auroc(f.score, f.fake, w),
+    "AUROC": _auroc,
     "TPR at 5 % FPR": _tpr(0.05),
     "TPR at 1 % FPR": _tpr(0.01),
     "balanced accuracy": lambda f, w: metrics.balanced_accuracy(f.called, f.fake, w, 0.5),
@@ -84,14 +88,13 @@ def columns(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def by_variant(rows: pd.DataFrame, variants: Sequence[str] = VARIANTS) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each variant that is there, in the protocol's order; last the clean ones of the matched images."""
+    parts = dict(iter(rows.groupby("variant")))
     for variant in variants:
-        part = rows[rows["variant"] == variant]
-        if not part.empty:
-            yield variant, part
-    matched = rows[rows["variant"] == "matched"]
-    if "matched" in variants and not matched.empty:
+        if variant in parts:
+            yield variant, parts[variant]
+    if "matched" in variants and {"matched", "clean"} <= set(parts):
         keys = ["seed", "fold", "image"]
-        clean = rows[rows["variant"] == "clean"]
+        matched, clean = parts["matched"], parts["clean"]
         same = pd.MultiIndex.from_frame(clean[keys]).isin(pd.MultiIndex.from_frame(matched[keys]))
         if same.any():
             yield "clean, matched images", clean[same]
@@ -141,7 +144,9 @@ def interval(
     there = ~np.isnan(values)
     enough = there.any(0)
     means = np.where(there, values, 0).sum(0)[enough] / there.sum(0)[enough]
-    low, high = np.percentile(means, [2.5, 97.5]) if len(means) else (np.nan, np.nan)
+    if not len(means):
+        return {"value": value, "low": None, "high": None}
+    low, high = np.percentile(means, [2.5, 97.5])
     return {"value": value, "low": float(low), "high": float(high)}
 
 
@@ -260,8 +265,8 @@ def plain_table(rows: pd.DataFrame) -> list[Row]:
 
 def plain_class(rows: pd.DataFrame) -> pd.Series:
     """One of `PLAIN` for each row."""
-    generated = rows["family"].map(FAMILIES).fillna("other generated")
-    named = rows["group"].replace({"swap": "swapped"})
+    generated = rows["family"].astype(object).map(FAMILIES).fillna("other generated")
+    named = rows["group"].astype(object).replace({"swap": "swapped"})
     return named.where(rows["group"] != "generated", generated)
 
 
@@ -283,6 +288,23 @@ def worth_table(rows: pd.DataFrame) -> list[Row]:
             "generated caught": caught,
             **{f"one in {round(1 / p)}": p * caught / (p * caught + (1 - p) * alarms) for p in PREVALENCES},
         })  # fmt: skip
+    return found
+
+
+def worst(rows: pd.DataFrame, count: int = 6) -> list[Row]:
+    """The real images with the highest and the fakes with the lowest scores, clean, on the wrong side of 0.5."""
+    name = UNSEEN if {"real", "generated"} <= set(rows[rows["set"] == UNSEEN]["group"]) else None
+    rows = rows[(rows["variant"] == "clean") & (rows["label"] != "edited")]
+    rows = rows if name is None else rows[rows["set"] == name]
+    found = []
+    for label in ("real", "fake"):
+        own = rows[rows["label"] == label].groupby("image", as_index=False).first()
+        wrong = own[(own["score"] > 0.5) if label == "real" else (own["score"] < 0.5)]
+        wrong = wrong.sort_values("score", ascending=label == "fake", kind="stable").head(count)
+        found += [
+            {"model": _model(rows), "image": str(w.image), "source": str(w.source), "label": label, "score": w.score}
+            for w in wrong.itertuples()
+        ]
     return found
 
 

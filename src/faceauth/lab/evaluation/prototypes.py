@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from faceauth.attribution import PROTOTYPES_KEY, Kind, Prototypes, Unknown, logsumexp, novelty, without
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import Examples
-from faceauth.lab.data.sources import Record, read_corpus
-from faceauth.lab.evaluation.evaluate import choose
-from faceauth.lab.evaluation.protocol import parts_of, same_corpus
+from faceauth.lab.data.dataset import Examples, open_crops
+from faceauth.lab.data.sources import Corpus, Record, read_corpus
+from faceauth.lab.data.split import split
+from faceauth.lab.evaluation.candidates import choose
 from faceauth.lab.evaluation.scoring import look, see_files
 from faceauth.lab.training.export import HEADS_SEE, rewrite
 from faceauth.model_file import ModelCard, ModelFile, Outputs
@@ -89,6 +89,21 @@ def look_at_corpus(
     paths = [str(corpus.file(r)) for r in records]
     outputs = see_files(models, paths, SEEN_IN, corpus.sha256, cache, workers)
     return Looked(records, np.array([splits[i] for i in chosen]), cards, tuple(outputs))
+
+
+def parts_of(card: ModelCard, corpus: Corpus, cache: Path) -> list[str]:
+    """The split of every record, as the model was trained with it."""
+    whole = str(card.notes.get("whole", "")).split(", ")
+    return split(corpus.records, open_crops(corpus, cache).dhashes, whole=whole)
+
+
+def same_corpus(card: ModelCard, corpus: Corpus) -> None:
+    """Raises UsageError where a model was trained on another corpus."""
+    if card.data_sha256 != corpus.sha256:
+        raise UsageError(
+            f"{card.name} was trained on another corpus ({card.data_sha256[:12]}, not {corpus.sha256[:12]})",
+            "its train split may hold the images it would be judged on",
+        )
 
 
 def look_at_prepared(model: Path, examples: Examples, cache: Path, workers: int) -> Looked:

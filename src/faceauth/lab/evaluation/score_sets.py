@@ -21,6 +21,7 @@ CONTROL_VARIANTS = ("face-hidden", "face-only")
 SPECIAL = ("swap", "restored", "edited")
 UNSEEN, SEEN = "unseen", "seen"
 SEEDS, FOLDS = 2, 6  # of the protocol
+_NAMES = ("image", "source", "kind", "label", "family", "split", "variant", "model", "group", "set")
 TO_SCORE = "score the missing images with faceauth lab score, or leave the model out"
 
 
@@ -51,14 +52,29 @@ def score_rows(table: ScoreTable, models: Sequence[str] = ()) -> pd.DataFrame:
     if unknown := sorted(set(models) - set(there)):
         raise DataError(f"no scores of a model {unknown[0]!r}", f"the table has {', '.join(there)}")
     if models:
-        rows = rows[rows["model"].isin([*models, *CONTROL_MODELS])]
+        rows = rows[rows["model"].isin(models) | rows["model"].map(is_control)]
+    rows = rows[rows["held_out"] | rows["split"].isin(("test", "dev"))]
     rows = rows.assign(group=group_of(rows), set=np.where(rows["held_out"], UNSEEN, SEEN))
-    return rows[rows["held_out"] | rows["split"].isin(("test", "dev"))]
+    return rows.astype(dict.fromkeys(_NAMES, "category"))  # strings are compared a thousand times below
 
 
 def detectors(rows: pd.DataFrame) -> list[str]:
     """Names of the models that are no controls, in order of appearance."""
-    return [m for m in rows["model"].unique().tolist() if m not in CONTROL_MODELS]
+    return [m for m in rows["model"].unique().tolist() if not is_control(m)]
+
+
+def is_control(model: str) -> bool:
+    """Whether a model is a control: by its name, or its name and `/` and the one detector that it belongs to."""
+    return model.partition("/")[0] in CONTROL_MODELS
+
+
+def controls_of(rows: pd.DataFrame, detector: str) -> pd.DataFrame:
+    """The controls beside a detector, under their plain names: its own where there are some, else those of all."""
+    own = {f"{name}/{detector}": name for name in CONTROL_MODELS}
+    there = set(rows["model"])
+    names = own if there & set(own) else {name: name for name in CONTROL_MODELS}
+    found = rows[rows["model"].isin(set(names))]
+    return found.assign(model=found["model"].astype(object).map(names))
 
 
 def check_complete(rows: pd.DataFrame) -> None:
@@ -135,10 +151,9 @@ def remarks(rows: pd.DataFrame) -> list[str]:
                 f"{model}: {len(pairs)} folds of {pairs['seed'].nunique()} seeds; the protocol asks for "
                 f"{SEEDS * FOLDS} of {SEEDS}"
             )
-    for control in CONTROL_MODELS:
-        if control not in set(rows["model"]):
-            said.append(f"the control {control} is not in the table")
-    return said
+    there = set(rows["model"])
+    missing = [c for c in CONTROL_MODELS if not any(m.partition("/")[0] == c for m in there)]
+    return said + [f"the control {c} is not in the table" for c in missing]
 
 
 def counts(rows: pd.DataFrame) -> list[dict[str, object]]:

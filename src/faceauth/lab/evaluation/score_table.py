@@ -135,8 +135,9 @@ def merge(tables: Sequence[ScoreTable]) -> ScoreTable:
     metadata: dict[str, Any] = {}
     for table in tables:
         metadata |= table.metadata
-    shipped = [table.metadata.get("calibration", {}) for table in tables]
-    metadata["calibration"] = {name: value for part in shipped for name, value in part.items()}
+    for key in ("calibration", "controls"):  # by model; each file has its own models
+        parts = [table.metadata.get(key, {}) for table in tables]
+        metadata[key] = {name: value for part in parts for name, value in part.items()}
     metadata["merged"] = [dict(table.metadata) for table in tables]
     return ScoreTable(rows.to_pandas(), metadata)
 

@@ -12,9 +12,11 @@ from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.metrics import Bools, Floats
 from faceauth.lab.evaluation.protocol import Row
 
+PREPARED = "prepared"  # the variant of a prepared face scored as it lies, which is what the study scored
 
-def study_table(rows: pd.DataFrame, variant: str = "clean") -> list[Row]:
-    """A row for each model, on all its real and fake images of one variant, at logit 0 as the study did.
+
+def study_table(rows: pd.DataFrame) -> list[Row]:
+    """A row for each model, on all its real and fake images at logit 0 as the study did: prepared faces, else clean.
 
     Args:
         rows: of a table of scores; edited images are in neither class.
@@ -22,6 +24,7 @@ def study_table(rows: pd.DataFrame, variant: str = "clean") -> list[Row]:
     Raises:
         DataError: a model without real or without fake images.
     """
+    variant = PREPARED if (rows["variant"] == PREPARED).any() else "clean"
     rows = rows[(rows["variant"] == variant) & rows["label"].isin(("real", "fake")) & rows["logit"].notna()]
     found = []
     for model, part in rows.groupby("model", sort=False):
