@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from faceauth.attribution import PROTOTYPES_KEY, Kind, Prototypes, Unknown, logsumexp, novelty, without
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import ImageRow, read_dataset
+from faceauth.lab.data.dataset import ImageRow
 from faceauth.lab.data.examples import Examples
-from faceauth.lab.evaluation.evaluate import choose
-from faceauth.lab.evaluation.protocol import parts_of, same_corpus
-from faceauth.lab.evaluation.scoring import look, see_files
-from faceauth.lab.training.export import HEADS_SEE, rewrite
+from faceauth.lab.evaluation.candidates import choose
+from faceauth.lab.evaluation.scoring import look
+from faceauth.lab.training.export import HEADS_SEE
+from faceauth.lab.training.onnx_file import rewrite
 from faceauth.model_file import ModelCard, ModelFile, Outputs
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -59,36 +59,6 @@ class Looked:
     def kinds(self) -> dict[str, Kind]:
         """Every source and what it belongs to."""
         return {r.source: Kind(r.source, "fake" if r.fake else "real", r.family, r.generator) for r in self.records}
-
-
-def look_at_corpus(
-    models: Sequence[Path], root: Path, cache: Path, workers: int, parts: Sequence[str] = ("train", "test")
-) -> Looked:
-    """A corpus as `faceauth detect` sees it: up to `PER_SOURCE` train images of each source, and all of other splits.
-
-    The split is that of the first model.
-
-    Raises:
-        UsageError: a model of another corpus or split.
-    """
-    corpus = read_dataset(root)
-    cards = tuple(ModelFile(m).card for m in models)
-    for card in cards:
-        same_corpus(card, corpus)
-        if card.notes.get("whole") != cards[0].notes.get("whole"):
-            raise UsageError(f"{card.name} was trained with other sources kept whole than {cards[0].name}",
-                             "its train split may hold images that it would be judged on")  # fmt: skip
-    splits = parts_of(cards[0], corpus, cache)
-    chosen: list[int] = []
-    for source in (*corpus.sources("real"), *corpus.sources("fake")):
-        of_source = [i for i, r in enumerate(corpus.rows) if r.source == source and splits[i] in parts]
-        train = sorted((i for i in of_source if splits[i] == "train"), key=lambda i: corpus.rows[i].sha256)
-        chosen += train[:PER_SOURCE] + [i for i in of_source if splits[i] != "train"]
-    chosen.sort()
-    records = tuple(corpus.rows[i] for i in chosen)
-    paths = [str(corpus.file(r)) for r in records]
-    outputs = see_files(models, paths, SEEN_IN, corpus.sha256, cache, workers)
-    return Looked(records, np.array([splits[i] for i in chosen]), cards, tuple(outputs))
 
 
 def look_at_prepared(model: Path, examples: Examples, cache: Path, workers: int) -> Looked:

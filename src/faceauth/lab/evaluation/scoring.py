@@ -22,13 +22,12 @@ from PIL import Image
 from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import DataError, ImageError
-from faceauth.faces import REVISION
+from faceauth.faces import REVISION, FoundFace
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.progress import tracked
 from faceauth.looks import LOOKS
 from faceauth.model_file import ModelFile, Outputs
-from faceauth.verdict import Box
 
 Floats = npt.NDArray[np.floating[Any]]
 BATCH = 16
@@ -80,28 +79,6 @@ def score_files(
         for row, i in enumerate(missing):
             keep(kept[i], np.array([f[row] for f in found]))
     return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS), 2)) for file in kept]
-
-
-def see_files(
-    models: Sequence[Path], paths: Sequence[str], variants: Sequence[str], data: str, cache: Path, workers: int
-) -> list[Outputs]:
-    """Every output for the largest face in each file, for each model: like `score_files`, in some variants alone.
-
-    Returns:
-        For each model arrays (n, variants, ...) instead of (n, ...).
-
-    Raises:
-        DataError: for a file that cannot be read.
-    """
-    opened = [ModelFile(m) for m in models]
-    kept = [cache / "outputs" / f"{_key(m, data, [tuple(variants), *absolute(paths)])}.npz" for m in opened]
-    missing = [i for i, file in enumerate(kept) if not file.is_file()]
-    if missing and paths:
-        start = partial(_start, tuple(str(models[i]) for i in missing), tuple(variants))
-        found = shared(_see_one, paths, workers, "looking at files", start)
-        for row, i in enumerate(missing):
-            keep(kept[i], **{n: np.stack([getattr(f[row], n) for f in found]) for n in Outputs.__slots__})
-    return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
 
 
 def look(
@@ -210,7 +187,7 @@ def _start(models: tuple[str, ...], variants: tuple[str, ...]) -> None:
     _variants[:] = variants
 
 
-def _faces(path: str) -> Iterator[tuple[Image.Image, Box | None]]:
+def _faces(path: str) -> Iterator[tuple[Image.Image, FoundFace | None]]:
     """A file in every variant wanted, and the largest face in each; None where there is none."""
     _, image = open_file(path)
     for name in _variants:
@@ -220,24 +197,13 @@ def _faces(path: str) -> Iterator[tuple[Image.Image, Box | None]]:
 
 
 def _score_one(path: str, again: bool) -> list[list[tuple[float, float]]]:
-    """For each model its logits in every variant: of the first look, and the mean of all."""
+    """For each model its logits in every variant: of the picture as it is, and the mean over re-saved views."""
     logits: list[list[tuple[float, float]]] = [[] for _ in _detectors]
     for variant, face in _faces(path):
         for detector, row in zip(_detectors, logits, strict=True):
             looks = detector.run_faces(variant, [face]).logit[:1]
             first = float(looks[0])
             if again:
-                looks = np.append(detector.run_again(variant, [face]), looks)
+                looks = np.append(detector.run_views(variant, [face]), looks)
             row.append((first, float(looks.mean(dtype=np.float64))))
     return logits
-
-
-def _see_one(path: str) -> list[Outputs]:
-    """For each model its outputs of one file's largest face at the first look, a row a variant."""
-    seen: list[list[Outputs]] = [[] for _ in _detectors]
-    for variant, face in _faces(path):
-        for detector, rows in zip(_detectors, seen, strict=True):
-            rows.append(detector.run_faces(variant, [face]))
-    return [
-        Outputs(*(np.concatenate([getattr(row, name) for row in rows]) for name in Outputs.__slots__)) for rows in seen
-    ]
