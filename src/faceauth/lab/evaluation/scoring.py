@@ -26,8 +26,8 @@ from faceauth.faces import REVISION, FoundFace
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.progress import tracked
-from faceauth.looks import LOOKS
 from faceauth.model_file import ModelFile, Outputs
+from faceauth.tta import VIEWS
 
 Floats = npt.NDArray[np.floating[Any]]
 BATCH = 16
@@ -70,7 +70,7 @@ def score_files(
     Raises:
         DataError: for a file that cannot be read.
     """
-    keys = [_key(ModelFile(m), data, [LOOKS if again else (), *absolute(paths)]) for m in models]
+    keys = [_key(ModelFile(m), data, [VIEWS if again else (), *absolute(paths)]) for m in models]
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
     if missing and paths:
