@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from faceauth.lab.evaluation import ledger, score_table
+from faceauth.lab.evaluation import ledger, prototypes, score_table
 from faceauth.lab.evaluation.calibration import fit_platt, fit_thresholds, kind_weights
+from faceauth.lab.evaluation.frozen_embedding import outputs_of, projection
 from faceauth.lab.evaluation.frozen_scores import held_out, rows, swap_offset
 from faceauth.lab.evaluation.run_info import commit, run_info
-from faceauth.lab.training.assemble import Projection, assemble
+from faceauth.lab.training.assemble import assemble
 from faceauth.lab.training.encoders import count_parameters
 from faceauth.lab.training.frozen import (
     Examples,
@@ -26,8 +27,6 @@ from faceauth.lab.training.frozen import (
 from faceauth.model_file import Calibration, ModelCard, Thresholds
 
 CALIBRATED_ON = ("clean", "web", "hard")
-EMBEDDING = 64  # values, at most
-COMPONENTS = 400  # principal components that discriminants are taken of
 LICENCE = "Weights: research use, as the licences of the training images ask (see the model card). Code: Apache-2.0."
 
 
@@ -66,43 +65,10 @@ def calibrate(prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int
     return Shipped(offset, calibration, thresholds)
 
 
-def projection(prepared: Prepared, found: Examples) -> Projection:
-    """Discriminants of the sources, and the sources' logits: linear discriminant analysis of training views.
-
-    The features are standardised and reduced to their first principal components before; the embedding's axes have
-    unit variance within sources.
-    """
-    from sklearn.decomposition import PCA
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    split = np.array([r.split for r in prepared.rows])[found.row]
-    source = np.array([r.source for r in prepared.rows])[found.row]
-    label = np.array([r.label for r in prepared.rows])[found.row]
-    chosen = np.isin(found.view, prepared.config.views.train) & (split == "train") & (label != "edited")
-    features = found.features[chosen].astype(np.float32)
-    mean, spread = features.mean(axis=0), features.std(axis=0) + np.float32(1e-3)
-    features = (features - mean) / spread
-    pca = PCA(COMPONENTS, svd_solver="randomized", random_state=0).fit(features)
-    reduced = pca.transform(features)
-    names = np.unique(source[chosen])
-    of_source = LinearDiscriminantAnalysis(
-        solver="eigen", shrinkage="auto", priors=np.full(len(names), 1 / len(names))
-    ).fit(reduced, source[chosen])
-    axes = of_source.scalings_[:, : min(EMBEDDING, len(names) - 1)]
-    weight = (pca.components_.T @ axes) / spread[:, None]
-    bias = -(mean @ weight) - pca.mean_ @ (pca.components_.T @ axes)
-    embedding = reduced @ axes
-    means = np.stack([embedding[source[chosen] == name].mean(axis=0) for name in names])
-    return Projection(
-        weight.astype(np.float32), bias.astype(np.float32), means.T.astype(np.float32),
-        (-0.5 * (means**2).sum(axis=1)).astype(np.float32), tuple(names.tolist()),
-    )  # fmt: skip
-
-
 def ship(
     prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads], output: Path
 ) -> tuple[ModelCard, Shipped]:
-    """Write the model file, with calibration and thresholds but without prototypes."""
+    """Write the model file, with calibration, thresholds and prototypes."""
     shipped = calibrate(prepared, found, heads)
     projected = projection(prepared, found)
     labels = {r.source: r.label for r in prepared.rows}
@@ -118,6 +84,7 @@ def ship(
         notes={"encoder": "CLIP ViT-B/16 image encoder (OpenAI, MIT), frozen", "swap offset": round(shipped.offset, 4)},
     )  # fmt: skip
     assemble(encoder, mean_heads(list(heads.values())), shipped.offset, projected, card, output)
+    prototypes.write(output, prototypes.prototypes(outputs_of(prepared, found, card, projected)))
     return card, shipped
 
 
