@@ -67,12 +67,9 @@ def outputs_of(prepared: Prepared, found: Examples, card: ModelCard, projected: 
         if row.split in ("train", "test") and row.label != "edited" and all(i in views[v] for v in SEEN_IN)
     ]  # fmt: skip
     index = np.array([[views[v][i] for v in SEEN_IN] for i in usable])
-    projections = [projected]
-    seed = prepared.config.seeds[0]
-    for fold in range(prepared.config.folds):
-        projections.append(
-            projection(prepared, found, np.array(may_fit(prepared.components, prepared.folds[seed], fold)))
-        )
+    folds = prepared.folds[prepared.config.seeds[0]]
+    allowed = [np.array(may_fit(prepared.components, folds, fold)) for fold in range(prepared.config.folds)]
+    projections = [projected, *(projection(prepared, found, rows) for rows in allowed)]
     cards = [card, *(replace(card, sources=p.names, labels=tuple(card.labels[card.sources.index(n)] for n in p.names))
                      for p in projections[1:])]  # fmt: skip
     features = found.features[index.ravel()].astype(np.float32)
