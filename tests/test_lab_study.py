@@ -95,10 +95,12 @@ def test_the_whole_chain_and_again(plan, tmp_path, monkeypatch):
     rows = [json.loads(line) for line in (tmp_path / "out" / "times.jsonl").read_text().splitlines()]
     assert rows[0]["step"] == "prepare"
     assert len(rows) == 10
-    models = json.loads((tmp_path / "out" / "evaluation" / "evaluation.json").read_text())["models"]
-    assert [m["name"] for m in models] == ["tiny", "tiny-a"]
-    assert models[1]["sources"] == ["cam-a", "cam-b", "gan-a"]
-    assert [len(m["dev_openings"]) for m in models] == [1, 1]
+    found = json.loads((tmp_path / "out" / "evaluation" / "evaluation.json").read_text())
+    assert [row["model"] for row in found["tables"]["study"]] == ["tiny", "tiny-a"]
+    assert {r["set"] for r in found["tables"]["headline"] if r["model"] == "tiny-a"} >= {"unseen generated, seen real"}
+    assert found["made"]["split"] == "dev"
+    assert [o["purpose"] for o in found["made"]["dev_openings"]] == ["score and evaluate"]
+    assert (tmp_path / "out" / "prepared" / "dev_ledger.jsonl").is_file()
     again = []
     assert run_study(read_study(plan), again.append) == report
     assert len(again) == 1 and again[0].startswith("done")
