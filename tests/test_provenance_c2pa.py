@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import encoded, picture
-from faceauth.errors import ImageError, MissingExtra
+from faceauth.errors import ImageError, MissingExtra, UsageError
 from faceauth.provenance import LONGEST, claims, clean
 from faceauth.provenance import c2pa as credentials
 
@@ -341,3 +341,136 @@ def test_it_stands_beside_the_score_and_changes_nothing(detector, tmp_path):
     assert one.faces == other.faces
     assert [e.generator for e in one.evidence if e.where == "C2PA claim generator"] == ["firefly"]
     assert other.evidence == ()
+
+
+def pem(certificate):
+    return certificate.public_bytes(PEM).decode()
+
+
+@pytest.fixture
+def anchors(tmp_path):
+    """A trust list of the authority made here, as a file."""
+    path = tmp_path / "anchors.pem"
+    path.write_text(pem(authority()[0]))
+    return path
+
+
+@functools.cache
+def stranger():
+    """An authority that is on nobody's list."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return certificate(named("Another Root"), key, named("Another Root"), key, authority=True), key
+
+
+def states(data, trust):
+    found = credentials.read(data, trust)
+    return found.state, found.trusted
+
+
+def test_a_signer_on_the_trust_list_is_trusted_and_another_is_not(anchors):
+    trust = credentials.TrustList.read(anchors)
+    other = credentials.TrustList(pem(stranger()[0]))
+    data = signed()
+    assert states(data, trust) == ("trusted", "yes")
+    assert states(data, other) == ("valid", "no")
+    assert states(data, None) == ("valid", "not checked")
+    lines = {e.where: e.says for e in claims(data, trust)}
+    assert lines["C2PA signer"] == "signed by The Signer, A Laboratory, on the trust list"
+    assert {e.where: e.says for e in claims(data, other)}["C2PA signer"].endswith(", not on the trust list")
+    assert {e.where: e.says for e in claims(data)}["C2PA signer"].endswith(", trust not checked")
+
+
+def test_a_trust_list_mends_no_broken_signature(anchors):
+    trust = credentials.TrustList.read(anchors)
+    data = bytearray(signed())
+    data[-40] ^= 1
+    assert states(bytes(data), trust)[0] == "broken"
+
+
+def test_an_expired_certificate_stays_expired_with_a_trust_list(expired, anchors):
+    found = credentials.read(expired, credentials.TrustList.read(anchors))
+    assert found.state == "expired"
+    assert not found.good_now
+    assert found.signed_at == ""
+
+
+def test_validity_issuer_actions_and_ingredients_are_told():
+    found = credentials.read(signed(program="An Editor", parent=signed(program="ChatGPT", tool="DALL-E")))
+    assert found.issuer == "The Root, A Laboratory"
+    assert found.valid_from < NOW.isoformat() < found.valid_until
+    assert found.good_now
+    assert found.actions == ("c2pa.opened", "c2pa.created with DALL-E")
+    assert found.ingredients == ("before (parentOf, with a manifest of its own)",)
+
+
+def test_nothing_is_fetched_with_a_trust_list_either(server, anchors):
+    url, asked = server
+    trust = credentials.TrustList.read(anchors)
+    data = signed(by=signer(ocsp=url), remote=url)
+    assert states(data, trust) == ("trusted", "yes")
+    assert asked == []
+
+
+@pytest.mark.parametrize("text", ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_trust_list_that_is_none_is_refused_with_its_name(tmp_path, text):
+    (tmp_path / "list.pem").write_text(text)
+    with pytest.raises(UsageError, match=r"list\.pem.* holds no certificates") as caught:
+        credentials.TrustList.read(tmp_path / "list.pem")
+    assert "PEM" in caught.value.hint
+    with pytest.raises(UsageError, match="cannot be read"):
+        credentials.TrustList.read(tmp_path / "none.pem")
+
+
+def test_usages_are_object_identifiers(anchors, tmp_path):
+    usages = tmp_path / "store.cfg"
+    usages.write_text("# a comment\n1.3.6.1.5.5.7.3.36\n")
+    assert states(signed(), credentials.TrustList.read(anchors, usages)) == ("trusted", "yes")
+    usages.write_text("email")
+    with pytest.raises(UsageError, match="'email' is none"):
+        credentials.TrustList.read(anchors, usages)
+
+
+def test_a_signer_for_a_usage_of_its_own_is_trusted_only_where_that_is_allowed(anchors):
+    """An extended key usage that the specification does not name."""
+    own = "1.3.6.1.4.1.99999.7"
+    root, root_key = authority()
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = certificate(named("Own"), key, root.subject, root_key, x509.ExtendedKeyUsage([x509.ObjectIdentifier(own)]))
+    private = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    info = c2pa.C2paSignerInfo(b"es256", leaf.public_bytes(PEM) + root.public_bytes(PEM), private, None)
+    try:
+        data = signed(by=c2pa.Signer.from_info(info))
+    except c2pa.C2paError:
+        pytest.skip("the library signs with no such certificate")
+    list_of = functools.partial(credentials.TrustList, pem(root))
+    assert states(data, list_of())[1] == "no"
+    assert states(data, list_of(own + "\n"))[1] == "yes"
+
+
+def test_the_ingredients_shown_are_bounded():
+    many = [{"title": f"n{n}", "relationship": "componentOf"} for n in range(10_000)]
+    assert len(list(credentials._ingredients({"ingredients": many}))) == credentials.MOST_INGREDIENTS
+
+
+def test_a_chain_of_ingredients_is_followed_a_few_steps(monkeypatch):
+    """Each made from the one before; 30 deep, which an attacker could make thousands."""
+    manifests = {
+        f"m{n}": {
+            "claim_generator_info": [{"name": f"p{n}"}],
+            "ingredients": [{"relationship": "parentOf", "active_manifest": f"m{n + 1}"}],
+        }
+        for n in range(30)
+    }
+    store = {"active_manifest": "m0", "manifests": manifests, "validation_state": "Valid"}
+    monkeypatch.setattr(c2pa.Reader, "json", lambda _: json.dumps(store))
+    assert credentials.read(signed()).generators == ("p0", "p1", "p2", "p3")
+
+
+def test_json_nested_without_end_or_too_long_cannot_be_read(monkeypatch):
+    monkeypatch.setattr(c2pa.Reader, "json", lambda _: '{"a":' * 100_000)
+    with pytest.raises(ImageError, match="cannot be read"):
+        credentials.read(signed())
+    monkeypatch.setattr(c2pa.Reader, "json", lambda _: " " * 100)
+    monkeypatch.setattr(credentials, "MOST_JSON", 99)
+    with pytest.raises(ImageError, match="too large"):
+        credentials.read(signed())

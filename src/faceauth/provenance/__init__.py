@@ -1,7 +1,7 @@
 """What an image file says of its own making, who signed for it, and what can be measured on the file itself.
 
 A claim is evidence to be shown beside a score and never a part of it: anybody can write it, and any upload removes it.
-`claims` is what a verdict carries; `report` is everything, each line with what kind of evidence it is.
+`claims` is what a verdict carries; `report.examine` tells everything, each line with what kind of evidence it is.
 
 It knows nothing of models.
 """
@@ -16,6 +16,7 @@ from faceauth.provenance.c2pa import Credentials, TrustList
 from faceauth.verdict import Evidence
 
 LONGEST = 120  # characters of a claim that are shown
+ELSEWHERE = "credentials lie elsewhere and were not fetched"
 MOST = 24  # claims of a file that are shown
 
 __all__ = ["LONGEST", "TrustList", "claims", "clean", "content"]
@@ -32,7 +33,7 @@ def claims(source: object, trust: TrustList | None = None) -> tuple[Evidence, ..
     if not data:
         return ()
     blocks = containers.read(data)
-    found = [*signed(data, blocks, trust), *unsigned(data, blocks)]
+    found = [*signed(blocks, *manifest(data, trust)), *unsigned(data, blocks)]
     return tuple(dict.fromkeys(found))[:MOST]
 
 
@@ -55,19 +56,24 @@ def unsigned(data: bytes, blocks: containers.Blocks) -> Iterator[Evidence]:
         yield Evidence(clean(where), clean(claim.says), claim.generator)
 
 
-def signed(data: bytes, blocks: containers.Blocks, trust: TrustList | None = None) -> Iterator[Evidence]:
-    """What the C2PA manifest says, and first of all whether it holds; and where another one lies."""
+def manifest(data: bytes, trust: TrustList | None = None) -> tuple[Credentials | None, str]:
+    """What the C2PA manifest of a file says, or why it could not be read; None and nothing without a manifest."""
     try:
-        found = c2pa.read(data, trust)
+        return c2pa.read(data, trust), ""
     except MissingExtra as missing:
-        says = f"carries a C2PA manifest; its signature is not checked here (to verify it: {missing.hint})"
-        yield Evidence("C2PA", says, None)
+        return None, f"carries a C2PA manifest; its signature is not checked here (to verify it: {missing.hint})"
     except ImageError as error:
-        yield Evidence("C2PA", clean(error.message), None)
-    else:
-        yield from _credentials(found) if found else ()
+        return None, clean(error.message)
+
+
+def signed(blocks: containers.Blocks, found: Credentials | None, problem: str) -> Iterator[Evidence]:
+    """The manifest's lines, whether it holds first of all; then where the file says that another manifest lies."""
+    if problem:
+        yield Evidence("C2PA", problem, None)
+    if found:
+        yield from _credentials(found)
     for url in exif_xmp.remote(blocks):
-        yield Evidence("C2PA", clean(f"credentials lie elsewhere and were not fetched: {url}"), None)
+        yield Evidence("C2PA", clean(f"{ELSEWHERE}: {url}"), None)
 
 
 def _credentials(found: Credentials) -> Iterator[Evidence]:

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,7 @@ class Credentials:
         trusted: whether the signer is on the trust list; not checked without a list.
         issuer: who issued the signer's certificate.
         valid_from, valid_until: when that certificate is good, ISO 8601; empty where the library does not say.
+        good_now: whether that certificate is good at the time of reading.
         signed_at: the time stamp's time; empty without one, and then nobody but the signer says when it was signed.
         actions: the names of all actions, first done first, those of the active manifest before those of parents.
         ingredients: title and relationship of what the picture was made from.
@@ -122,6 +124,7 @@ class Credentials:
     issuer: str = ""
     valid_from: str = ""
     valid_until: str = ""
+    good_now: bool = False
     signed_at: str = ""
     actions: tuple[str, ...] = ()
     ingredients: tuple[str, ...] = ()
@@ -218,10 +221,18 @@ def _credentials(store: dict[str, Any], signature: dict[str, Any], trust: TrustL
         ", ".join(str(issuer[key]) for key in ("CN", "O") if issuer.get(key)),
         str(validity.get("notBefore") or ""),
         str(validity.get("notAfter") or ""),
+        _good_now(str(validity.get("notBefore")), str(validity.get("notAfter"))),
         str(info.get("time") or ""),
         tuple(dict.fromkeys(a for manifest in manifests for a in _actions(manifest)))[:MOST_INGREDIENTS],
         tuple(i for manifest in manifests for i in _ingredients(manifest))[:MOST_INGREDIENTS],
     )
+
+
+def _good_now(start: str, end: str) -> bool:
+    try:
+        return datetime.fromisoformat(start) <= datetime.now(UTC) <= datetime.fromisoformat(end)
+    except (ValueError, TypeError):  # no time, or one without a zone
+        return False
 
 
 def _vouched(store: dict[str, Any]) -> bool:
