@@ -48,7 +48,7 @@ def provenance(
       faceauth provenance signed.jpg --trust-anchors anchors.pem
       faceauth provenance folder/ | jq -r 'select(.disagreements != []) | .path'
     """
-    from faceauth.images import expand
+    from faceauth.inputs import expand
     from faceauth.provenance import TrustList
 
     if trust_usages and not trust_anchors:
@@ -56,7 +56,7 @@ def provenance(
     if output is not None:
         _check(output, overwrite=overwrite)
     trust = TrustList.read(trust_anchors, trust_usages) if trust_anchors else None
-    reports = _reports(expand(images, max_bytes=max_bytes), trust, max_bytes)
+    reports = _reports(expand(images, max_bytes=max_bytes).references, trust, max_bytes)
     unreadable = _write_file(output, reports) if output else _print(reports)
     if unreadable:
         raise typer.Exit(UNREADABLE)
