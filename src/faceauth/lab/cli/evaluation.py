@@ -25,7 +25,7 @@ PerSource = Annotated[int | None, typer.Option(help="At most so many images of e
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (calibrate, prototypes, evaluate, embed, tsne, spectrum, report):
+    for command in (calibrate, prototypes, score, evaluate, embed, tsne, spectrum, report):
         app.command()(command)
 
 
@@ -181,6 +181,44 @@ def _score_runs(
     path = folder / "scores.parquet"
     score_prepared(candidates, opened, path, cache, workers, seed, per_source, opening)
     return [path], opening
+
+
+def score(
+    config: Annotated[Path, typer.Argument(help="A config with [encoders]: its data set, kinds, variants and folds.")],
+    models: Annotated[list[Path] | None, typer.Argument(help="Model files to score beside the controls.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The table of scores.")] = Path("scores.parquet"),
+    cache: Cache = Path("cache"),
+    workers: Workers = 1,
+) -> None:
+    """Score model files, and the controls that see no face, on a data set in every variant of the protocol.
+
+    Computed once and kept in the cache. Dev images take no part. Fold models of frozen encoders are scored by
+    faceauth lab train --folds; give both tables to faceauth lab evaluate.
+
+    \b
+    Examples:
+      faceauth lab score configs/accurate.toml -o controls.parquet --workers 2
+      faceauth lab score configs/accurate.toml old.onnx other.onnx -o scores.parquet
+    """
+    need_lab()
+    from faceauth.lab.evaluation import score_table
+    from faceauth.lab.evaluation.run_info import run_info
+    from faceauth.lab.evaluation.score_models import Plan, ScoreStore
+    from faceauth.lab.evaluation.score_models import score as score_
+    from faceauth.lab.training.frozen import deal_rows, read_config, tasks
+
+    read = read_config(config)
+    dealt = deal_rows(read, cache)
+    rows = tuple(row for row in dealt.rows if row.split != "dev")
+    wanted = {row.sha256 for row in rows}
+    chosen = tuple(t for t in tasks(read, dealt.data, dealt.rows, training=False) if t.sha256 in wanted)
+    folds = {
+        seed: [k for k, row in zip(of, dealt.rows, strict=True) if row.split != "dev"]
+        for seed, of in dealt.folds.items()
+    }
+    table, fitted_on = score_(Plan(rows, chosen, folds), models or [], ScoreStore(cache), workers)
+    score_table.write(output, table, {**run_info(dealt.data.sha256), "controls": fitted_on})
+    typer.echo(f"{output}: {len(table)} rows of {table['model'].nunique()} models")
 
 
 def embed(

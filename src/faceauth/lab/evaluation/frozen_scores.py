@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from faceauth.lab.data.variants import VARIANTS
+from faceauth.lab.evaluation.score_models import about_images
 from faceauth.lab.training.frozen import Examples, Heads, Prepared, state_digest, tasks
 
 SHIPPED_RATE, SWAP_RATE = 0.04, 0.01  # false alarms that the two outputs may have: together the 5 % of the default
@@ -26,11 +27,7 @@ def rows(
 def _tables(
     prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads], splits: Collection[str], offset: float
 ) -> Iterator[pd.DataFrame]:
-    images = pd.DataFrame({
-        "image": [r.path for r in prepared.rows], "image_sha256": [r.sha256 for r in prepared.rows],
-        **{name: [getattr(r, name) for r in prepared.rows]
-           for name in ("source", "kind", "label", "family", "generator", "split")},
-    })  # fmt: skip
+    images = about_images(prepared.rows)
     asked = np.isin(found.view, VARIANTS) & np.isin(images["split"].to_numpy()[found.row], list(splits))
     missing = list(_faceless(prepared, splits))
     model_sha256 = state_digest(prepared)

@@ -10,6 +10,7 @@ import multiprocessing
 import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from faceauth import images
 from faceauth.errors import ImageError
 from faceauth.faces import REVISION, finder
 from faceauth.lab.data import variants
-from faceauth.lab.evaluation.controls import control_features, saved_as
+from faceauth.lab.data.dataset import ImageRow
+from faceauth.lab.evaluation.controls import control_features, saved_as, score_controls
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS
 from faceauth.lab.progress import tracked
 from faceauth.lab.training.features import Task
@@ -28,6 +30,15 @@ from faceauth.model_file import ModelFile
 
 CONTROLS = "controls"  # what stands in the place of a model's hash where a row holds what the controls see
 Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which images are scored in which variants, and how they are dealt: rows, tasks, folds by seed."""
+
+    rows: tuple[ImageRow, ...]
+    tasks: tuple[Task, ...]
+    folds: dict[int, list[int]]
 
 
 class ScoreStore:
@@ -125,3 +136,48 @@ def control_samples(
     samples["variant"] = [view for _, view, _ in found]
     features = {name: np.array([a[name] for _, _, a in found], np.float32) for name in CONTROL_MODELS}
     return samples, features
+
+
+def about_images(rows: Sequence[ImageRow]) -> pd.DataFrame:
+    """What the table of scores says of each image."""
+    names = ("source", "kind", "label", "family", "generator", "split")
+    return pd.DataFrame({
+        "image": [r.path for r in rows], "image_sha256": [r.sha256 for r in rows],
+        **{name: [getattr(r, name) for r in rows] for name in names},
+    })  # fmt: skip
+
+
+def model_rows(about: pd.DataFrame, path: Path, known: dict[tuple[str, str], Answer | None]) -> pd.DataFrame:
+    """Rows of a model file for the images of `about`; held out are kinds none of whose sources it was trained on."""
+    model = ModelFile(path)
+    trained = set(about.loc[about["source"].isin(model.card.sources), "kind"])
+    by_image = about.set_index("image_sha256", drop=False)
+    found = [(image, view, a) for (image, view), a in known.items() if image in by_image.index and _asked(view, a)]
+    rows = by_image.loc[[image for image, _, _ in found]].reset_index(drop=True)
+    rows["variant"] = [view for _, view, _ in found]
+    rows["face"] = [a is not None for _, _, a in found]
+    for name in ("logit", "swap_logit"):
+        rows[name] = [None if a is None else a[name] for _, _, a in found]
+    rows["model"], rows["model_sha256"], rows["seed"], rows["fold"] = model.card.name, model.sha256, -1, -1
+    rows["held_out"] = ~rows["kind"].isin(trained)
+    return rows
+
+
+def _asked(view: str, answer: Answer | None) -> bool:
+    """A picture that `matched` leaves out, for its face is small, is not one without a face."""
+    return answer is not None or view != "matched"
+
+
+def score(prepared: Plan, models: Sequence[Path], store: ScoreStore, workers: int) -> tuple[pd.DataFrame, Answer]:
+    """Rows of the models and of both controls, for every split, and the metadata entry `controls`."""
+    found = answers(prepared.tasks, models, store, workers)
+    about = about_images(prepared.rows)
+    parts = [model_rows(about, path, found[ModelFile(path).sha256]) for path in models]
+    kinds = np.array([row.kind for row in prepared.rows])
+    held = {
+        (seed, fold): set(kinds[np.array(folds) == fold].tolist())
+        for seed, folds in prepared.folds.items() for fold in sorted(set(folds))
+    }  # fmt: skip
+    samples, features = control_samples(about, found[CONTROLS])
+    controls, fitted_on = score_controls(samples, features, held)
+    return pd.concat([*parts, controls], ignore_index=True), fitted_on
