@@ -1,8 +1,8 @@
 """Scores of model files and of the controls in every variant of the protocol: rows for the table of scores.
 
 A model file is asked as a user would ask it: the picture in a variant, the largest face in it, the model's own
-preprocessing. What is computed is kept in an SQLite file whose name carries the versions of the code that makes variants
-and finds faces; rows are keyed by the model's hash, the image's hash and the variant.
+preprocessing. What is computed is kept in an SQLite file whose name carries the versions of the code that makes
+variants and finds faces; rows are keyed by the model's hash, the image's hash and the variant.
 """
 
 import json

@@ -26,6 +26,7 @@ from faceauth.lab.training.features import FeatureStore, Task, digest, extract
 from faceauth.lab.training.linear import Line, fit, mean_line, weights
 from faceauth.preprocess import PreprocessSpec
 
+EVALUATED = tuple(v for v in VARIANTS if v != "clean")  # training sees these of the images that are scored, no others
 NOT_GENERATED = ("swap", "restored")  # families in rows of their own: no part of the generated output
 
 
@@ -39,6 +40,7 @@ class ViewsConfig(_Strict):
     train: tuple[str, ...] = ("clean", "train-1")
     blend: tuple[str, ...] = ("blend-1",)
     per_source: int = Field(100, ge=1)
+    blend_per_source: int = Field(40, ge=1)
     variants: dict[str, int] = Field(default_factory=lambda: dict.fromkeys(VARIANTS, 24))
 
 
@@ -138,8 +140,8 @@ def tasks(config: FrozenConfig, data: DataSet, rows: Sequence[ImageRow], trainin
         n = position[row.source] = position.get(row.source, -1) + 1
         views = [name for name, most in config.views.variants.items() if n < most]
         if training and n < config.views.per_source and row.label != "edited":
-            views += [v for v in config.views.train if v not in views]
-            if row.label == "real":
+            views += [v for v in config.views.train if v not in views and v not in EVALUATED]
+            if row.label == "real" and n < config.views.blend_per_source:
                 views += config.views.blend
         if views:
             yield Task(str(data.file(row)), row.sha256, tuple(views))
