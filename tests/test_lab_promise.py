@@ -61,7 +61,7 @@ def test_too_few_faces_give_a_threshold_that_calls_nothing_fake():
     fake = np.arange(20) % 2 == 0
     found = fit_thresholds(np.linspace(0, 0.9, 20), fake, np.ones(20), 0.05, 0.1, "ten real faces")
     assert found.fake == 1.0
-    assert found.promising(0.1) < 1
+    assert found.threshold_at_fpr(0.1) < 1
 
 
 def test_sources_weigh_the_same_and_small_ones_less():
@@ -82,8 +82,8 @@ def column(scores, means=None, fold=0):
         for label in ("real", "fake") for s, values in scores.items() for i in range(len(values))
     ]  # fmt: skip
     logits = np.concatenate([*scores.values()] * 2)[:, None] * np.ones(4)
-    looks = logits if means is None else np.concatenate([*means.values()] * 2)[:, None] * np.ones(4)
-    return Column(tuple(records), logits, np.full(len(records), fold), looks)
+    views = logits if means is None else np.concatenate([*means.values()] * 2)[:, None] * np.ones(4)
+    return Column(tuple(records), logits, np.full(len(records), fold), views)
 
 
 def test_a_source_left_out_has_no_part_in_its_threshold():
@@ -108,7 +108,7 @@ def test_kin_go_out_together_and_too_few_promise_nothing():
     assert [r.measured for r in found if r.threshold is not None] == [0, 1]
 
 
-def test_the_second_look_counts_in_what_is_measured():
+def test_the_views_count_in_what_is_measured():
     rng = np.random.default_rng(2)
     first = {name: rng.normal(size=300) for name in "ab"}
     rows = list(real_sources_left_out(make_card(), column(first, {k: v - 9 for k, v in first.items()})))

@@ -23,21 +23,23 @@ from faceauth.verdict import Face, Verdict
 FIELDS = (
     "path", "face", "box", "label", "score", "stability", "source", "threshold", "false_alarm_rate",
     "model", "model_sha256", "image_sha256", "width", "height", "ms", "error",
-    "generator", "generators", "families", "says_itself",
+    "generator", "generators", "families", "says_itself", "reason",
+    "learned", "learned_sha256",
 )  # fmt: skip
 
 Row = dict[str, Any]
 
 
 def rows(verdict: Verdict) -> list[Row]:
-    """One dict a face with the keys `FIELDS`; a single one, without a face, for an unreadable image.
+    """One dict a face with the keys `FIELDS`; a single one, without a face, for an unreadable image or one without.
 
-    `generators` and `families` are dicts of shares, falling; `says_itself` is a list of lines.
+    `generators` and `families` are dicts of shares, falling; `says_itself` is a list of lines, `learned` one of names.
     """
     image = {name: getattr(verdict, name) for name in FIELDS if hasattr(type(verdict), name) and name != "label"}
     blank: Row = dict.fromkeys(FIELDS) | image | {"says_itself": [f"{e.where}: {e.says}" for e in verdict.evidence]}
+    blank["learned"] = list(verdict.learned)
     if not verdict.faces:
-        return [blank]
+        return [blank | {"label": verdict.label}]
     return [
         blank
         | {name: getattr(face, name) for name in FIELDS if name in Face.__slots__}
@@ -189,7 +191,7 @@ figure{margin:0;overflow-wrap:anywhere}
 .p{position:relative}.p img,.p svg{display:block;width:100%}.p svg{position:absolute;inset:0;height:100%}
 rect{fill:none;stroke-width:3;vector-effect:non-scaling-stroke}ul{margin:.2rem 0;padding-left:1.1rem}
 .real{color:var(--real);stroke:var(--real)}.fake{color:var(--fake);stroke:var(--fake)}
-.uncertain{color:var(--uncertain);stroke:var(--uncertain)}li{stroke:none!important}
+.uncertain{color:var(--uncertain);stroke:var(--uncertain)}.no-face{color:#57606a}li{stroke:none!important}
 </style><h1>faceauth</h1><p>One figure an image, shown from where it lies; no picture is copied into this file.
 A score is the calibrated probability that the face is fake, not proof.</p><main>
 """
@@ -292,8 +294,8 @@ def flat(row: Row) -> Row:
     shares = {
         n: "; ".join(f"{k} {v:.4f}" for k, v in (row[n] or {}).items()) or None for n in ("generators", "families")
     }
-    says = "; ".join(row["says_itself"] or []) or None
-    return row | shares | {"box": " ".join(map(str, row["box"])) if row["box"] else None, "says_itself": says}
+    lists = {name: "; ".join(row[name] or []) or None for name in ("says_itself", "learned")}
+    return row | shares | lists | {"box": " ".join(map(str, row["box"])) if row["box"] else None}
 
 
 def printable(text: str | None) -> str:
@@ -304,12 +306,14 @@ def printable(text: str | None) -> str:
 
 def sentence(row: Row) -> str:
     """One row in words."""
+    says = f"; the file says {'; '.join(row['says_itself'])}" if row["says_itself"] else ""
+    if row["label"] == "no-face":
+        return printable(f"no face found, nothing judged{says}")
     if row["score"] is None:
         return printable(row["error"])
     where = "whole image (no face found)" if row["face"] is None else f"face {row['face'] + 1}"
-    again = f", {_again(row)}" if _again(row) else ""
-    says = f"; the file says {'; '.join(row['says_itself'])}" if row["says_itself"] else ""
-    return printable(f"{where}: {row['label']}, P(fake) {row['score']:.2f}, {made_by(row)}{again}{says}")
+    more = "".join(f", {part}" for part in (made_by(row), *notes(row)) if part)
+    return printable(f"{where}: {row['label']}, P(fake) {row['score']:.2f}{more}{says}")
 
 
 def made_by(row: Row) -> str:
@@ -319,16 +323,19 @@ def made_by(row: Row) -> str:
     return f"{row['generator']} {row['generators'][row['generator']]:.0%}"
 
 
-def _again(row: Row) -> str:
-    """What the second look found, where it does not agree with the first throughout."""
+def notes(row: Row) -> list[str]:
+    """Why the label is uncertain, and how far the re-saved views agree where they do not."""
     stability = row["stability"]
-    return "" if stability is None or stability == 1 else f"called fake at {stability:.0%} of the looks"
+    found = [row["reason"]] if row["reason"] else []
+    if stability is not None and stability != 1:
+        found.append(f"called fake in {stability:.0%} of the views")
+    return found
 
 
 class TableOutput:
     """A table for the terminal, drawn when it is closed. Rows past `limit` are counted, not drawn."""
 
-    STYLES: ClassVar = {"real": "green", "fake": "bold red", "uncertain": "yellow", None: "dim"}
+    STYLES: ClassVar = {"real": "green", "fake": "bold red", "uncertain": "yellow", "no-face": "dim", None: "dim"}
 
     def __init__(self, stream: IO[str], limit: int = 2000) -> None:
         self._stream, self._limit, self._more = stream, limit, 0
@@ -360,11 +367,11 @@ class TableOutput:
 
     @staticmethod
     def _cells(row: Row) -> tuple[str, ...]:
-        whole = "" if row["face"] is not None or row["error"] else "no face found: whole image judged"
+        whole = ["no face found: whole image judged"] if row["face"] is None and row["score"] is not None else []
         face = "" if row["face"] is None else str(row["face"] + 1)
         score = "" if row["score"] is None else f"{row['score']:.2f}"
         says = (f"file says {s}" for s in row["says_itself"])
-        note = "; ".join(filter(None, [*([row["error"]] if row["error"] else (whole, _again(row))), *says]))
+        note = "; ".join([*([row["error"]] if row["error"] else whole + notes(row)), *says])
         return row["path"], face, row["label"] or "unreadable", score, made_by(row), note
 
     def __enter__(self) -> Self:

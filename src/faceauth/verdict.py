@@ -1,7 +1,7 @@
-"""What faceauth says about an image. Frozen records; nothing here computes or knows where they come from."""
+"""What faceauth says about an image: frozen records. Nothing here knows where they come from."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 Label = Literal["real", "fake", "uncertain", "no-face"]
 Reason = Literal[
@@ -78,6 +78,9 @@ class Verdict:
         ms: wall time for this image in milliseconds: read, decode, find faces, judge.
         error: why the image could not be read, in words.
         evidence: what the file says of its own making; empty for pixels handed over in memory.
+        learned: names of the learned classes that took part in the scores; learned_sha256: hash of them, None where
+            none did.
+        picture: a small JPEG of what was judged, for notebooks; None for files, which can be read again.
     """
 
     path: str | None
@@ -90,6 +93,9 @@ class Verdict:
     ms: float | None = None
     error: str | None = None
     evidence: tuple[Evidence, ...] = ()
+    learned: tuple[str, ...] = ()
+    learned_sha256: str | None = None
+    picture: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def label(self) -> Label | None:
@@ -99,3 +105,29 @@ class Verdict:
             if label in labels:
                 return label
         return "no-face" if self.error is None else None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a face, as every output has them, ready for pandas; a single one where there is no face."""
+        from faceauth.output import rows  # a record that can show itself: what it needs is imported when it does
+
+        return rows(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict and its faces as plain values that JSON can hold; shares as dicts, without the picture."""
+        values = asdict(self)
+        del values["picture"]
+        values["learned"] = list(self.learned)
+        values["evidence"] = list(values["evidence"])
+        values["faces"] = [
+            asdict(face)
+            | {"box": list(face.box) if face.box else None}
+            | {"generators": dict(face.generators), "families": dict(face.families)}
+            for face in self.faces
+        ]
+        return {"label": self.label, **values}
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the picture, the boxes of its faces, and the verdict in words."""
+        from faceauth.notebook import to_html
+
+        return to_html(self)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from faceauth import images
 from faceauth.errors import DataError, ImageError
-from faceauth.faces import REVISION, DlibFinder
+from faceauth.faces import REVISION, finder
 from faceauth.lab.data.manifest import Manifest
 from faceauth.lab.data.sources import Corpus, Record
 from faceauth.lab.data.split import FRACTIONS, split
@@ -196,23 +196,18 @@ def _cut_all(corpus: Corpus, folder: Path, workers: int) -> None:
     )  # fmt: skip
 
 
-_finder: DlibFinder | None = None
-
-
 def _cut(path: str) -> tuple[Pixels, Sequence[float], bool, int]:
-    global _finder
-    _finder = _finder or DlibFinder()
     try:
         image = images.load(path).image
     except ImageError as error:
         raise DataError(f"{path}: {error}") from error
-    boxes = _finder(image)
+    faces = finder()(image)
     width, height = image.size
-    face = boxes[0] if boxes else middle(width, height)
+    face = faces[0].box if faces else middle(width, height)
     span = max(face[2] - face[0], face[3] - face[1])
     region = square(((face[0] + face[2]) / 2, (face[1] + face[3]) / 2), CONTEXT * span, width, height)
     side = min(LARGEST, round(region[2] - region[0]))
     k = side / (region[2] - region[0])
     crop = image.resize((side, side), Image.Resampling.BICUBIC, box=region)
     inside = [(v - region[i % 2]) * k for i, v in enumerate(face)]
-    return np.asarray(crop), inside, bool(boxes), images.dhash(image)
+    return np.asarray(crop), inside, bool(faces), images.dhash(image)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from faceauth import images
 from faceauth.errors import DataError, ImageError
-from faceauth.faces import DlibFinder
+from faceauth.faces import finder
 from faceauth.lab.data.archives import Item
 from faceauth.lab.data.choice import Outcome
 from faceauth.preprocess import PreprocessSpec
@@ -59,24 +59,19 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-_finder: DlibFinder | None = None
-
-
 def store(job: Job) -> Outcome:
     """Look at one image and store it; with `move` it is looked at only.
 
     Raises:
         DataError: the data set's folder cannot be written. An unreadable image is an outcome, no error.
     """
-    global _finder
-    _finder = _finder or DlibFinder()
     try:
         data = job.item.read()
         image = images.decode(data)
     except ImageError as error:
         return Outcome(error=error.message)
-    boxes = _finder(image)
-    face = tuple(map(float, boxes[0])) if boxes else None
+    faces = finder()(image)
+    face = tuple(map(float, faces[0].box)) if faces else None
     try:
         face = _write(job, data, image, face)
     except OSError as error:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from faceauth import images, spectra
-from faceauth.faces import DlibFinder
+from faceauth.faces import finder
 from faceauth.lab.evaluation.scoring import RESAVES, absolute, keep, open_file, shared
 from faceauth.preprocess import PreprocessSpec
 
@@ -46,16 +46,9 @@ def profiles_of(
     key = hashlib.sha256(repr((SPEC, data, absolute(paths), resaved)).encode()).hexdigest()[:32]
     kept = cache / "profiles" / f"{key}.npy"
     if not kept.is_file():
-        found = shared(partial(_profiles_one, resaved=resaved), paths, workers, "spectra of faces", _start)
+        found = shared(partial(_profiles_one, resaved=resaved), paths, workers, "spectra of faces")
         keep(kept, np.asarray(found, np.float32))
     return np.asarray(np.load(kept))
-
-
-_finder: list[DlibFinder] = []
-
-
-def _start() -> None:
-    _finder[:] = [DlibFinder()]
 
 
 def _profiles_one(path: str, resaved: bool) -> list[npt.NDArray[np.float32]]:
@@ -65,6 +58,4 @@ def _profiles_one(path: str, resaved: bool) -> list[npt.NDArray[np.float32]]:
 
 
 def _face(image: Image.Image) -> Image.Image:
-    boxes = _finder[0](image)
-    region = SPEC.region(boxes[0] if boxes else None, *image.size)
-    return Image.fromarray(SPEC.resize(image, region))
+    return Image.fromarray(SPEC.cut(image, next(iter(finder()(image)), None)))

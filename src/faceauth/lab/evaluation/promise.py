@@ -11,7 +11,6 @@ import numpy as np
 from faceauth.lab.evaluation.protocol import Column, verdicts
 from faceauth.lab.evaluation.scoring import VARIANTS
 from faceauth.lab.training.export import false_alarm_curve, weigh
-from faceauth.looks import combined
 from faceauth.model_file import ModelCard
 
 RATES = (0.01, 0.05)
@@ -55,7 +54,7 @@ def real_sources_left_out(card: ModelCard, column: Column, rates: tuple[float, .
             threshold = next((t for t, share in curve if share <= rate and t < 1), None)
             row = LeftOut(source, int(out.sum()) // REPEATS, rate, threshold)
             if row.threshold is not None:
-                called = combined(first[out], mean[out], row.threshold) >= row.threshold
+                called = (first[out] >= row.threshold) & (mean[out] >= row.threshold)
                 row = replace(row, first=float((first[out] >= row.threshold).mean()), measured=float(called.mean()))
             yield row
 

@@ -23,7 +23,6 @@ from faceauth.lab.data.sources import Corpus, Record, read_corpus
 from faceauth.lab.data.split import split
 from faceauth.lab.evaluation.scoring import VARIANTS, score_files
 from faceauth.lab.training.export import calibrated, rewrite
-from faceauth.looks import combined, labels
 from faceauth.model_file import ModelCard, ModelFile
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -193,13 +192,16 @@ def _column(model: Path, corpus: Corpus, indices: Sequence[int], fold: int, cach
 
 
 def with_calibration(card: ModelCard, column: Column, variant: str) -> Floats:
-    """(n,) calibrated P(fake) of a column in one variant, after the second look, as a user gets it."""
-    return combined(*_both(card, column, variant), card.thresholds.fake)
+    """(n,) calibrated P(fake) of a column in one variant, as a user gets it."""
+    return _both(card, column, variant)[0]
 
 
 def verdicts(card: ModelCard, column: Column, variant: str) -> npt.NDArray[np.str_]:
     """(n,) `real`, `fake` or `uncertain` of a column in one variant, as a user gets them."""
-    return labels(*_both(card, column, variant), card.thresholds.fake, card.thresholds.real)
+    first, mean = _both(card, column, variant)
+    limits = card.thresholds
+    kept = np.where((first <= limits.real) & (first < limits.fake), "real", "uncertain")
+    return np.where((first >= limits.fake) & (mean >= limits.fake), "fake", kept)
 
 
 def _both(card: ModelCard, column: Column, variant: str) -> tuple[Floats, Floats]:

@@ -21,7 +21,7 @@ from faceauth.lab.evaluation.evaluate import choose
 from faceauth.lab.evaluation.protocol import parts_of, same_corpus
 from faceauth.lab.evaluation.scoring import look, see_files
 from faceauth.lab.training.export import HEADS_SEE, rewrite
-from faceauth.model_file import ModelCard, ModelFile, Outputs
+from faceauth.model_file import OUTPUTS, ModelCard, ModelFile, Outputs
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -95,7 +95,7 @@ def look_at_prepared(model: Path, examples: Examples, cache: Path, workers: int)
     """A prepared data set's faces, train and test, as they lie. Raises DataError where a split is empty."""
     chosen = [i for part in ("train", "test") for i in choose(examples, part, PER_SOURCE, 0)]
     [outputs] = look([model], examples, chosen, cache, workers)
-    one = Outputs(*(getattr(outputs, name)[:, None] for name in Outputs.__slots__))
+    one = Outputs(*(getattr(outputs, name)[:, None] for name in OUTPUTS))
     records = tuple(examples.records[i] for i in chosen)
     return Looked(records, np.array([examples.splits[i] for i in chosen]), (ModelFile(model).card,), (one,))
 

@@ -22,13 +22,12 @@ from PIL import Image
 from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import DataError, ImageError
-from faceauth.faces import REVISION
+from faceauth.faces import REVISION, FoundFace
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.dataset import Examples
 from faceauth.lab.progress import tracked
-from faceauth.looks import LOOKS
-from faceauth.model_file import ModelFile, Outputs
-from faceauth.verdict import Box
+from faceauth.model_file import OUTPUTS, ModelFile, Outputs
+from faceauth.tta import VIEWS
 
 Floats = npt.NDArray[np.floating[Any]]
 BATCH = 16
@@ -60,9 +59,9 @@ def score_files(
 ) -> list[Floats]:
     """Logits (n, variants, 2) of the largest face in each file (the whole image where there is none), for each model.
 
-    The first look's, and the mean over all looks. Which of them a user gets depends on the calibration, which is
-    fitted on these very logits (`faceauth.looks.combined`), so all looks are always taken here. A file is decoded,
-    saved again and searched for faces once, whatever the number of models.
+    That of the picture as it is, and the mean over it and its re-saved views (`faceauth.tta`). Which of them decides
+    depends on the calibration, which is fitted on these very logits, so all views are always tried here. A file is
+    decoded, saved again and searched for faces once, whatever the number of models.
 
     Args:
         data: hash of the corpus or manifest, a part of the cache's key.
@@ -71,7 +70,7 @@ def score_files(
     Raises:
         DataError: for a file that cannot be read.
     """
-    keys = [_key(ModelFile(m), data, [LOOKS if again else (), *absolute(paths)]) for m in models]
+    keys = [_key(ModelFile(m), data, [VIEWS if again else (), *absolute(paths)]) for m in models]
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
     if missing and paths:
@@ -100,7 +99,7 @@ def see_files(
         start = partial(_start, tuple(str(models[i]) for i in missing), tuple(variants))
         found = shared(_see_one, paths, workers, "looking at files", start)
         for row, i in enumerate(missing):
-            keep(kept[i], **{n: np.stack([getattr(f[row], n) for f in found]) for n in Outputs.__slots__})
+            keep(kept[i], **{n: np.stack([getattr(f[row], n) for f in found]) for n in OUTPUTS})
     return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
 
 
@@ -123,7 +122,7 @@ def look(
             done = pool.map(lambda batch: _look_at(todo, examples, batch), batches)
             found = list(tracked(done, len(batches), "looking at prepared faces"))
         for row, i in enumerate(missing):
-            keep(kept[i], **{n: np.concatenate([getattr(f[row], n) for f in found]) for n in Outputs.__slots__})
+            keep(kept[i], **{n: np.concatenate([getattr(f[row], n) for f in found]) for n in OUTPUTS})
     return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
 
 
@@ -175,7 +174,7 @@ def _load(file: Path, model: ModelFile) -> Outputs:
         one = model.run(np.zeros((1, 3, size, size), np.float32))
         return Outputs(one.logit[:0], one.source_logits[:0], one.embedding[:0])
     with np.load(file) as arrays:
-        return Outputs(*(arrays[name] for name in Outputs.__slots__))
+        return Outputs(*(arrays[name] for name in OUTPUTS))
 
 
 def keep(path: Path, array: Floats | None = None, /, **arrays: npt.NDArray[Any]) -> None:
@@ -210,7 +209,7 @@ def _start(models: tuple[str, ...], variants: tuple[str, ...]) -> None:
     _variants[:] = variants
 
 
-def _faces(path: str) -> Iterator[tuple[Image.Image, Box | None]]:
+def _faces(path: str) -> Iterator[tuple[Image.Image, FoundFace | None]]:
     """A file in every variant wanted, and the largest face in each; None where there is none."""
     _, image = open_file(path)
     for name in _variants:
@@ -227,7 +226,7 @@ def _score_one(path: str, again: bool) -> list[list[tuple[float, float]]]:
             looks = detector.run_faces(variant, [face]).logit[:1]
             first = float(looks[0])
             if again:
-                looks = np.append(detector.run_again(variant, [face]), looks)
+                looks = np.append(detector.run_views(variant, [face]), looks)
             row.append((first, float(looks.mean(dtype=np.float64))))
     return logits
 
@@ -238,6 +237,4 @@ def _see_one(path: str) -> list[Outputs]:
     for variant, face in _faces(path):
         for detector, rows in zip(_detectors, seen, strict=True):
             rows.append(detector.run_faces(variant, [face]))
-    return [
-        Outputs(*(np.concatenate([getattr(row, name) for row in rows]) for name in Outputs.__slots__)) for rows in seen
-    ]
+    return [Outputs(*(np.concatenate([getattr(row, name) for row in rows]) for name in OUTPUTS)) for rows in seen]

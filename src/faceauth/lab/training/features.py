@@ -1,8 +1,9 @@
 """Features of frozen encoders, computed once and kept: one row an encoder, image and view in an SQLite file.
 
-An encoder is an ONNX file from `pixels` (n, 3, size, size) to `features` (n, d). A row is keyed by the encoder's SHA-256,
-the image's SHA-256 and the name of the view (`faceauth.lab.data.variants`); the file's name carries a digest of the
-preprocessing and the versions of the code that makes views and finds faces, so that nothing stale is ever read.
+An encoder is an ONNX file from `pixels` (n, 3, size, size) to `features` (n, d). A row is keyed by the encoder's
+SHA-256, the image's SHA-256 and the name of the view (`faceauth.lab.data.variants`); the file's name carries a digest
+of the preprocessing and the versions of the code that makes views and finds faces, so that nothing stale is ever
+read.
 """
 
 import hashlib
