@@ -1,6 +1,5 @@
 """What the tests share: pictures made in code, and a model file whose score is known beforehand."""
 
-import functools
 import io
 import os
 from pathlib import Path
@@ -8,7 +7,6 @@ from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on networks this small, threads only wait for each other
 
-import dlib
 import numpy as np
 import onnx
 import pytest
@@ -90,13 +88,6 @@ def write_model(path, card, pattern=None, colour=False, sources=2, more=None):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_dlib():
-    """dlib takes a third of a second to build its detector; the tests share one."""
-    with mock.patch.object(dlib, "get_frontal_face_detector", functools.cache(dlib.get_frontal_face_detector)):
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
 def no_learned_file_of_the_user(tmp_path_factory):
     """What somebody has taught their own faceauth is none of the tests' business."""
     with mock.patch.dict(os.environ, {"FACEAUTH_HOME": str(tmp_path_factory.mktemp("home"))}):
@@ -110,7 +101,7 @@ def model_path(tmp_path_factory):
 
 @pytest.fixture
 def detector(model_path):
-    return Detector(model_path)
+    return Detector(model_path, whole_image=True)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from faceauth.detector import Detector
 
 
 def test_the_installed_command_does_the_same(folder, model_path):
-    command = [sys.executable, "-m", "faceauth", "detect", str(folder), "--model", str(model_path), "--fail-on", "fake"]
+    options = ["--whole-image", "--fail-on", "fake"]
+    command = [sys.executable, "-m", "faceauth", "detect", str(folder), "--model", str(model_path), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["fake", "real", "uncertain"]
@@ -25,15 +26,17 @@ def test_a_reader_that_leaves_early_is_no_error(folder, model_path):
 
 
 def test_a_pipe_gets_json_lines_and_notices_go_to_stderr(folder, model_path):
-    code, out, err = faceauth("detect", folder, "--model", model_path)
+    code, out, err = faceauth("detect", folder, "--model", model_path, "--whole-image")
     assert code == 0
     assert [json.loads(line)["label"] for line in out.splitlines()] == ["fake", "real", "uncertain"]
     assert "1 real, 1 fake, 1 uncertain" in err
 
 
 @pytest.mark.parametrize("rate", ["15%", "15 %", "0.15"])
-def test_a_promised_rate(folder, model_path, rate):
-    code, out, err = faceauth("detect", folder / "bright.png", "--model", model_path, "--false-alarms", rate)
+def test_a_rate_of_false_alarms(folder, model_path, rate):
+    code, out, err = faceauth(
+        "detect", folder / "bright.png", "--model", model_path, "--false-alarms", rate, "--whole-image"
+    )
     assert code == 0
     assert json.loads(out)["threshold"] == 0.9
     assert "10.0% of real faces" in err
@@ -41,7 +44,7 @@ def test_a_promised_rate(folder, model_path, rate):
 
 @pytest.mark.parametrize(("options", "told"), [
     (["--false-alarms", "few"], "no rate"), (["--false-alarms", "5"], "between 0 and 1"),
-    (["--false-alarms", "1%"], "cannot promise"), (["--false-alarms", "10%", "--threshold", "0.5"], "exclude"),
+    (["--false-alarms", "1%"], "no threshold is known"), (["--false-alarms", "10%", "--threshold", "0.5"], "exclude"),
 ])  # fmt: skip
 def test_rates_that_cannot_be_had(folder, model_path, options, told):
     code, out, err = faceauth("detect", folder, "--model", model_path, *options)
@@ -52,11 +55,22 @@ def test_rates_that_cannot_be_had(folder, model_path, options, told):
 @pytest.mark.parametrize(("wanted", "code"), [("fake", 4), ("uncertain,fake", 4), ("uncertain", 4), (None, 0)])
 def test_fail_on(folder, model_path, wanted, code):
     extra = ["--fail-on", wanted] if wanted else []
-    assert faceauth("detect", folder, "--model", model_path, *extra)[0] == code
+    assert faceauth("detect", folder, "--model", model_path, "--whole-image", *extra)[0] == code
 
 
 def test_fail_on_is_not_met_by_real_faces(folder, model_path):
-    assert faceauth("detect", folder / "dark.jpg", "--model", model_path, "--fail-on", "fake,uncertain")[0] == 0
+    arguments = ["detect", folder / "dark.jpg", "--model", model_path, "--whole-image", "--fail-on", "fake,uncertain"]
+    assert faceauth(*arguments)[0] == 0
+
+
+def test_pictures_without_a_face_are_rows_that_fail_nothing(folder, model_path):
+    code, out, err = faceauth("detect", folder, "--model", model_path, "--fail-on", "fake,uncertain")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [(r["label"], r["score"], r["false_alarm_rate"], r["error"]) for r in found] == [
+        ("no-face", *[None] * 3)
+    ] * 3
+    assert "3 images without one, not judged" in err
 
 
 def test_unreadable_inputs_are_rows_and_exit_code_3(folder, model_path):
@@ -71,7 +85,7 @@ def test_unreadable_inputs_are_rows_and_exit_code_3(folder, model_path):
 
 def test_fail_on_outweighs_unreadable(folder, model_path):
     (folder / "broken.jpg").write_bytes(b"")
-    assert faceauth("detect", folder, "--model", model_path, "--fail-on", "fake")[0] == 4
+    assert faceauth("detect", folder, "--model", model_path, "--whole-image", "--fail-on", "fake")[0] == 4
 
 
 @pytest.mark.parametrize("arguments", [
@@ -96,9 +110,13 @@ def test_a_model_that_is_none_is_code_1(tmp_path):
 
 
 def test_stdin_takes_bytes_or_paths(folder, model_path):
-    code, out, _ = faceauth("detect", "-", "--model", model_path, stdin=encoded(picture((255, 255, 255))))
+    code, out, _ = faceauth(
+        "detect", "-", "--whole-image", "--model", model_path, stdin=encoded(picture((255, 255, 255)))
+    )
     assert (code, json.loads(out)["path"], json.loads(out)["label"]) == (0, "-", "fake")
-    code, out, _ = faceauth("detect", "-", "--model", model_path, stdin=os.fsencode(f"{folder}/dark.jpg\n"))
+    code, out, _ = faceauth(
+        "detect", "-", "--whole-image", "--model", model_path, stdin=os.fsencode(f"{folder}/dark.jpg\n")
+    )
     assert json.loads(out)["label"] == "real"
 
 

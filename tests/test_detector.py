@@ -7,7 +7,8 @@ from conftest import PORTRAIT, encoded, make_card, noise, picture, write_model
 from faceauth.detector import SMALLEST_FACE, Detector
 from faceauth.errors import ImageError, UsageError
 from faceauth.images import Limits
-from faceauth.looks import LOOKS
+from faceauth.model_file import Calibration, Thresholds
+from faceauth.tta import VIEWS
 
 
 def test_labels_follow_the_thresholds(detector, folder):
@@ -17,12 +18,20 @@ def test_labels_follow_the_thresholds(detector, folder):
     assert verdicts[0].faces[0].score > 0.99
 
 
-def test_no_face_means_the_whole_image_and_says_so(detector):
+@pytest.mark.parametrize("source", [picture(), picture((255, 255, 255)), picture(size=(1, 1)), noise((300, 200))])
+def test_without_a_face_nothing_is_judged(model_path, source):
+    (verdict,) = Detector(model_path).detect(source)
+    assert (verdict.label, verdict.faces, verdict.error) == ("no-face", (), None)
+    assert np.isnan(Detector(model_path).scores(source)).all()
+
+
+def test_the_whole_image_is_judged_where_that_is_asked_for_and_says_so(detector):
     (verdict,) = detector.detect(picture())
     (face,) = verdict.faces
     assert face.index is None
     assert face.box is None
     assert face.score is not None
+    assert face.false_alarm_rate is None
 
 
 def test_a_face_is_found_and_cut_out(detector):
@@ -42,7 +51,7 @@ def test_a_face_too_small_is_not_judged(detector):
     (verdict,) = detector.detect(scene)
     (face,) = verdict.faces
     assert face.score is None
-    assert face.label == "uncertain"
+    assert (face.label, face.reason) == ("uncertain", "too small")
     assert f"{SMALLEST_FACE} needed" in face.error
 
 
@@ -55,9 +64,9 @@ def test_unreadable_images_get_a_verdict_and_the_rest_goes_on(detector, folder):
 
 
 def test_threshold_moves_the_label_and_the_rate(model_path):
-    strict = Detector(model_path, threshold=1.0)
+    strict = Detector(model_path, threshold=1.0, whole_image=True)
     assert strict.detect(picture((255, 255, 255)))[0].label == "uncertain"
-    loose = Detector(model_path, threshold=0.05)
+    loose = Detector(model_path, threshold=0.05, whole_image=True)
     assert loose.detect(picture((120, 120, 120)))[0].label == "fake"
     assert loose.false_alarm_rate == pytest.approx(0.95)
     for bad in (-0.1, 1.1):
@@ -65,14 +74,14 @@ def test_threshold_moves_the_label_and_the_rate(model_path):
             Detector(model_path, threshold=bad)
 
 
-def test_a_promised_rate_sets_the_threshold(model_path):
-    detector = Detector(model_path, false_alarms=0.15)
+def test_a_rate_of_false_alarms_sets_the_threshold(model_path):
+    detector = Detector(model_path, false_alarms=0.15, whole_image=True)
     assert detector.fake_from == pytest.approx(0.9)
     assert detector.false_alarm_rate <= 0.15
     assert detector.detect(picture((255, 255, 255)))[0].faces[0].threshold == detector.fake_from
     with pytest.raises(UsageError, match="exclude"):
         Detector(model_path, false_alarms=0.1, threshold=0.5)
-    with pytest.raises(UsageError, match=r"cannot promise .* 1%"):
+    with pytest.raises(UsageError, match=r"no threshold is known for .* 1%"):
         Detector(model_path, false_alarms=0.01)
     for bad in (0, 1, -0.1, 5, float("nan")):
         with pytest.raises(UsageError, match="between 0 and 1"):
@@ -88,15 +97,15 @@ def counted(detector, monkeypatch):
     return detector, asked
 
 
-def test_what_the_first_look_calls_fake_is_looked_at_again(counted):
+def test_what_reaches_the_threshold_is_tried_again_in_every_view(counted):
     detector, asked = counted
     (face,) = detector.detect(picture((255, 255, 255)))[0].faces
-    assert asked == [1, len(LOOKS)]
+    assert asked == [1, len(VIEWS)]
     assert (face.label, face.stability) == ("fake", 1.0)
 
 
 @pytest.mark.parametrize(("grey", "label"), [(0, "real"), (128, "uncertain")])
-def test_other_faces_take_one_look(counted, grey, label):
+def test_other_faces_are_tried_once(counted, grey, label):
     detector, asked = counted
     (face,) = detector.detect(picture((grey, grey, grey)))[0].faces
     assert asked == [1]
@@ -115,15 +124,30 @@ def fragile(tmp_path):
 
 def test_a_verdict_that_does_not_survive_saving_again_is_uncertain(fragile):
     path, image = fragile
-    (alone,) = Detector(path, second_look=False).detect(image)[0].faces
-    assert (alone.label, alone.stability) == ("fake", None)
-    detector = Detector(path)
+    (alone,) = Detector(path, recheck=False, whole_image=True).detect(image)[0].faces
+    assert (alone.label, alone.stability, alone.reason) == ("fake", None, None)
+    detector = Detector(path, whole_image=True)
     (face,) = detector.detect(image)[0].faces
-    assert (face.label, face.stability) == ("uncertain", 1 / (1 + len(LOOKS)))
-    assert face.score < face.threshold
+    assert (face.label, face.stability) == ("uncertain", pytest.approx(1 / (1 + len(VIEWS))))
+    assert face.reason == "changes when re-saved"
+    assert face.score == alone.score >= face.threshold
     assert detector.scores(image) == [face.score]
     assert detector.detect(image)[0].faces == (face,)
-    assert list(Detector(path).stream([image] * 2, workers=2))[1].faces == (face,)
+    assert list(detector.stream([image] * 2, workers=2))[1].faces == (face,)
+
+
+def test_the_score_does_not_depend_on_the_threshold(model_path, fragile):
+    path, image = fragile
+    scores = {Detector(path, threshold=t, whole_image=True).detect(image)[0].faces[0].score for t in (0.05, 0.5, 1.0)}
+    assert len(scores) == 1
+
+
+@pytest.mark.parametrize(("grey", "reason"), [(20, "blurred or dark"), (160, "blurred or dark")])
+def test_uncertain_has_a_reason(tmp_path, grey, reason):
+    model = write_model(tmp_path / "m.onnx", make_card(thresholds=Thresholds(1.0, 0.0, ((0.0, 1.0), (1.0, 0.0)), "x")))
+    detector = Detector(model, whole_image=True)
+    assert detector.detect(picture((grey,) * 3))[0].faces[0].reason == reason
+    assert detector.detect(noise())[0].faces[0].reason == "between thresholds"
 
 
 def test_kinds_of_input_agree(detector, folder):
@@ -135,7 +159,7 @@ def test_kinds_of_input_agree(detector, folder):
     assert detector.scores(inputs) == pytest.approx(scores)
 
 
-def test_scores_and_embeddings_have_the_promised_shapes(detector, folder):
+def test_scores_and_embeddings_have_the_stated_shapes(detector, folder):
     assert detector.scores(folder).shape == (3,)
     assert detector.scores(folder).dtype == np.float64
     assert detector.embed(folder).shape == (3, 2)
@@ -165,17 +189,14 @@ def test_load_takes_the_embedded_model(model_path):
 
 
 def test_calibration_reaches_the_scores(tmp_path, model_path):
-    from faceauth.model_file import Calibration
-
     moved = write_model(tmp_path / "m.onnx", make_card(calibration=Calibration(1.0, 5.0)))
-    assert Detector(moved).scores(noise()) > Detector(model_path).scores(noise())
+    after, before = (Detector(file, whole_image=True).scores(noise()) for file in (moved, model_path))
+    assert after > before
 
 
 def test_the_source_never_contradicts_the_score(tmp_path):
-    from faceauth.model_file import Calibration
-
     # The network says bulb (fake) for a bright picture; a calibration that calls it real must name a real source.
-    moved = Detector(write_model(tmp_path / "m.onnx", make_card(calibration=Calibration(1.0, -20.0))))
+    moved = Detector(write_model(tmp_path / "m.onnx", make_card(calibration=Calibration(1.0, -20.0))), whole_image=True)
     (face,) = moved.detect(picture((255, 255, 255)))[0].faces
     assert face.score < 0.5
     assert face.source == "camera"

@@ -89,7 +89,7 @@ def test_a_lower_rate_never_lowers_the_threshold(shares, one, other):
     found = []
     for rate in sorted((one, other)):
         try:
-            found.append(thresholds.promising(rate))
+            found.append(thresholds.threshold_at_fpr(rate))
         except UsageError:
             assert not any(0 < share <= rate for share in shares)
             found.append(1.0)
@@ -98,22 +98,22 @@ def test_a_lower_rate_never_lowers_the_threshold(shares, one, other):
     assert found[0] >= found[1]
 
 
-def test_what_was_not_measured_is_not_promised():
+def test_a_rate_that_was_not_measured_has_no_threshold():
     thresholds = Thresholds(0.5, 0.2, ((0.0, 1.0), (0.5, 0.1), (0.9, 0.012), (0.95, 0.0), (1.0, 0.0)), "test")
-    assert thresholds.promising(0.05) == 0.9
-    with pytest.raises(UsageError, match=r"promise a false-alarm rate of 1%: the least is 1.20%"):
-        thresholds.promising(0.01)
+    assert thresholds.threshold_at_fpr(0.05) == 0.9
+    with pytest.raises(UsageError, match=r"for a false-alarm rate of 1%: the least is 1.20%"):
+        thresholds.threshold_at_fpr(0.01)
     with pytest.raises(UsageError, match="not calibrated"):
-        Thresholds(1, 0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated").promising(0.05)
+        Thresholds(1, 0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated").threshold_at_fpr(0.05)
 
 
-def test_the_embedded_model_promises_five_and_one_in_a_hundred():
+def test_the_embedded_model_knows_thresholds_for_five_and_one_in_a_hundred():
     thresholds = ModelFile().card.thresholds
-    assert thresholds.promising(0.05) == pytest.approx(thresholds.fake, abs=0.01)
-    assert thresholds.fake < thresholds.promising(0.01) < 1
+    assert thresholds.threshold_at_fpr(0.05) == pytest.approx(thresholds.fake, abs=0.01)
+    assert thresholds.fake < thresholds.threshold_at_fpr(0.01) < 1
 
 
-def test_the_embedded_model_keeps_its_promises():
+def test_the_embedded_model_says_what_it_is():
     model = ModelFile()
     assert model.size < 10_000_000
     assert model.card.commit != "unknown"

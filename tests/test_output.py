@@ -43,6 +43,20 @@ def test_rows_hold_exactly_the_fields_one_a_face():
     assert (bad["label"], bad["face"], bad["error"]) == (None, None, "the file is empty")
 
 
+def test_a_picture_without_a_face_is_a_row_that_says_so():
+    (row,) = rows(EMPTY)
+    assert tuple(row) == FIELDS
+    assert (row["label"], row["score"], row["threshold"], row["error"]) == ("no-face", None, None, None)
+    assert sentence(row) == "no face found, nothing judged"
+
+
+def test_a_row_says_why_it_is_uncertain():
+    face = Face(0, (1, 2, 30, 40), "uncertain", 0.5, "camera", 0.6, 0.05, reason="between thresholds")
+    (row,) = rows(Verdict("a.png", (face,), "m", "f" * 64))
+    assert row["reason"] == "between thresholds"
+    assert "between thresholds" in sentence(row)
+
+
 def test_json_lines(tmp_path):
     lines = written(tmp_path / "o.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == rows(GOOD) + rows(BAD)
@@ -138,13 +152,15 @@ def test_a_full_disk_is_one_line(tmp_path):
 
 def test_the_table_shows_every_face_and_says_what_was_not_drawn():
     stream = io.StringIO()
-    with TableOutput(stream, limit=2) as output:
+    with TableOutput(stream, limit=3) as output:
         output.write(GOOD)
+        output.write(EMPTY)
         output.write(BAD)
     shown = stream.getvalue()
     assert "stylegan2" in shown
     assert "face too small" in shown
-    assert "80% of the looks" in " ".join(shown.split())
+    assert "no-face" in shown
+    assert "80% of the views" in " ".join(shown.split())
     assert "1 rows more" in shown
     assert "=b" not in shown
 

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import noise
 from faceauth.errors import ModelError
+from faceauth.faces import FoundFace
 from faceauth.preprocess import PreprocessSpec
 
 
@@ -48,6 +49,17 @@ def test_resize_cuts_the_region():
     assert PreprocessSpec(size=16).resize(noise(), (0, 0, 64, 64)).shape == (16, 16, 3)
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_a_turned_face_is_cut_upright(turns):
+    image = noise((60, 60))
+    spec = PreprocessSpec(size=20, crop=1.0)
+    turned = image.rotate(-90 * turns, expand=True)  # clockwise, so that as many counter-clockwise turns undo it
+    upright = spec.cut(image, FoundFace((20, 20, 40, 40)))
+    assert (spec.cut(turned, FoundFace((20, 20, 40, 40), turns=turns)) == upright).all()
+    assert (spec.cut(image, None) == spec.resize(image, (0, 0, 60, 60))).all()
+
+
+@settings(deadline=None)
 @given(side=st.floats(90, 1000), left=st.floats(0, 24), top=st.floats(0, 24))
 def test_a_large_region_is_cut_where_a_small_one_would_be(side, left, top):
     image = noise((16, 16)).resize((1024, 1024), Image.Resampling.BICUBIC)  # smooth: any filter gives the same

@@ -11,7 +11,7 @@ def test_all_is_sorted_and_every_name_can_be_had():
     assert sorted(faceauth.__all__) == faceauth.__all__
     for name in faceauth.__all__:
         assert getattr(faceauth, name) is not None
-    assert set(faceauth._HOMES) | {"__version__", "load"} == set(faceauth.__all__)
+    assert set(faceauth._HOMES) | {"__version__", "load", "rows"} == set(faceauth.__all__)
     assert dir(faceauth) == faceauth.__all__
 
 

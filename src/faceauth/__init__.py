@@ -7,6 +7,8 @@
 Importing this loads nothing but the standard library; what a name needs is loaded when it is first used.
 """
 
+import os
+from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -54,21 +56,28 @@ __all__ = [
     "Verdict",
     "__version__",
     "load",
+    "rows",
 ]
 
 
-def load(model: "str | None" = None, **options: Any) -> "Detector":
-    """Open a detector: the embedded model, or the model file at `model`.
+def load(model: "str | os.PathLike[str] | None" = None, **options: Any) -> "Detector":
+    """Open a detector with the default model, with one of the package by its name, or with the model file at a path.
 
-    Options are those of `Detector`: `threshold` or `false_alarms`, `second_look`, `faces`, `all_faces`, `limits`,
-    `learned`.
+    Options are those of `Detector`: `threshold` or `false_alarms`, `recheck`, `whole_image`, `limits`, `learned`.
 
     Raises:
-        ModelError: where there is no such file, or it is not a faceauth model.
+        ModelError: where there is no such file or name, or it is not a faceauth model.
     """
     from faceauth.detector import Detector
 
-    return Detector(model, **options)
+    return Detector(None if model is None else os.fspath(model), **options)
+
+
+def rows(verdicts: "Verdict | Iterable[Verdict]") -> list[dict[str, Any]]:
+    """One dict a face of every verdict, as every output has them: `pandas.DataFrame(faceauth.rows(verdicts))`."""
+    from faceauth.verdict import Verdict
+
+    return [row for v in ([verdicts] if isinstance(verdicts, Verdict) else verdicts) for row in v.rows()]
 
 
 def __getattr__(name: str) -> Any:

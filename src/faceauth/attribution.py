@@ -157,14 +157,20 @@ class Prototypes:
                 kinds, **arrays, reference_kind=which, start=int(data["start"]), temperature=float(data["temperature"]),
                 unknown=unknown, fitted_on=str(data["fitted_on"]),
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(f"damaged prototypes in the model file: {error!r}", _REMAKE) from error
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise ModelError(f"damaged prototypes in the model file: {repr(error)[:120]}", _REMAKE) from error
         in_range = not len(which) or (which.min() >= 0 and which.max() < k)
         numbers = [found.temperature, unknown.temperature, unknown.bias, unknown.slope]
-        positive = found.temperature > 0 and unknown.temperature > 0 and (found.between > 0).all()
+        positive = found.temperature > 0 and unknown.temperature > 0 and (found.between > 0).all() and d > 0
+        positive = positive and (found.counts > 0).all() and _has_fakes(kinds)
         if not (k and in_range and np.isfinite(numbers).all() and positive and found.start >= 0):
             raise ModelError("impossible prototypes in the model file", _REMAKE)
         return found
+
+
+def _has_fakes(kinds: Sequence[Kind]) -> bool:
+    labels = {kind.label for kind in kinds}
+    return "fake" in labels and labels <= {"real", "fake"}
 
 
 _ARRAYS = ("counts", "center", "axes", "between", "means", "reference")
@@ -191,7 +197,7 @@ class Attributor:
         return Attributor(self.prototypes, taught)
 
     def __call__(self, embedding: Floats, scores: Floats) -> tuple[Floats, list["Answer"]]:
-        """Calibrated scores (n,) of a single look with what was taught taken into account, and an answer for each."""
+        """Calibrated scores (n,) with what was taught taken into account, and an answer for each."""
         parts = self.parts(embedding)
         with_taught = self.corrected(scores, parts)
         return with_taught, self.answers(embedding, with_taught, parts)
@@ -209,11 +215,11 @@ class Attributor:
         return _softmax(np.column_stack([logsumexp(p.densities(points)), *own]))[:, 1:]
 
     def corrected(self, scores: Floats, parts: Floats) -> Floats:
-        """Calibrated P(fake), (n,) or of several looks (n, looks), with what was taught taken into account.
+        """Calibrated P(fake), (n,) or of several views (n, views), with what was taught taken into account.
 
         What is taught takes its part of a face first, by its density against that of everything else, and the score
-        holds for the rest: with parts p of taught fakes and q of taught reals, score * (1 - p - q) + p. All looks
-        at a face have the parts of the first, so they keep their order.
+        holds for the rest: with parts p of taught fakes and q of taught reals, score * (1 - p - q) + p. All views
+        of a face have the parts of the picture as it is, so they keep their order.
         """
         fakes = np.array([t.kind.label == "fake" for t in self.taught], bool)
         rest, p = np.maximum(1 - parts.sum(axis=1), 0), parts[:, fakes].sum(axis=1)

@@ -114,7 +114,9 @@ Output = Annotated[
         "-o", "--output", help="Write rows to FILE: .jsonl .json .csv .xlsx .parquet .html; - for JSON Lines."
     ),
 ]
-Model = Annotated[Path | None, typer.Option(help="A faceauth model file instead of the embedded one.")]
+Model = Annotated[
+    Path | None, typer.Option(help="A faceauth model file, or the name of one of the package, for the default one.")
+]
 Threshold = Annotated[float | None, typer.Option(help="Call a face fake from this score on, 0 to 1.", min=0, max=1)]
 FalseAlarms = Annotated[
     str | None,
@@ -123,9 +125,12 @@ FalseAlarms = Annotated[
 FailOn = Annotated[
     str | None, typer.Option(help="Exit with 4 if any face is labelled so: fake, uncertain, or fake,uncertain.")
 ]
-Faces = Annotated[Path | None, typer.Option(help="Find faces with this YuNet ONNX file instead of dlib.")]
-AllFaces = Annotated[
-    bool, typer.Option("--all-faces", help="Search every scene to the end, for small faces beside a large one; slow.")
+WholeImage = Annotated[
+    bool,
+    typer.Option("--whole-image", help="Take the whole image where no face is found; nothing was measured for it."),
+]
+NoRecheck = Annotated[
+    bool, typer.Option("--no-recheck", help="Do not try again, in re-saved copies, what reaches the threshold.")
 ]
 Workers = Annotated[int, typer.Option(help="Processes; 0 takes one a core for 32 images or more.", min=0, max=256)]
 Timeout = Annotated[float, typer.Option(help="Give an image up after so many seconds; its row says so.", min=0.01)]
@@ -152,8 +157,8 @@ def detect(
     threshold: Threshold = None,
     false_alarms: FalseAlarms = None,
     fail_on: FailOn = None,
-    faces: Faces = None,
-    all_faces: AllFaces = False,
+    whole_image: WholeImage = False,
+    no_recheck: NoRecheck = False,
     workers: Workers = 0,
     timeout: Timeout = 120.0,
     max_pixels: MaxPixels = 100_000_000,
@@ -164,6 +169,8 @@ def detect(
     overwrite: Overwrite = False,
 ) -> None:
     """Say of every face whether it is real, fake or uncertain, and what made it.
+
+    An image without a face is not judged: its label is no-face.
 
     A table on a terminal, JSON Lines in a pipe, a file with -o. Nothing leaves this machine.
 
@@ -193,7 +200,7 @@ def detect(
         raise UsageError("standard input is closed", "name files, or pipe an image in")
     rate = _rate(false_alarms)
     detector = Detector(
-        model, threshold=threshold, false_alarms=rate, faces=faces, all_faces=all_faces,
+        model, threshold=threshold, false_alarms=rate, recheck=not no_recheck, whole_image=whole_image,
         limits=Limits(max_pixels, max_bytes), learned=False if no_learned else learned or True,
     )  # fmt: skip
     found = expand(images, max_bytes=max_bytes)
@@ -210,7 +217,7 @@ def detect(
 
 @model_app.command("info")
 def model_info(
-    model: Annotated[Path | None, typer.Argument(help="A model file; the embedded one if left out.")] = None,
+    model: Annotated[Path | None, typer.Argument(help="A model file or name; the default one if left out.")] = None,
     learned: Learned = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metadata as JSON.")] = False,
 ) -> None:
@@ -261,7 +268,7 @@ def learn(
         str | None, typer.Option(help="The generator's family: gan, diffusion, swap, laundered, other.")
     ] = None,
     model: Model = None,
-    faces: Faces = None,
+    whole_image: WholeImage = False,
     learned: Learned = None,
 ) -> None:
     """Learn a new generator, or with --real a new kind of photograph, from 10 to 50 pictures.
@@ -282,7 +289,8 @@ def learn(
     from faceauth.learned import default_file
 
     file = learned or default_file()
-    lesson = learning.learn(Detector(model, faces=faces, learned=file), name, folder, file, real=real, family=family)
+    detector = Detector(model, whole_image=whole_image, learned=file if file.exists() else False)
+    lesson = learning.learn(detector, name, folder, file, real=real, family=family)
     for line in lesson.lines():
         notice(line)
     echo(f"{name}: learned from {lesson.taught.count} pictures, {lesson.taught.estimate()}; kept in {file}")
@@ -319,7 +327,7 @@ def _attribution_lines(model: "ModelFile", file: Path | None) -> "Iterator[tuple
         names = sorted({f"{k.generator} ({k.family})" for k in found.kinds if k.label == "fake"})
         yield "names generators", ", ".join(names)
         yield "prototypes of", f"{found.fitted_on}; unknown fitted on {found.unknown.fitted_on}"
-    for taught in learned.read(file or learned.default_file()):
+    for taught in learned.read(file or learned.default_file(), must_exist=file is not None):
         mine = "" if taught.model_sha256 == model.sha256 else "; learned with another model file, not used"
         kind = "real" if taught.kind.label == "real" else f"fake, {taught.kind.family}"
         yield (
@@ -374,7 +382,11 @@ def _save(
     from faceauth.output import FileOutput, Settings
 
     model = detector.model
-    settings = Settings(__version__, model.card.name, model.sha256, float(detector.fake_from), **row_details(detector))
+    details = row_details(detector)
+    settings = Settings(
+        __version__, model.card.name, model.sha256, float(detector.fake_from), details["learned_sha256"],
+        details["face_finder"],
+    )  # fmt: skip
     sink = FileOutput(output, resume=resume, overwrite=overwrite, settings=settings)
     try:
         with sink:
@@ -417,6 +429,7 @@ def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None, p
     notice(
         f"{tally['images']} images, {tally['faces']} faces"
         + (f" and {tally['whole']} images without one, judged whole" if tally["whole"] else "")
+        + (f" and {tally['no-face']} images without one, not judged" if tally["no-face"] else "")
         + f": {tally['real']} real, {tally['fake']} fake, {tally['uncertain']} uncertain"
         + (f"; {tally['no-face']} without a face, not judged" if tally["no-face"] else "")
         + (f"; {tally['unreadable']} unreadable" if tally["unreadable"] else "")

@@ -1,10 +1,9 @@
 """The detector: images in, verdicts out. It knows nothing of terminals, files of results, or how models are made."""
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from faceauth import images as images_
 from faceauth import inputs
 from faceauth import learned as learned_
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Taught
-from faceauth.errors import ImageError, UsageError
+from faceauth.errors import ImageError, ModelError, UsageError
 from faceauth.faces import REVISION, FaceFinder, FoundFace, finder
 from faceauth.images import Limits, Source
 from faceauth.model_file import ModelFile, Outputs, Thresholds
+from faceauth.notebook import thumbnail
 from faceauth.provenance import claims
 from faceauth.tta import VIEWS, views
 from faceauth.verdict import Face, Label, Reason, Verdict, finite
@@ -30,6 +30,7 @@ SMALLEST_FACE = 48  # pixels of the longer side of a face box; nothing was measu
 DARK, BLURRED = 40, 6  # mean grey level of a face, and mean step between neighbours of its 96 px copy, in grey levels
 
 Floats = npt.NDArray[np.floating[Any]]
+Classes = list[dict[str, Any]]
 
 
 class Detector:
@@ -55,20 +56,20 @@ class Detector:
         """Open a model file.
 
         Args:
-            model: a faceauth ONNX file; None takes the embedded one.
+            model: a faceauth ONNX file, or the name of one that comes with the package; None takes the default one.
             threshold: call a face fake from this score on, in [0, 1], instead of from the model's own.
             false_alarms: instead of a threshold, the share of real faces that may be called fake, in (0, 1); the
                 model file's calibration gives the threshold.
             recheck: try what reaches the threshold again in re-saved views (`faceauth.tta`).
             whole_image: judge the whole image where no face is found; nothing was measured for that.
             limits: what is too large to be decoded.
-            learned: the file of what was taught with `faceauth learn`; True takes the user's own, False none. What was
-                taught to another model file is left in `taught_to_others` and not used.
+            learned: the file of what was taught with `faceauth learn`; True takes the user's own, which need not be
+                there, False none. What was taught to another model file is left in `taught_to_others` and not used.
 
         Raises:
             ModelError: for a file that is missing or not a model.
             UsageError: for a threshold or rate out of range, for both, for a rate that was not measured, and for
-                a damaged file of what was taught.
+                a file of what was taught that is damaged, or not there.
         """
         self.model = ModelFile(model)
         self.limits = limits or Limits()
@@ -79,10 +80,16 @@ class Detector:
         self.false_alarm_rate = thresholds.false_alarm_rate(self.fake_from)
         self.recheck, self.whole_image = recheck, whole_image
         self.attributor, self.taught_to_others = self._attributor(learned)
+        taught = self.attributor.taught if self.attributor else ()
+        self._learned = {"learned": tuple(t.kind.name for t in taught), "learned_sha256": learned_.digest(taught)}
         self._arguments: dict[str, Any] = {
             "model": model, "threshold": threshold, "false_alarms": false_alarms, "recheck": recheck,
             "whole_image": whole_image, "limits": self.limits, "learned": learned,
         }  # fmt: skip
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was opened with: the files are opened again where it is unpickled."""
+        return partial(type(self), **self._arguments), ()
 
     def detect(self, images: Source | Iterable[Source]) -> list[Verdict]:
         """One verdict an image, in order. What cannot be read gives a verdict with `error` set.
@@ -157,6 +164,7 @@ class Detector:
             height=height,
             ms=_since(start),
             evidence=claims(source if loaded.data is None else loaded.data),
+            picture=thumbnail(loaded.image) if loaded.path in {None, "-"} else None,
         )
 
     def scores(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float64]:
@@ -173,6 +181,21 @@ class Detector:
             judged = face is not None or self.whole_image
             scores.append(float(self._score(self.run_faces(image, [face]))[0]) if judged else np.nan)
         return np.asarray(scores, np.float64)
+
+    def classify(self, images: Source | Iterable[Source]) -> Classes | list[Classes]:
+        """P(fake) and P(real) of the largest face, in the shape of the image classifiers of transformers.
+
+        Returns:
+            For one image `[{"label": "fake", "score": 0.98}, {"label": "real", "score": 0.02}]`, the likelier first;
+            an empty list where no face was found and `whole_image` is off. For a folder, a glob, a list or an iterable
+            a list of such.
+
+        Raises:
+            ImageError: for an image that cannot be read.
+        """
+        answers = [_classes(float(score)) for score in self.scores(images)]
+        one = isinstance(images, bytes | bytearray | Image.Image | np.ndarray)
+        return answers[0] if one or (isinstance(images, str | Path) and Path(images).is_file()) else answers
 
     def embed(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float32]:
         """The network's embedding of the largest face of each image, of the whole image where there is none.
@@ -205,7 +228,8 @@ class Detector:
         """The outputs for no faces at all: zero rows of the right width."""
         size = self.model.card.preprocess.size
         one = self.model.run(np.zeros((1, 3, size, size), np.float32))
-        return Outputs(one.logit[:0], one.source_logits[:0], one.embedding[:0])
+        parts = None if one.parts is None else one.parts[:0]
+        return Outputs(one.logit[:0], one.source_logits[:0], one.embedding[:0], parts)
 
     def _largest(self, images: Source | Iterable[Source]) -> Iterator[tuple[Image.Image, FoundFace | None]]:
         for reference in inputs.references(images, self.limits.max_bytes):
@@ -288,13 +312,20 @@ class Detector:
     def _attributor(self, learned: str | Path | bool) -> tuple[Attributor | None, tuple[Taught, ...]]:
         """What names generators, None where the model file holds no prototypes; and what was taught to other models."""
         file = learned_.default_file() if learned is True else Path(learned) if learned else None
-        taught = learned_.read(file) if file else ()
+        taught = learned_.read(file, must_exist=learned is not True) if file else ()
         text = self.model.metadata.get(PROTOTYPES_KEY)
         own = [t for t in taught if t.model_sha256 == self.model.sha256]
         others = tuple(t for t in taught if t.model_sha256 != self.model.sha256)
         if text is None:
             return None, others
-        return Attributor(Prototypes.from_json(text), own), others
+        prototypes = Prototypes.from_json(text)
+        if (size := prototypes.start + prototypes.center.size) != self.model.embedding_size:
+            raise ModelError(
+                f"{str(self.model.path)!r}: prototypes for {size} values, and an embedding of "
+                f"{self.model.embedding_size}",
+                "make them again: faceauth lab prototypes MODEL",
+            )
+        return Attributor(prototypes, own), others
 
     def _answers(self, outputs: Outputs, scores: Floats, parts: Floats) -> list[dict[str, Any]]:
         """The fields of each face that say what made it; none where the model file holds no prototypes."""
@@ -340,6 +371,10 @@ def _at_full_size(face: Face, scale: tuple[float, float]) -> Face:
     left, top, right, bottom = face.box
     x, y = scale
     return replace(face, box=(round(left * x), round(top * y), round(right * x), round(bottom * y)))
+def _classes(score: float) -> Classes:
+    """Both labels with their probabilities, the likelier first; none for NaN."""
+    both = [{"label": "fake", "score": score}, {"label": "real", "score": 1 - score}]
+    return [] if np.isnan(score) else both if score >= 0.5 else both[::-1]
 
 
 def _since(start: float) -> float:
@@ -348,15 +383,7 @@ def _since(start: float) -> float:
 
 def row_details(detector: Detector) -> dict[str, Any]:
     """What judged, as far as it differs between detectors of one model: fields of `Verdict`."""
-    taught = getattr(detector.attributor, "taught", ())
-    digest = hashlib.sha256(repr([_plain(t) for t in taught]).encode())
-    return {"learned_sha256": digest.hexdigest() if taught else None, "face_finder": f"centerface {REVISION}"}
-
-
-def _plain(taught: Taught) -> list[object]:
-    """The values of a learned class, arrays as their bytes."""
-    values = (getattr(taught, f.name) for f in fields(taught))
-    return [v.tobytes() if isinstance(v, np.ndarray) else v for v in values]
+    return {**detector._learned, "face_finder": f"centerface {REVISION}"}
 
 
 def _judge_safely(detector: Detector, source: Source) -> Verdict:

@@ -2,13 +2,14 @@
 
 The finder is CenterFace (Xu et al., Neurocomputing 2020, arXiv 1911.03599; MIT), a fully convolutional network, run
 from coarse to fine. Each level searches a copy whose longest side is `LEVELS[i]` pixels. The search ends at the first
-level where the largest face spans `ENOUGH` pixels: faces down to a quarter of the largest one have then been found. It
-also ends where a finer copy could only add faces too small to judge. A picture in which nothing is found is searched
-once more upside down and turned to either side.
+level where the largest face spans `ENOUGH` pixels: faces down to a third of the largest one have then been found. It
+also ends where a finer copy could only add faces too small to judge. Where several faces are found and the smallest of
+them is near the smallest that can be found at that level, the next level adds what it finds more. A picture in which
+nothing is found is searched once more upside down and turned to either side.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -28,7 +29,9 @@ SMALLEST = 16  # faces found reliably have at least so many pixels a side in the
 WANTED = 40  # faces below so many pixels of the picture are not searched for
 TILE = 1280  # larger copies are searched in tiles of this side
 CONFIDENCE = 0.5
-TURNED = 320  # longest side of the copies that are turned where nothing was found
+TURNED = 320  # longest side of the copies that are turned where nothing was found; no coarser one ends the search
+SURE = 0.7  # below this confidence in the largest face, turned copies are asked which side is up
+CLEARER = 0.1  # by so much a turned copy has to be more confident to be believed
 OVERLAP = 0.3  # boxes that share more of their union than this are one face
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -90,21 +93,47 @@ class CenterFaceFinder:
         """Search `LEVELS` until the largest face is large enough; then, where nothing was found, turned copies."""
         longest = max(image.size)
         found: list[FoundFace] = []
+        scale = 0.0
         for level in LEVELS:
             scale = min(1.0, level / longest)
             found = self._search(image, scale) or found
             if found and found[0].side * scale >= ENOUGH:
                 break
-            if scale * WANTED >= SMALLEST:
+            if scale == 1 or (scale * WANTED >= SMALLEST and (found or level >= TURNED)):
                 break
-        return found or self._turned(image)
+        if not found:
+            return next((faces for faces in self._turned(image, min(1.0, TURNED / longest)) if faces), [])
+        if len(found) > 1 and found[-1].side * scale < 2 * SMALLEST:
+            found = self._with_smaller(image, found, scale)
+        return self._set_upright(image, found, scale) if found[0].confidence < SURE else found
 
-    def _turned(self, image: Image.Image) -> list[FoundFace]:
+    def _turned(self, image: Image.Image, scale: float) -> Iterator[list[FoundFace]]:
+        """The faces of a copy upside down, and turned to either side, in pixels of the picture."""
         for turns in (2, 1, 3):
-            turned = image.transpose(_TRANSPOSE[turns])
-            if found := self._search(turned, min(1.0, TURNED / max(image.size))):
-                return [_turn_back(face, turns, image.size) for face in found]
-        return []
+            found = self._search(image.transpose(_TRANSPOSE[turns]), scale)
+            yield [_turn_back(face, turns, image.size) for face in found]
+
+    def _with_smaller(self, image: Image.Image, found: list[FoundFace], scale: float) -> list[FoundFace]:
+        """The faces found at `scale`, and those that the next level finds more."""
+        finer = next((s for level in LEVELS if (s := min(1.0, level / max(image.size))) > scale), None)
+        if finer is None or scale * WANTED >= SMALLEST:
+            return found
+        more = (f for f in self._search(image, finer) if all(_overlap(f.box, g.box) <= OVERLAP for g in found))
+        return sorted([*found, *more], key=lambda f: _area(f.box), reverse=True)
+
+    def _set_upright(self, image: Image.Image, found: list[FoundFace], scale: float) -> list[FoundFace]:
+        """The same faces, with the quarter turns at which they are found most surely where that is clear.
+
+        The landmarks of a face that lies on its side or head are less sure than the face itself.
+        """
+        best = list(found)
+        for faces in self._turned(image, scale):
+            for face in faces:
+                for i, own in enumerate(found):
+                    clearer = face.confidence > max(own.confidence + CLEARER, best[i].confidence)
+                    if clearer and _overlap(own.box, face.box) > OVERLAP:
+                        best[i] = replace(face, box=own.box)
+        return best
 
     def _search(self, image: Image.Image, scale: float) -> list[FoundFace]:
         """All faces of one copy at `scale`, in pixels of the image, largest first."""
@@ -204,6 +233,14 @@ def suppress(boxes: Floats, scores: Floats) -> list[int]:
         both = np.prod(np.clip(high - low, 0, None), axis=1)
         order = rest[both <= OVERLAP * (area[best] + area[rest] - both)]
     return keep
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Intersection over union."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    both = max(0, width) * max(0, height)
+    return both / (_area(one) + _area(other) - both)
 
 
 def _area(box: Box) -> int:

@@ -5,18 +5,22 @@ $FACEAUTH_HOME, or where the system keeps the data of applications, and holds me
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import os
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from faceauth.attribution import Kind, Taught, pack, unpack
+from faceauth.attribution import UNKNOWN, Kind, Taught, pack, unpack
 from faceauth.errors import UsageError
 
 if sys.platform == "win32":
@@ -27,6 +31,11 @@ else:
 FORMAT = 1
 LARGEST = 20_000_000  # bytes; a thousand classes of 4096 values each take 22 million
 LONGEST_NAME = 60
+MOST_IMAGES = 1000  # behind one mean
+LOWEST_WEIGHT = -60.0  # log weight of a class
+FAMILIES = ("gan", "diffusion", "swap", "laundered", "other")
+RESERVED = frozenset({UNKNOWN, "camera", "real", "fake", *FAMILIES})  # names that answers have already
+_TEXTS = ("name", "label", "family", "model", "date", "mean")
 PATIENCE = 5.0  # seconds to wait for another process that changes the file
 
 
@@ -43,14 +52,16 @@ def default_file() -> Path:
     return base / "faceauth" / "learned.json"
 
 
-def read(file: Path) -> tuple[Taught, ...]:
-    """What the file holds, for all models; nothing where there is no file.
+def read(file: Path, *, must_exist: bool = False) -> tuple[Taught, ...]:
+    """What the file holds, for all models; nothing where there is no file, unless it `must_exist`.
 
     Raises:
-        UsageError: it is not such a file, is too large, or holds an impossible value.
+        UsageError: it is not such a file, is too large, or holds a value that `learn` never writes.
     """
     try:
         if not file.exists():
+            if must_exist:
+                raise UsageError(f"no file of learned classes {str(file)!r}", "faceauth learn NAME FOLDER writes one")
             return ()
         if file.stat().st_size > LARGEST:
             raise ValueError(f"more than {LARGEST:,} bytes")
@@ -58,12 +69,23 @@ def read(file: Path) -> tuple[Taught, ...]:
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ValueError(f"not of format {FORMAT}")
         taught = tuple(_entry(e) for e in data["learned"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        twice = [key for key, n in Counter((t.kind.name, t.model_sha256) for t in taught).items() if n > 1]
+        if twice:
+            raise ValueError(f"{twice[0][0]!r} stands there twice for one model")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UsageError(
             f"{str(file)!r} is not a file of what faceauth has learned: {_reason(error)}",
             "move it away and learn again, or pass --no-learned",
         ) from error
     return taught
+
+
+def digest(taught: Sequence[Taught]) -> str | None:
+    """SHA-256 of learned classes as they are written to a file, in any order; None for none."""
+    if not taught:
+        return None
+    records = sorted(json.dumps(_record(t), sort_keys=True) for t in taught)
+    return hashlib.sha256("\n".join(records).encode()).hexdigest()
 
 
 def write(file: Path, taught: Sequence[Taught]) -> None:
@@ -168,19 +190,26 @@ def _record(taught: Taught) -> dict[str, Any]:
 
 
 def _entry(record: dict[str, Any]) -> Taught:
-    name, label, family = (str(record[key]) for key in ("name", "label", "family"))
+    """One class, checked: nothing that `learn` never writes. Raises ValueError, KeyError, TypeError."""
+    texts = name, label, family, model, day, packed = [record[key] for key in _TEXTS]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a name, label, family, model, date or mean that is no text")
     if not (_showable(name) and _showable(family)):
         raise ValueError("a name that cannot be shown")
-    if label not in {"real", "fake"}:
-        raise ValueError(f"label {label!r}")
-    mean = unpack(record["mean"], (-1,))
-    count = int(record["images"])
-    log_weight, recall, taken = (float(record[key]) for key in ("log_weight", "recall", "taken"))
-    if not (count > 0 and math.isfinite(log_weight) and 0 <= recall <= 1 and 0 <= taken <= 1):
+    if name in RESERVED:
+        raise ValueError(f"an entry called {name!r}, which has a meaning of its own")
+    if label not in {"real", "fake"} or (label == "real") != (family == "real"):
+        raise ValueError(f"label {label!r} with family {family!r} for {name!r}")
+    if not re.fullmatch("[0-9a-f]{64}", model):
+        raise ValueError(f"no SHA-256 of a model for {name!r}")
+    date.fromisoformat(day)
+    count, log_weight, recall, taken = numbers = [record[key] for key in ("images", "log_weight", "recall", "taken")]
+    if type(count) is not int or not all(type(n) in {int, float} and math.isfinite(n) for n in numbers):
         raise ValueError(f"impossible numbers for {name!r}")
+    if not (0 < count <= MOST_IMAGES and LOWEST_WEIGHT <= log_weight <= 0 and 0 <= recall <= 1 and 0 <= taken <= 1):
+        raise ValueError(f"numbers for {name!r} that learning never gives")
     kind = Kind(name, "real" if label == "real" else "fake", family, name)
-    model, date = str(record["model"]), str(record["date"])[:10]
-    return Taught(kind, mean, count, model, date, log_weight, recall, taken)
+    return Taught(kind, unpack(packed, (-1,)), count, model, day, float(log_weight), float(recall), float(taken))
 
 
 def _reason(error: BaseException) -> str:

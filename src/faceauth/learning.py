@@ -20,12 +20,12 @@ from faceauth import images, inputs, learned
 from faceauth.attribution import UNKNOWN, Attributor, Kind, Prototypes, Taught, logsumexp
 from faceauth.detector import SMALLEST_FACE, Detector
 from faceauth.errors import DataError, ImageError, ModelError, UsageError
+from faceauth.learned import FAMILIES
 
 FEWEST, MOST = 10, 50
 ALIKE = 3  # bits of 64 in which the difference hashes of one picture saved twice may differ
 TAKEN = 0.01  # of the reference images, what a new class may take; its weight is lowered until that holds
 LOWEST_RECALL = {"fake": 0.3, "real": 0.1}  # of photographs the mean part: scores fall by degrees
-FAMILIES = ("gan", "diffusion", "swap", "laundered", "other")
 Floats = npt.NDArray[np.floating[Any]]
 
 
@@ -35,14 +35,15 @@ class Lesson:
 
     Attributes:
         taught: the class, with its estimate; unreadable: files that could not be used, and why; duplicates: files left
-            out because another shows the same; whole: pictures without a face found, taken whole; left: files beyond
-            `MOST`.
+            out because another shows the same; faceless: files left out because no face was found in them; whole:
+            pictures without a face that were taken whole, as `whole_image` asks; left: files beyond `MOST`.
         confused: for pictures that would not be recognised, what they would be taken for, and how many.
     """
 
     taught: Taught
     unreadable: tuple[str, ...]
     duplicates: tuple[str, ...]
+    faceless: tuple[str, ...]
     whole: int
     left: int
     confused: tuple[tuple[str, int], ...]
@@ -51,6 +52,7 @@ class Lesson:
         """What was noticed on the way, a line each."""
         yield from (f"not used: {line}" for line in self.unreadable)
         yield from (f"left out, shows the same as another: {path}" for path in self.duplicates)
+        yield from (f"left out, no face found: {path}" for path in self.faceless)
         if self.whole:
             yield f"no face found in {self.whole}: taken whole"
         if self.left:
@@ -64,6 +66,7 @@ class _Seen:
     embeddings: list[npt.NDArray[np.float32]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
+    faceless: list[str] = field(default_factory=list)
     whole: int = 0
     left: int = 0
 
@@ -74,7 +77,8 @@ def learn(
     """Teach `name` from the pictures below `folder`, and add it to the learned file.
 
     Args:
-        detector: with what was taught before; file: the learned file, rewritten whole.
+        detector: with what was taught before; pictures without a face are taken whole if its `whole_image` is on, else
+            left out. file: the learned file, rewritten whole.
         real: the pictures are photographs of one camera or pipeline, else one generator's.
         family: that of the generator, one of `FAMILIES` or of the model's.
 
@@ -87,18 +91,22 @@ def learn(
     kind = _kind(attributor, name, real, family)
     if not folder.is_dir():
         raise UsageError(f"no folder {str(folder)!r}", "learn takes a folder of pictures of one kind")
-    seen = _look(detector, folder)
+    seen = _embed(detector, folder)
     if len(seen.embeddings) < FEWEST:
         raise DataError(_too_few(seen), f"{FEWEST} to {MOST} different pictures do")
     taught, confused = estimate(attributor, kind, np.stack(seen.embeddings), detector.model.sha256)
     with learned.changing(file):
         others = [t for t in learned.read(file) if (t.kind.name, t.model_sha256) != (name, detector.model.sha256)]
         learned.write(file, [*others, taught])
-    return Lesson(taught, tuple(seen.unreadable), tuple(seen.duplicates), seen.whole, seen.left, confused)
+    return Lesson(
+        taught, tuple(seen.unreadable), tuple(seen.duplicates), tuple(seen.faceless), seen.whole, seen.left, confused
+    )
 
 
 def forget(name: str, file: Path) -> int:
     """Remove what was taught under a name, for every model; returns how many. Raises UsageError for an unused name."""
+    if not file.exists():
+        raise UsageError(f"nothing called {name!r} was learned: there is no file {str(file)!r}")
     with learned.changing(file):
         taught = learned.read(file)
         kept = [t for t in taught if t.kind.name != name]
@@ -160,7 +168,7 @@ def _weight(margins: Floats, label: str) -> float:
 
     A generator may become the answer for so many of them; a camera may take so much of their scores.
     """
-    low, high = -60.0, 0.0
+    low, high = learned.LOWEST_WEIGHT, 0.0
 
     def loss(weight: float) -> float:
         part = _part(margins + weight)
@@ -202,7 +210,7 @@ def nearest(prototypes: Prototypes, embedding: Floats) -> list[int]:
 def _kind(attributor: Attributor, name: str, real: bool, family: str | None) -> Kind:
     learned.check_name(name)
     kinds = attributor.prototypes.kinds
-    used = {UNKNOWN, "camera", "real", "fake", *FAMILIES}
+    used = set(learned.RESERVED)
     used |= {n for k in kinds for n in (k.name, k.generator, k.family)} | {t.kind.name for t in attributor.taught}
     if name in used:
         mine = any(t.kind.name == name for t in attributor.taught)
@@ -220,7 +228,7 @@ def _kind(attributor: Attributor, name: str, real: bool, family: str | None) -> 
     return Kind(name, label, family or "other", name)
 
 
-def _look(detector: Detector, folder: Path) -> "_Seen":
+def _embed(detector: Detector, folder: Path) -> "_Seen":
     """Embed up to `MOST` different pictures, in the order of their names, one in memory at a time."""
     seen = _Seen()
     known: list[tuple[str | None, int]] = []
@@ -236,19 +244,22 @@ def _look(detector: Detector, folder: Path) -> "_Seen":
             seen.unreadable.append(f"{name}: {error.message}")
             continue
         sha256, dhash = loaded.sha256, images.dhash(loaded.image)
-        box = next(iter(detector.find_faces(loaded.image)), None)
+        face = next(iter(detector.find_faces(loaded.image)), None)
         if any(sha256 == s or (dhash ^ d).bit_count() <= ALIKE for s, d in known):
             seen.duplicates.append(name)
-        elif box and max(box[2] - box[0], box[3] - box[1]) < SMALLEST_FACE:
+        elif face is None and not detector.whole_image:
+            seen.faceless.append(name)
+        elif face and face.side < SMALLEST_FACE:
             seen.unreadable.append(f"{name}: face too small")
         else:
-            seen.whole += box is None
-            seen.embeddings.append(detector.run_faces(loaded.image, [box]).embedding[0])
+            seen.whole += face is None
+            seen.embeddings.append(detector.run_faces(loaded.image, [face]).embedding[0])
         known.append((sha256, dhash))
     return seen
 
 
 def _too_few(seen: _Seen) -> str:
     why = [f"{len(seen.duplicates)} show the same as another"] if seen.duplicates else []
+    why += [f"no face was found in {len(seen.faceless)}"] if seen.faceless else []
     why += [f"{len(seen.unreadable)} cannot be used ({'; '.join(seen.unreadable[:3])})"] if seen.unreadable else []
     return f"{len(seen.embeddings)} pictures are too few to learn from" + (f": {', '.join(why)}" if why else "")

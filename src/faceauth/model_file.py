@@ -1,8 +1,8 @@
 """One self-describing ONNX file: the network, and all that is needed to use it and to know what it is.
 
-The graph takes `pixels` (n, 3, size, size) float32 and gives `logit` (n,), `source_logits` (n, k) and
-`embedding` (n, d). Everything else is one JSON text in the file's metadata under the key `faceauth`,
-`ModelCard` here. It knows nothing of images, faces or verdicts.
+The graph takes `pixels` (n, 3, size, size) float32 and gives `logit` (n,), `source_logits` (n, k), `embedding` (n, d)
+and, where the model has them, `parts` (n, 2): the logits of a generated and of a swapped face. Everything else is one
+JSON text in the file's metadata under the key `faceauth`, `ModelCard` here. All of it is checked when a file is opened.
 """
 
 import hashlib
@@ -11,18 +11,23 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from faceauth.errors import ModelError, UsageError
+from faceauth.errors import FaceAuthError, ModelError, UsageError
 from faceauth.preprocess import PreprocessSpec
 
 METADATA_KEY = "faceauth"
 FORMAT = 1
 OUTPUTS = ("logit", "source_logits", "embedding")
+PARTS = "parts"  # an output that a model need not have
+DEFAULT = "detector"  # the model of the package that is taken unless another is named
+FINDER = "centerface"  # the asset that is no detector
+EXPORT_AGAIN = "export the model again: faceauth lab export RUN"
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -34,6 +39,10 @@ class Calibration:
     scale: float = 1.0
     shift: float = 0.0
     fitted_on: str = "nothing: raw logits"
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.scale) and _is_number(self.shift)):
+            raise ModelError(f"impossible calibration: scale {self.scale!r}, shift {self.shift!r}", EXPORT_AGAIN)
 
     def __call__(self, logits: Floats) -> Floats:
         """Logits (n,) to P(fake) in [0, 1], float64."""
@@ -59,8 +68,17 @@ class Thresholds:
     measured_on: str
 
     def __post_init__(self) -> None:
-        if not 0 <= self.real <= self.fake <= 1 or not self.false_alarms:
-            raise ModelError("impossible thresholds in the model file")
+        """Raises ModelError, naming the value, for thresholds that cannot be."""
+        if not (_is_number(self.real) and _is_number(self.fake) and 0 <= self.real <= self.fake <= 1):
+            raise ModelError(f"impossible thresholds: real {self.real!r}, fake {self.fake!r}", EXPORT_AGAIN)
+        if not isinstance(self.false_alarms, tuple) or not self.false_alarms:
+            raise ModelError("thresholds without a curve of false alarms", EXPORT_AGAIN)
+        for pair in self.false_alarms:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and all(_is_number(v) and 0 <= v <= 1 for v in pair)):
+                raise ModelError(f"{str(pair)[:60]} is no pair of a threshold and a rate", EXPORT_AGAIN)
+        rising = all(a[0] <= b[0] for a, b in pairwise(self.false_alarms))
+        if not rising:
+            raise ModelError("the thresholds of the curve of false alarms do not rise", EXPORT_AGAIN)
 
     def false_alarm_rate(self, threshold: float) -> float:
         """Share of real faces at or above `threshold`, read off the measured curve."""
@@ -121,6 +139,8 @@ class ModelCard:
         """Read the metadata text. Raises ModelError, naming the field, where it is not one of ours."""
         try:
             data = json.loads(text)
+            if not isinstance(data, dict):
+                raise ModelError("damaged faceauth metadata: no JSON object", EXPORT_AGAIN)
             if data.get("format") != FORMAT:
                 raise ModelError(
                     f"model file of format {data.get('format')!r}, this faceauth reads {FORMAT}",
@@ -130,11 +150,43 @@ class ModelCard:
                 **{f.name: _tuples(data[f.name]) for f in fields(cls) if f.name not in _NESTED},
                 **{name: kind(**_tuples(data[name])) for name, kind in _NESTED.items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(f"damaged faceauth metadata: {error!r}", "export the model again") from error
-        if len(card.sources) != len(card.labels) or not set(card.labels) <= {"real", "fake"}:
-            raise ModelError("damaged faceauth metadata: sources and labels do not match")
+        except KeyError as error:
+            raise ModelError(f"damaged faceauth metadata: {error.args[0]!r} is missing", EXPORT_AGAIN) from error
+        except RecursionError as error:
+            raise ModelError("damaged faceauth metadata: nested too deeply", EXPORT_AGAIN) from error
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise ModelError(f"damaged faceauth metadata: {str(error)[:120]}", EXPORT_AGAIN) from error
         return card
+
+    def __post_init__(self) -> None:
+        """Raises ModelError, naming the field, for what cannot be."""
+        for name in ("name", "version", "licence", "trained_on", "data_sha256", "commit"):
+            if not isinstance(getattr(self, name), str):
+                raise ModelError(f"damaged faceauth metadata: {name} is no text", EXPORT_AGAIN)
+        for name in ("seed", "parameters"):
+            if type(getattr(self, name)) is not int:
+                raise ModelError(f"damaged faceauth metadata: {name} is no whole number", EXPORT_AGAIN)
+        if not isinstance(self.notes, Mapping):
+            raise ModelError("damaged faceauth metadata: notes are no object", EXPORT_AGAIN)
+        sources, labels = self.sources, self.labels
+        if not (_are_texts(sources) and _are_texts(labels)) or len(sources) != len(labels):
+            raise ModelError("damaged faceauth metadata: sources and labels do not match", EXPORT_AGAIN)
+        if len(set(sources)) != len(sources):
+            raise ModelError("damaged faceauth metadata: a source stands there twice", EXPORT_AGAIN)
+        if set(labels) != {"real", "fake"}:
+            raise ModelError(
+                f"a model needs sources of both labels, real and fake: {len(sources)} source(s), all "
+                f"{', '.join(sorted(set(labels))) or 'missing'}"[:200],
+                EXPORT_AGAIN,
+            )
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in {int, float} and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, tuple) and all(isinstance(v, str) for v in values)
 
 
 def _tuples(value: Any) -> Any:
@@ -153,21 +205,38 @@ _NESTED: dict[str, type] = {
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the network says of n faces: logit (n,), source_logits (n, k), embedding (n, d), all float32."""
+    """What the network says of n faces, all float32.
+
+    Attributes:
+        logit: (n,); source_logits: (n, k); embedding: (n, d).
+        parts: (n, 2) logits of a generated and of a swapped face; None where the model has no such output.
+    """
 
     logit: npt.NDArray[np.float32]
     source_logits: npt.NDArray[np.float32]
     embedding: npt.NDArray[np.float32]
+    parts: npt.NDArray[np.float32] | None = None
 
 
 class ModelFile:
-    """A model file opened for use: `card`, `sha256`, all its `metadata`, and `run`."""
+    """A model file opened for use: `card`, `sha256`, all its `metadata`, and `run`.
 
-    def __init__(self, path: str | Path | None = None) -> None:
-        """Open `path`, or the embedded model. Raises ModelError. One thread: a worker a core is faster."""
+    Attributes:
+        embedding_size: values of an embedding.
+        has_parts: whether `Outputs.parts` is there.
+    """
+
+    def __init__(self, model: str | Path | None = None) -> None:
+        """Open a file, a model of the package by its name, or by None the default one.
+
+        One thread: a worker a core is faster.
+
+        Raises:
+            ModelError: with the file's name and the reason, where it is missing or not a model that can be used.
+        """
         import onnxruntime as ort
 
-        self.path = Path(path) if path is not None else embedded_path()
+        self.path = resolve(model)
         try:
             data = self.path.read_bytes()
         except OSError as error:
@@ -180,25 +249,121 @@ class ModelFile:
         try:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
-            names = {output.name for output in self._session.get_outputs()}
+            inputs = {i.name: (i.type, i.shape) for i in self._session.get_inputs()}
+            outputs = {o.name: (o.type, o.shape) for o in self._session.get_outputs()}
         except Exception as error:  # onnxruntime's own classes are not public; any of them means the same here
             raise ModelError(f"{str(self.path)!r} is not an ONNX model that can be run") from error
-        if METADATA_KEY not in metadata or not names.issuperset(OUTPUTS):
+        if METADATA_KEY not in metadata:
             raise ModelError(
                 f"{str(self.path)!r} is ONNX, but not a faceauth model file",
                 "make one with: faceauth lab export RUN",
             )
-        self.card = ModelCard.from_json(metadata[METADATA_KEY])
+        self.has_parts = PARTS in outputs
+        try:
+            self.card = ModelCard.from_json(metadata[METADATA_KEY])
+            _check_inputs(inputs, self.card.preprocess.size)
+            _check_outputs(outputs, len(self.card.sources))
+            self.embedding_size = self._width(outputs)
+        except FaceAuthError as error:
+            raise ModelError(f"{str(self.path)!r}: {error.message}", error.hint) from error
         self.metadata: Mapping[str, str] = metadata
 
     def run(self, pixels: npt.NDArray[np.float32]) -> Outputs:
         """(n, 3, size, size) float32, as `PreprocessSpec.normalize` gives it, to the network's outputs."""
-        return Outputs(*self._session.run(list(OUTPUTS), {"pixels": pixels}))
+        names = [*OUTPUTS, PARTS] if self.has_parts else list(OUTPUTS)
+        return Outputs(*self._session.run(names, {"pixels": pixels}))
+
+    def _width(self, outputs: "Graph") -> int:
+        """Values of an embedding; where the graph does not say all widths, they are measured once, and checked."""
+        declared = outputs["embedding"][1]
+        complete = all(isinstance(width, int) for _, shape in outputs.values() for width in shape[1:])
+        if complete and len(declared) == 2:
+            return int(declared[1])
+        size = self.card.preprocess.size
+        names = list(outputs)
+        try:
+            given = self._session.run(names, {"pixels": np.zeros((1, 3, size, size), np.float32)})
+        except Exception as error:  # onnxruntime's own classes are not public
+            raise ModelError(f"the network does not run: {str(error)[:120]}", EXPORT_AGAIN) from error
+        measured = {n: (outputs[n][0], list(v.shape)) for n, v in zip(names, given, strict=True)}
+        _check_outputs(measured, len(self.card.sources), strict=True)
+        return int(measured["embedding"][1][1])
+
+
+Graph = dict[str, tuple[str, list[int | str | None]]]  # type and shape of each input or output; a text is any size
+
+
+def _check_inputs(inputs: Graph, size: int) -> None:
+    """Raises ModelError unless the graph takes `pixels` (n, 3, size, size) float32 alone."""
+    if list(inputs) != ["pixels"]:
+        raise ModelError(f"its inputs are {_names(inputs)}, not 'pixels'", EXPORT_AGAIN)
+    kind, shape = inputs["pixels"]
+    wanted = (None, 3, size, size)
+    fits = len(shape) == 4 and all(not isinstance(s, int) or w in (None, s) for s, w in zip(shape, wanted, strict=True))
+    if kind != "tensor(float)" or not fits:
+        raise ModelError(f"its input is {kind} {_shown(shape)}, not float (n, 3, {size}, {size})", EXPORT_AGAIN)
+    if isinstance(shape[0], int):
+        raise ModelError(f"it takes batches of {shape[0]} only, not of any size", EXPORT_AGAIN)
+
+
+def _check_outputs(outputs: Graph, sources: int, strict: bool = False) -> None:
+    """Raises ModelError unless the outputs are there, of the right widths; `strict` where all sizes are known."""
+    if missing := [name for name in OUTPUTS if name not in outputs]:
+        raise ModelError(f"it has no output {', '.join(map(repr, missing))}: {_names(outputs)}", EXPORT_AGAIN)
+    wanted = {"logit": (), "source_logits": (sources,), "embedding": (None,), PARTS: (2,)}
+    for name, widths in wanted.items():
+        if name not in outputs:
+            continue
+        kind, shape = outputs[name]
+        known = strict or bool(shape)
+        fits = not known or (
+            len(shape) == 1 + len(widths)
+            and all(not isinstance(s, int) or w in (None, s) for s, w in zip(shape[1:], widths, strict=True))
+        )
+        if kind != "tensor(float)" or not fits:
+            width = ", ".join("d" if w is None else str(w) for w in widths)
+            more = f" for {sources} sources" if name == "source_logits" else ""
+            raise ModelError(
+                f"its output {name!r} is {kind} {_shown(shape)}, not float (n, {width}){more}", EXPORT_AGAIN
+            )
+
+
+def _names(graph: Graph) -> str:
+    return ", ".join(map(repr, graph))[:120] or "none"
+
+
+def _shown(shape: list[int | str | None]) -> str:
+    return f"({', '.join(str(s) for s in shape)})"[:60]
+
+
+def packaged() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    folder = Path(str(files("faceauth") / "assets"))
+    return {path.stem: path for path in sorted(folder.glob("*.onnx")) if path.stem != FINDER}
+
+
+def resolve(model: str | Path | None) -> Path:
+    """The file of a model: by the name of one of the package (`packaged`), by its path, or by None the default one.
+
+    Raises:
+        ModelError: a name that is neither, with the names there are.
+    """
+    if model is None:
+        return embedded_path()
+    path, there = Path(model), packaged()
+    if path.name != str(model):
+        return path
+    if path.name in there:
+        return there[path.name]
+    if not path.suffix and not path.exists():
+        names = ", ".join(there) or "none"
+        raise ModelError(f"no model is called {path.name!r}: there are {names}", "or give the path of a model file")
+    return path
 
 
 def embedded_path() -> Path:
-    """The model that comes with the package. Raises ModelError where an installation lacks it."""
-    path = Path(str(files("faceauth") / "assets" / "detector.onnx"))
-    if not path.is_file():
+    """The default model of the package. Raises ModelError where an installation lacks it."""
+    there = packaged()
+    if DEFAULT not in there:
         raise ModelError("this installation carries no embedded model", "give one with --model PATH")
-    return path
+    return there[DEFAULT]

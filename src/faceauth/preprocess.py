@@ -4,6 +4,7 @@ Training, evaluation and inference all come through here, so that both classes, 
 project, see the same pixels. It knows nothing about files, face finders or networks.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,12 +47,14 @@ class PreprocessSpec:
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
 
     def __post_init__(self) -> None:
-        if not 8 <= self.size <= 1024 or not 0.1 <= self.crop <= 10:
-            raise ModelError(f"impossible preprocessing: size {self.size}, crop {self.crop}")
+        if type(self.size) is not int or not 8 <= self.size <= 1024 or not 0.1 <= self.crop <= 10:
+            raise ModelError(f"impossible preprocessing: size {self.size!r}, crop {self.crop!r}")
         if self.interpolation not in FILTERS:
             raise ModelError(f"unknown interpolation {self.interpolation!r}", f"one of {', '.join(FILTERS)}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ModelError("mean and std need three values each, std above zero")
+        if not all(math.isfinite(v) for v in (*self.mean, *self.std)):
+            raise ModelError("mean or std is no number")
 
     def region(self, face: Sequence[float] | None, width: int, height: int) -> Region:
         """The square to cut: around the face, shifted and shrunk to lie inside the image.

@@ -1,9 +1,9 @@
-"""What faceauth says about an image. Frozen records; nothing here computes or knows where they come from."""
+"""What faceauth says about an image: frozen records. Nothing here knows where they come from."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from faceauth import __version__
 
@@ -85,8 +85,10 @@ class Verdict:
         error: why the image could not be read, in words.
         evidence: what the file says of its own making; empty for pixels handed over in memory.
         version: of faceauth; judged_at: when, in UTC, as in `2026-01-31T12:00:00Z`.
-        learned_sha256: hash of the learned classes that took part; None where none did.
+        learned: names of the learned classes that took part in the scores; learned_sha256: hash of them, None where
+            none did.
         face_finder: what found the faces, as in `centerface 3`.
+        picture: a small JPEG of what was judged, for notebooks; None for files, which can be read again.
     """
 
     path: str | None
@@ -101,14 +103,43 @@ class Verdict:
     evidence: tuple[Evidence, ...] = ()
     version: str = __version__
     judged_at: str = field(default_factory=lambda: utc_now(), compare=False)
+    learned: tuple[str, ...] = ()
     learned_sha256: str | None = None
     face_finder: str | None = None
+    picture: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def label(self) -> Label | None:
         """The gravest label among the faces: fake, uncertain, real, no-face; None where nothing was read."""
         labels = {face.label for face in self.faces}
         return next((label for label in GRAVEST_FIRST if label in labels), None)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a face, as every output has them, ready for pandas; a single one where there is no face."""
+        from faceauth.output import rows  # a record that can show itself: what it needs is imported when it does
+
+        return rows(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict and its faces as plain values that JSON can hold; shares as dicts, without the picture."""
+        values = asdict(self)
+        del values["picture"]
+        values["learned"] = list(self.learned)
+        values["evidence"] = list(values["evidence"])
+        values["faces"] = [
+            asdict(face)
+            | {"box": list(face.box) if face.box else None}
+            | {"generators": dict(face.generators), "families": dict(face.families)}
+            for face in self.faces
+        ]
+        return {"label": self.label, **values}
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the picture, the boxes of its faces, and the verdict in words."""
+        from faceauth.notebook import to_html
+
+        return to_html(self)
+
 
 
 def utc_now() -> str:

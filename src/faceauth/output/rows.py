@@ -11,7 +11,7 @@ FIELDS = (
     "path", "face", "box", "label", "score", "stability", "source", "threshold", "false_alarm_rate",
     "model", "model_sha256", "image_sha256", "width", "height", "ms", "error",
     "generator", "generators", "families", "says_itself",
-    "reason", "version", "judged_at", "learned_sha256", "face_finder", "path_id",
+    "reason", "version", "judged_at", "learned", "learned_sha256", "face_finder", "path_id",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -27,6 +27,7 @@ def rows(verdict: Verdict) -> list[Row]:
     image = {name: getattr(verdict, name) for name in FIELDS if name in Verdict.__slots__}
     says = [f"{e.where}: {e.says}" for e in verdict.evidence]
     blank: Row = dict.fromkeys(FIELDS) | image | {"says_itself": says, "path_id": path_id(verdict.path)}
+    blank["learned"] = list(verdict.learned)
     if not verdict.faces:
         return [_checked(blank)]
     return [
@@ -65,8 +66,8 @@ def flat(row: Row) -> Row:
     shares = {
         n: "; ".join(f"{k} {v:.4f}" for k, v in (row[n] or {}).items()) or None for n in ("generators", "families")
     }
-    says = "; ".join(row["says_itself"] or []) or None
-    return row | shares | {"box": " ".join(map(str, row["box"])) if row["box"] else None, "says_itself": says}
+    lists = {name: "; ".join(row[name] or []) or None for name in ("says_itself", "learned")}
+    return row | shares | lists | {"box": " ".join(map(str, row["box"])) if row["box"] else None}
 
 
 def printable(text: str | None) -> str:

@@ -26,7 +26,7 @@ from faceauth.lab.evaluation.prototypes import (
     fit_unknown,
 )
 from faceauth.learning import estimate
-from faceauth.model_file import Outputs
+from faceauth.model_file import OUTPUTS, Outputs
 
 LESSON = 20  # pictures that a class is taught with
 DRAWS = 3  # lessons a source, over which figures are averaged
@@ -66,7 +66,7 @@ def _top(shares: Sequence[tuple[str, float]], leaving_out: set[str]) -> str:
 
 def rows_of(outputs: Outputs, rows: Bools | npt.NDArray[np.int64], variant: int) -> Outputs:
     """Plain outputs (n, ...) of some images in one variant."""
-    return Outputs(*(getattr(outputs, name)[rows, variant] for name in Outputs.__slots__))
+    return Outputs(*(getattr(outputs, name)[rows, variant] for name in OUTPUTS))
 
 
 def name(

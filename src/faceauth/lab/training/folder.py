@@ -68,7 +68,7 @@ class RunFolder:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         self._write(f"summary_{facts['config']['name']}.txt", summary(network, size))
-        names = ("torch", "transformers", "timm", "numpy", "pillow", "dlib-bin")
+        names = ("torch", "transformers", "timm", "numpy", "pillow", "onnxruntime")
         packages = {name: version(name) for name in names}
         facts = facts | {
             "commit": commit(),
