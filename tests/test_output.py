@@ -22,6 +22,7 @@ FACE = Face(0, (1, 2, 30, 40), "fake", 0.75, "stylegan2", 0.6, 0.05, stability=0
 GOOD = Verdict("a.png", (FACE, Face(1, (5, 5, 9, 9), "uncertain", None, None, 0.6, 0.05, "face too small")), "m", "f" * 64,
                "e" * 64, 96, 96, 3.5)  # fmt: skip
 BAD = Verdict("=b\n.png", (), "m", "f" * 64, ms=0.1, error="the file is empty")
+EMPTY = Verdict("c.png", (), "m", "f" * 64, "e" * 64, 96, 96, 3.5)
 NO_FACE = Verdict("n.png", (Face(None, None, "no-face", None, None, 0.6, None),), "m", "f" * 64, "d" * 64, 8, 8, 1.0)
 SUFFIXES = [".jsonl", ".json", ".csv", ".xlsx", ".parquet", ".html"]
 

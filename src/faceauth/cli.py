@@ -429,7 +429,6 @@ def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None, p
     notice(
         f"{tally['images']} images, {tally['faces']} faces"
         + (f" and {tally['whole']} images without one, judged whole" if tally["whole"] else "")
-        + (f" and {tally['no-face']} images without one, not judged" if tally["no-face"] else "")
         + f": {tally['real']} real, {tally['fake']} fake, {tally['uncertain']} uncertain"
         + (f"; {tally['no-face']} without a face, not judged" if tally["no-face"] else "")
         + (f"; {tally['unreadable']} unreadable" if tally["unreadable"] else "")

@@ -243,7 +243,7 @@ class Detector:
     def _judge_faces(self, image: Image.Image) -> tuple[Face, ...]:
         found = self.find_faces(image)
         if not found:
-            return self._judged(image, [None], [None]) if self.whole_image else (self._no_face(),)
+            return self._judged(image, [None], [None]) if self.whole_image else ()
         large = [(i, face) for i, face in enumerate(found) if face.side >= SMALLEST_FACE]
         judged = self._judged(image, [face for _, face in large], [i for i, _ in large]) if large else ()
         small = tuple(self._too_small(i, face) for i, face in enumerate(found) if face.side < SMALLEST_FACE)
@@ -340,9 +340,6 @@ class Detector:
         fake = np.array([label == "fake" for label in card.labels])
         likely = np.where(fake == called_fake[:, None], logits, -np.inf).argmax(axis=1)
         return [card.sources[i] for i in likely]
-
-    def _no_face(self) -> Face:
-        return Face(None, None, "no-face", None, None, self.fake_from, None)
 
     def _too_small(self, index: int, face: FoundFace) -> Face:
         error = f"face too small to judge: {face.side} px, {SMALLEST_FACE} needed"

@@ -24,8 +24,7 @@ class Face:
         index: 0 for the largest face, counting down in size; None when the whole image was judged.
         box: where the face is; None when the whole image was judged.
         label: `fake` where the score, and its mean over re-saved views, reach `threshold`; `real` where the score is at
-            or below the model's lower threshold; else `uncertain`, with a `reason`. `no-face` where nothing was judged
-            because no face was found: then `index`, `box`, `score` and `false_alarm_rate` are None.
+            or below the model's lower threshold; else `uncertain`, with a `reason`.
         score: calibrated P(fake) in [0, 1] of the picture as it is, whatever the threshold; None where nothing was
             judged.
         source: the training source that the face most resembles, among the fake ones where the label is fake or the
@@ -77,7 +76,7 @@ class Verdict:
 
     Attributes:
         path: as given; `-` for standard input, None for pixels handed over in memory.
-        faces: largest first, or one of label `no-face`; empty where `error` is set.
+        faces: largest first; empty where `error` is set or no face was found.
         model, model_sha256: name and hash of the model file that judged.
         image_sha256: of the file's bytes; None for pixels handed over in memory or unreadable files.
         width, height: pixels after the EXIF turn; None where the image could not be read.
@@ -112,7 +111,8 @@ class Verdict:
     def label(self) -> Label | None:
         """The gravest label among the faces: fake, uncertain, real, no-face; None where nothing was read."""
         labels = {face.label for face in self.faces}
-        return next((label for label in GRAVEST_FIRST if label in labels), None)
+        found = next((label for label in GRAVEST_FIRST if label in labels), None)
+        return found or ("no-face" if self.error is None else None)
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict a face, as every output has them, ready for pandas; a single one where there is no face."""

@@ -29,7 +29,7 @@ def rows(verdict: Verdict) -> list[Row]:
     blank: Row = dict.fromkeys(FIELDS) | image | {"says_itself": says, "path_id": path_id(verdict.path)}
     blank["learned"] = list(verdict.learned)
     if not verdict.faces:
-        return [_checked(blank)]
+        return [_checked(blank | {"label": verdict.label})]
     return [
         _checked(
             blank
