@@ -14,7 +14,7 @@ from faceauth.model_file import ModelCard, Outputs
 
 EMBEDDING = 64  # values, at most
 COMPONENTS = 400  # principal components that discriminants are taken of
-SEEN_IN = ("clean", "train-1")  # views that prototypes know a source by: as it is, and edited and saved again
+KNOWN_BY = 2  # first training views that prototypes know a source by: as it is, and edited and saved again
 
 
 def projection(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_] | None = None) -> Projection:
@@ -37,7 +37,9 @@ def projection(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool
     features = found.features[chosen].astype(np.float32)
     mean, spread = features.mean(axis=0), features.std(axis=0) + np.float32(1e-3)
     features = (features - mean) / spread
-    pca = PCA(COMPONENTS, svd_solver="randomized", random_state=0).fit(features)
+    pca = PCA(
+        min(COMPONENTS, *(n - 1 for n in features.shape)), svd_solver="randomized", iterated_power=2, random_state=0
+    ).fit(features)
     reduced = pca.transform(features)
     names = np.unique(source[chosen])
     of_source = LinearDiscriminantAnalysis(
@@ -60,13 +62,14 @@ def outputs_of(prepared: Prepared, found: Examples, card: ModelCard, projected: 
     A fold's projection is made without the kinds that the fold holds out, and its card lacks their sources, so that
     `unknown` is fitted on generators that had no part in the embedding.
     """
+    names = prepared.config.views.train[:KNOWN_BY]
     views = {view: dict(zip(found.row[found.view == view].tolist(), np.flatnonzero(found.view == view).tolist(),
-                            strict=True)) for view in SEEN_IN}  # fmt: skip
+                            strict=True)) for view in names}  # fmt: skip
     usable = [
         i for i, row in enumerate(prepared.rows)
-        if row.split in ("train", "test") and row.label != "edited" and all(i in views[v] for v in SEEN_IN)
+        if row.split in ("train", "test") and row.label != "edited" and all(i in views[v] for v in names)
     ]  # fmt: skip
-    index = np.array([[views[v][i] for v in SEEN_IN] for i in usable])
+    index = np.array([[views[v][i] for v in names] for i in usable])
     folds = prepared.folds[prepared.config.seeds[0]]
     allowed = [np.array(may_fit(prepared.components, folds, fold)) for fold in range(prepared.config.folds)]
     projections = [projected, *(projection(prepared, found, rows) for rows in allowed)]
@@ -75,7 +78,7 @@ def outputs_of(prepared: Prepared, found: Examples, card: ModelCard, projected: 
     features = found.features[index.ravel()].astype(np.float32)
     return Looked(
         tuple(prepared.rows[i] for i in usable), np.array([prepared.rows[i].split for i in usable]), tuple(cards),
-        tuple(_outputs(features, p, len(SEEN_IN)) for p in projections),
+        tuple(_outputs(features, p, len(names)) for p in projections),
     )  # fmt: skip
 
 

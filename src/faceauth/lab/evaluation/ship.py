@@ -81,7 +81,7 @@ def ship(
         trained_on=f"the train split of {len(projected.names)} sources, in {len(heads)} fits that each leave kinds out",
         data_sha256=prepared.data.sha256, commit=commit(), seed=config.seeds[0],
         parameters=count_parameters(encoder) + 2 * found.features.shape[1],
-        notes={"encoder": "CLIP ViT-B/16 image encoder (OpenAI, MIT), frozen", "swap offset": round(shipped.offset, 4)},
+        notes={"encoder": config.credit, "swap offset": round(shipped.offset, 4)},
     )  # fmt: skip
     assemble(encoder, mean_heads(list(heads.values())), shipped.offset, projected, card, output)
     prototypes.write(output, prototypes.prototypes(outputs_of(prepared, found, card, projected)))

@@ -53,10 +53,11 @@ class HeadConfig(_Strict):
 
 
 class FrozenConfig(_Strict):
-    """A detector on frozen encoders. Paths are relative to the folder of the config."""
+    """A detector on frozen encoders. Paths are relative to the config's folder; `credit` names encoder and licence."""
 
     name: str
     version: str
+    credit: str = ""
     data: Path
     kinds: Path
     encoders: dict[str, Path]

@@ -1,0 +1,246 @@
+"""A detector on a frozen encoder, from a folder of pictures to a model file, with an encoder of one node."""
+
+import csv
+import hashlib
+import sqlite3
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from conftest import PORTRAIT
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from faceauth.errors import ConfigError, DataError
+from faceauth.lab.data.splits import may_fit
+from faceauth.lab.evaluation import score_table
+from faceauth.lab.evaluation.ship import train_and_ship
+from faceauth.lab.training import features, frozen, linear
+from faceauth.lab.training.encoders import compress
+from faceauth.model_file import ModelFile
+
+SIZE = 32
+SOURCES = {  # name: label, family, how its pictures look
+    "lake": ("real", "real", 0.7), "wood": ("real", "real", 0.75), "hill": ("real", "real", 0.8),
+    "bulb": ("fake", "gan", 1.25), "lamp": ("fake", "diffusion", 1.3), "torch": ("fake", "gan", 1.35),
+    "paste": ("fake", "swap", 1.0),
+}  # fmt: skip
+
+
+def write_encoder(path):
+    """Mean and standard deviation of each channel: features (n, 6)."""
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels", "sides"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["pixels", "mean"], ["centred"]),
+        helper.make_node("Mul", ["centred", "centred"], ["squares"]),
+        helper.make_node("ReduceMean", ["squares", "sides"], ["spread"], keepdims=0),
+        helper.make_node("ReduceMean", ["pixels", "sides"], ["embedding"], keepdims=0),  # a name that the head uses too
+        helper.make_node("Concat", ["embedding", "spread"], ["features"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes, "encoder", [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 6])],
+        [helper.make_tensor("sides", TensorProto.INT64, [2], [2, 3])],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A data set of portraits in seven shades, an encoder and a config."""
+    root = tmp_path_factory.mktemp("frozen")
+    portrait = Image.open(PORTRAIT).convert("RGB").resize((200, 234))
+    rng = np.random.default_rng(0)
+    (root / "data").mkdir()
+    rows = []
+    for source, (label, family, shade) in SOURCES.items():
+        for i in range(10):
+            image = Image.fromarray(rng.integers(60, 180, (9, 9, 3), np.uint8)).resize((330, 330))  # no near-duplicates
+            image.paste(portrait, tuple(rng.integers(0, 96, 2).tolist()))
+            image = ImageEnhance.Brightness(image).enhance(shade + rng.normal(0, 0.02))
+            file = root / "data" / f"{source}-{i}.png"
+            image.save(file)
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            rows.append([file.name, source, label, family, source, f"{source}-{i}", digest])
+    with open(root / "data" / "images.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["path", "source", "label", "family", "generator", "group", "sha256"], *rows])
+    (root / "kinds.csv").write_text("source,kind\n")
+    write_encoder(root / "encoder.onnx")
+    (root / "config.toml").write_text(
+        'name = "tiny"\nversion = "1"\ndata = "data"\nkinds = "kinds.csv"\nseeds = [0]\nfolds = 3\n'
+        f'[encoders]\nmean = "encoder.onnx"\n[preprocess]\nsize = {SIZE}\n[views]\ntrain = ["clean", "web"]\n'
+        "blend = ['blend-1']\n[views.variants]\nclean = 10\nweb = 10\nhard = 10\n"
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    config = frozen.read_config(place / "config.toml")
+    return train_and_ship(config, place / "runs", place / "cache", 1, False)
+
+
+def prepared(place):
+    return frozen.prepare(frozen.read_config(place / "config.toml"), place / "cache", 1)
+
+
+def test_the_model_file_says_what_the_lines_say(place, run):
+    ready = prepared(place)
+    found = frozen.examples(ready)
+    model = ModelFile(run / "detector.onnx")
+    heads = frozen.mean_heads([frozen.load_heads(p) for p in sorted(run.glob("heads-*.npz"))])
+    pixels = np.random.default_rng(5).normal(0, 1, (4, 3, SIZE, SIZE)).astype(np.float32)
+    values = np.concatenate([pixels.mean((2, 3)), pixels.var((2, 3))], axis=1)
+    offset = model.card.notes["swap offset"]
+    expected = np.maximum(heads.generated(values), heads.swapped(values) + offset)
+    np.testing.assert_allclose(model.run(pixels).logit, expected, atol=1e-3)
+    assert found.features.shape[1] == 6
+    assert set(model.card.sources) == set(SOURCES)
+
+
+def test_bright_fakes_are_told_from_dark_photographs_of_kinds_never_seen(run):
+    rows = score_table.read(run / "scores.parquet").rows
+    judged = rows[rows["held_out"] & (rows["variant"] == "clean") & (rows["family"] != "swap")]
+    fake = judged["label"] == "fake"
+    assert judged["logit"][fake].min() > judged["logit"][~fake].max()
+
+
+def test_no_fold_is_fitted_to_what_it_holds_out(place, monkeypatch):
+    ready = prepared(place)
+    found = frozen.examples(ready)
+    seen = []
+    monkeypatch.setattr(
+        frozen,
+        "fit_heads",
+        lambda p, f, allowed: seen.append(allowed) or frozen.Heads(*[linear.Line(np.zeros(6, np.float32), 0.0)] * 2),
+    )
+    folder = place / "planted"
+    folder.mkdir()
+    frozen.fit_folds(ready, found, folder)
+    assert len(seen) == 3
+    for fold, allowed in enumerate(seen):
+        held = np.array(ready.folds[0]) == fold
+        assert held.any()
+        assert not (allowed & held).any()
+        assert not (allowed & np.array([r.split != "train" for r in ready.rows])).any()
+        assert (allowed <= np.array(may_fit(ready.components, ready.folds[0], fold))).all()
+
+
+def test_heads_that_are_there_are_not_fitted_again(place, run, monkeypatch):
+    monkeypatch.setattr(frozen, "fit_heads", lambda *_: pytest.fail("fitted again"))
+    frozen.fit_folds(prepared(place), frozen.examples(prepared(place)), run)
+
+
+def test_a_changed_config_is_another_state(place):
+    ready = prepared(place)
+    head = ready.config.head.model_copy(update={"l2": 7.0})
+    other = frozen.Prepared(
+        ready.data, ready.rows, ready.components, ready.folds, ready.config.model_copy(update={"head": head}),
+        ready.store, ready.encoders,
+    )  # fmt: skip
+    assert frozen.state_digest(ready) != frozen.state_digest(other)
+
+
+def test_features_are_computed_once_and_read_by_encoder_and_view(place, run, monkeypatch):
+    monkeypatch.setattr(features, "_views", lambda _: pytest.fail("computed again"))
+    ready = prepared(place)
+    with pytest.raises(KeyError):
+        ready.store.read("another encoder", [(ready.rows[0].sha256, "clean")])
+    with pytest.raises(KeyError):
+        ready.store.read(ready.encoders[0], [(ready.rows[0].sha256, "avatar")])
+    assert (
+        ready.store.path.name
+        != features.FeatureStore(place / "cache", ready.config.preprocess.__class__(size=64)).path.name
+    )
+
+
+def test_a_store_that_was_cut_off_goes_on(place, run, tmp_path):
+    ready = prepared(place)
+    store = features.FeatureStore(tmp_path, ready.config.preprocess)
+    store.put([features.View("a", "clean", 50, {"e": np.ones(3, np.float16)})])
+    with sqlite3.connect(store.path) as file:
+        assert file.execute("select count(*) from features").fetchone() == (1,)
+    again = features.FeatureStore(tmp_path, ready.config.preprocess)
+    assert again.known("e") == {("a", "clean")}
+    assert again.faces("e") == {("a", "clean"): 50}
+
+
+def test_dev_is_not_scored_unless_the_ledger_says_so(place, run):
+    assert "dev" not in set(score_table.read(run / "scores.parquet").rows["split"])
+    assert not (run / "scores-dev.parquet").exists()
+    train_and_ship(frozen.read_config(place / "config.toml"), place / "runs", place / "cache", 1, True)
+    assert (place / "runs" / "dev_ledger.jsonl").read_text().count("\n") == 1
+    assert (run / "scores-dev.parquet").exists()
+
+
+def test_classes_and_groups_weigh_the_same():
+    groups = np.array(["a"] * 6 + ["b"] * 2 + ["c"] * 4)
+    fake = np.array([True] * 8 + [False] * 4)
+    weight = linear.weights(groups, fake, 0.0)
+    assert weight[fake].sum() == pytest.approx(0.5)
+    assert weight[:6].sum() == pytest.approx(weight[6:8].sum())
+    assert linear.weights(groups, fake, 1.0)[:8] == pytest.approx(0.5 / 8)
+
+
+def test_the_line_is_that_of_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 2, (200, 5)).astype(np.float16)
+    fake = (x[:, 0].astype(float) + rng.normal(0, 1, 200)) > 3
+    weight = np.full(200, 1 / 200, np.float32)
+    line = linear.fit(x, fake, weight, l2=0.01, steps=200)
+    z = (x.astype(np.float32) - x.mean(0, dtype=np.float32)) / (x.std(0, dtype=np.float32) + 1e-3)
+    other = LogisticRegression(C=1 / (0.01 * 200), tol=1e-8, max_iter=1000).fit(z, fake)
+    np.testing.assert_allclose(line(x), other.decision_function(z), atol=2e-3)
+
+
+def test_weights_in_eight_bits_are_exact_or_left():
+    rng = np.random.default_rng(0)
+    scale = rng.uniform(0.1, 2, (1, 128)).astype(np.float32)
+    exact = rng.integers(-127, 128, (128, 128)).astype(np.float32)
+    exact[0] = 127
+    arrays = {
+        "exact": exact * scale,
+        "half": np.float32(np.float16(rng.normal(0, 1, (4, 64, 64)))),
+        "odd": rng.normal(0, 1, (128, 128)).astype(np.float32),
+    }
+    nodes = [helper.make_node("Identity", [n], [f"{n}_out"]) for n in arrays]
+    outputs = [helper.make_tensor_value_info(f"{n}_out", TensorProto.FLOAT, a.shape) for n, a in arrays.items()]
+    graph = helper.make_graph(nodes, "g", [], outputs, [numpy_helper.from_array(a, n) for n, a in arrays.items()])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    before = proto.ByteSize()
+    compress(proto)
+    assert proto.ByteSize() < 0.7 * before
+    import onnxruntime as ort
+
+    found = ort.InferenceSession(proto.SerializeToString()).run(None, {})
+    for array, given in zip(arrays.values(), found, strict=True):
+        np.testing.assert_allclose(given, array, atol=1e-6)
+    types = {t.name: t.data_type for t in proto.graph.initializer}
+    assert (types["exact_bits"], types["half_bits"], types["odd"]) == (
+        TensorProto.INT8,
+        TensorProto.FLOAT16,
+        TensorProto.FLOAT,
+    )
+
+
+@pytest.mark.parametrize(("line", "said"), [("colour = 1\n", "colour"), ("folds = 1\n", "folds"), ("", None)])
+def test_a_wrong_config_names_the_key(place, tmp_path, line, said):
+    text = (place / "config.toml").read_text()
+    (tmp_path / "c.toml").write_text(line + text.replace("folds = 3\n", "") if line else text)
+    if said is None:
+        assert frozen.read_config(tmp_path / "c.toml").name == "tiny"
+        return
+    with pytest.raises(ConfigError, match=said):
+        frozen.read_config(tmp_path / "c.toml")
+
+
+def test_a_missing_encoder_says_how_it_is_made(place, tmp_path):
+    config = frozen.read_config(place / "config.toml").model_copy(update={"encoders": {"clip": tmp_path / "none.onnx"}})
+    with pytest.raises(DataError, match="lab encoder"):
+        frozen.prepare(config, tmp_path, 1)
