@@ -144,7 +144,7 @@ def test_the_table_shows_every_face_and_says_what_was_not_drawn():
     shown = stream.getvalue()
     assert "stylegan2" in shown
     assert "face too small" in shown
-    assert "80% of the looks" in " ".join(shown.split())
+    assert "80% of the views" in " ".join(shown.split())
     assert "1 rows more" in shown
     assert "=b" not in shown
 
