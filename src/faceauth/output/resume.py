@@ -25,6 +25,7 @@ from faceauth.output.rows import Row, path_id
 
 LONGEST_LINE = 10_000_000  # bytes; a row of ours is about 1,000
 BLOCK = 1 << 20
+_NEEDED = frozenset({"path", "label", "face", "model_sha256", "image_sha256"})
 _BEGINNING = b'{"path": '
 
 
@@ -139,9 +140,10 @@ class Kept:
     def _row(self, line: bytes) -> Row:
         try:
             row = json.loads(line)
-            if not isinstance(row, dict) or not {"path", "label", "face", "model_sha256", "image_sha256"} <= set(row):
+            if not isinstance(row, dict) or not row.keys() >= _NEEDED:
                 raise ValueError
-            row.setdefault("path_id", path_id(row["path"]))
+            if "path_id" not in row:
+                row["path_id"] = path_id(row["path"])
             int(row["path_id"] or "0", 16), int((row["image_sha256"] or "0")[:16], 16)
         except (ValueError, TypeError, RecursionError) as error:
             raise _foreign(self.path) from error
