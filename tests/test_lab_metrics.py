@@ -6,11 +6,13 @@ from hypothesis import strategies as st
 pytest.importorskip("sklearn")
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
+from faceauth.errors import DataError
 from faceauth.lab.evaluation import metrics
 
 rounded = st.floats(0, 1).map(lambda v: round(v, 2))
 
 
+AUROC = {"AUROC": metrics.auroc}
 SCORES, FAKE = np.array([0.1, 0.4, 0.4, 0.8, 0.9]), np.array([False, False, True, True, False])
 
 
@@ -67,6 +69,22 @@ def test_kinds_are_drawn_within_their_class():
     assert set(drawn) == {("a", False), ("b", False), ("c", True), ("d", True)}
     assert set(drawn["a", False]) == {0, 1, 2}
     assert (drawn["a", False] + drawn["b", False] == 2).all()
+
+
+def test_intervals_draw_groups_not_images():
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(40), 25)
+    fake = people % 2 == 0
+    scores = np.clip(0.5 + 0.1 * fake + rng.normal(0, 0.2, 40)[people], 0, 1)
+    by_person = metrics.intervals(AUROC, scores, fake, people, draws=300)["AUROC"]
+    by_image = metrics.intervals(AUROC, scores, fake, np.arange(1000), draws=300)["AUROC"]
+    assert by_person.low <= by_person.value <= by_person.high
+    assert by_person.high - by_person.low > 2 * (by_image.high - by_image.low)
+
+
+def test_intervals_need_both_classes():
+    with pytest.raises(DataError):
+        metrics.intervals(AUROC, np.array([0.1, 0.2]), np.array([True, True]), np.arange(2))
 
 
 ALL = (
