@@ -50,7 +50,7 @@ def calibrate(
     \b
     Examples:
       faceauth lab calibrate runs/deit
-      faceauth lab calibrate runs/embedded/detector.onnx --scores scores.parquet
+      faceauth lab calibrate runs/accurate/detector.onnx --scores scores.parquet
     """
     need_lab()
     from faceauth.lab.evaluation import score_table

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="A TOML experiment, such as configs/embedded.toml.")],
+    config: Annotated[Path, typer.Argument(help="A TOML experiment, such as configs/accurate.toml.")],
     fold: Annotated[int | None, typer.Option(help="Hold out the sources of this fold, from 1.")] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was broken off.")] = False,
@@ -43,11 +43,10 @@ def train(
 
     \b
     Examples:
-      faceauth lab train configs/embedded.toml
-      faceauth lab train configs/embedded.toml --fold 1
-      faceauth lab train configs/embedded.toml --resume
+      faceauth lab train configs/report/deit.toml
+      faceauth lab train configs/report/deit.toml --resume
       faceauth lab train configs/accurate.toml --folds --threads 2
-      faceauth lab train configs/embedded.toml --set name=short --set images=5000
+      faceauth lab train configs/small/pyramid.toml --set name=short --set images=5000
       faceauth lab train configs/report/deit.toml --init checkpoints/deit-base-384
       torchrun --nproc_per_node 4 -m faceauth lab train configs/report/vit.toml --init random
     """
@@ -81,8 +80,8 @@ def export(
 
     \b
     Examples:
-      faceauth lab export runs/embedded
-      faceauth lab export runs/embedded --int8
+      faceauth lab export runs/deit
+      faceauth lab export runs/pyramid --int8
     """
     need_lab()
     from faceauth.lab.training.export import export as export_
