@@ -243,10 +243,13 @@ def fit_folds(prepared: Prepared, found: Examples, runs: Path) -> dict[tuple[int
 
 
 def state_digest(prepared: Prepared) -> str:
-    """16 hexadecimal digits that change with the config, the data set, the encoders or the store's file."""
+    """16 hexadecimal digits that change with whatever the heads are fitted to: config, data, encoders, preprocessing."""
+    config = prepared.config
+    views = config.views.model_dump(exclude={"variants"})
+    trained = {name: config.views.variants[name] for name in config.views.train if name in config.views.variants}
+    heads = [config.head.model_dump(), config.swap_head.model_dump(), config.seeds, config.folds]
     text = json.dumps(
-        [prepared.config.model_dump(mode="json"), prepared.data.sha256, prepared.encoders, prepared.store.path.name],
-        sort_keys=True,
+        [heads, views, trained, prepared.data.sha256, prepared.encoders, prepared.store.path.name], sort_keys=True
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
