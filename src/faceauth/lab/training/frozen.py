@@ -243,7 +243,7 @@ def fit_folds(prepared: Prepared, found: Examples, runs: Path) -> dict[tuple[int
 
 
 def state_digest(prepared: Prepared) -> str:
-    """16 hexadecimal digits that change with whatever the heads are fitted to: config, data, encoders, preprocessing."""
+    """16 hexadecimal digits that change with whatever the heads are fitted to."""
     config = prepared.config
     views = config.views.model_dump(exclude={"variants"})
     trained = {name: config.views.variants[name] for name in config.views.train if name in config.views.variants}
