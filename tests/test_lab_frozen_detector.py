@@ -15,9 +15,12 @@ torch = pytest.importorskip("torch")
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from faceauth import images
+from faceauth.detector import Detector
 from faceauth.errors import ConfigError, DataError
 from faceauth.lab.data.splits import may_fit
-from faceauth.lab.evaluation import score_table
+from faceauth.lab.evaluation import score_models, score_table
+from faceauth.lab.evaluation.run_info import run_info
 from faceauth.lab.evaluation.ship import train_and_ship
 from faceauth.lab.training import features, frozen, linear
 from faceauth.lab.training.encoders import compress
@@ -73,7 +76,7 @@ def place(tmp_path_factory):
     (root / "config.toml").write_text(
         'name = "tiny"\nversion = "1"\ndata = "data"\nkinds = "kinds.csv"\nseeds = [0]\nfolds = 3\n'
         f'[encoders]\nmean = "encoder.onnx"\n[preprocess]\nsize = {SIZE}\n[views]\ntrain = ["clean", "web"]\n'
-        "blend = ['blend-1']\n[views.variants]\nclean = 10\nweb = 10\nhard = 10\n"
+        "blend = ['blend-1']\n[views.variants]\nclean = 10\nweb = 10\nhard = 10\navatar = 10\nedited = 10\n"
     )
     return root
 
@@ -151,7 +154,7 @@ def test_features_are_computed_once_and_read_by_encoder_and_view(place, run, mon
     with pytest.raises(KeyError):
         ready.store.read("another encoder", [(ready.rows[0].sha256, "clean")])
     with pytest.raises(KeyError):
-        ready.store.read(ready.encoders[0], [(ready.rows[0].sha256, "avatar")])
+        ready.store.read(ready.encoders[0], [(ready.rows[0].sha256, "matched")])
     assert (
         ready.store.path.name
         != features.FeatureStore(place / "cache", ready.config.preprocess.__class__(size=64)).path.name
@@ -244,3 +247,38 @@ def test_a_missing_encoder_says_how_it_is_made(place, tmp_path):
     config = frozen.read_config(place / "config.toml").model_copy(update={"encoders": {"clip": tmp_path / "none.onnx"}})
     with pytest.raises(DataError, match="lab encoder"):
         frozen.prepare(config, tmp_path, 1)
+
+
+def test_model_files_and_controls_are_scored_as_a_user_would_ask_them(place, run, monkeypatch):
+    ready = prepared(place)
+    rows = tuple(r for r in ready.rows if r.split != "dev")
+    chosen = tuple(
+        t
+        for t in frozen.tasks(ready.config, ready.data, ready.rows, training=False)
+        if t.sha256 in {r.sha256 for r in rows}
+    )
+    folds = {0: [k for k, r in zip(ready.folds[0], ready.rows, strict=True) if r.split != "dev"]}
+    plan = score_models.Plan(rows, chosen, folds)
+    store = score_models.ScoreStore(place / "cache")
+    table, fitted_on = score_models.score(plan, [run / "detector.onnx"], store, 1)
+    score_table.write(place / "scored.parquet", table, {**run_info("0" * 64), "controls": fitted_on})
+    own = table[(table["model"] == "tiny") & (table["variant"] == "clean")].set_index("image")["logit"]
+    detector = Detector(run / "detector.onnx", learned=False)
+    for row in rows[:5]:
+        image = images.load(str(ready.data.file(row))).image
+        expected = detector.run_faces(image, detector.find_faces(image)[:1]).logit[0]
+        assert own[row.path] == pytest.approx(float(expected), abs=1e-5)
+    assert {"file-facts", "thumbnail"} <= set(table["model"])
+    controls = table[table["model"] == "thumbnail"]
+    assert set(controls.loc[controls["held_out"], "variant"]) == {"clean", "web", "hard", "avatar", "edited"}
+    assert set(fitted_on["thumbnail"]) >= {"web", "hard"}
+    monkeypatch.setattr(score_models, "_answer", lambda _: pytest.fail("scored again"))
+    again, _ = score_models.score(plan, [run / "detector.onnx"], store, 1)
+    assert len(again) == len(table)
+
+
+def test_another_file_under_a_models_name_is_scored_anew(place, run):
+    store = score_models.ScoreStore(place / "cache")
+    store.put([("hash of a model", "image", "clean", {"logit": 1.0, "swap_logit": None})])
+    assert store.known("hash of another") == {}
+    assert store.known("hash of a model")["image", "clean"]["logit"] == 1.0
