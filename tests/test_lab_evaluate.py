@@ -291,7 +291,7 @@ def test_both_models_stand_in_every_table(both):
     assert sets == {"bright": {"seen"}, "tight": {"seen", "unseen generated, seen real"}}
     assert [r["variant"] for r in tables["headline"] if r["model"] == "bright"] == ["clean", "web", "hard", "avatar"]
     assert [r["model"] for r in tables["study"]] == ["bright", "tight"]
-    [unknown] = [r for r in tables["sources"] if r["source"] == "gan-b" and r["model"] == "tight"]
+    [unknown] = [r for r in tables["fake_sources"] if r["source"] == "gan-b" and r["model"] == "tight"]
     assert unknown["set"] == "unseen"
     beside = [r for r in tables["controls"] if r["variant"] == "web"]
     assert {r["model"] for r in beside} == {"bright", "tight"}
@@ -434,7 +434,7 @@ def test_originals_in_an_archive_are_scored_where_they_are(tmp_path, kind):
     table.to_parquet(manifest, index=False)
     packed = evaluated([model], manifest, tmp_path / "packed-out")
     assert not any("lie elsewhere" in said for said in packed["remarks"])
-    for part in ("study", "headline", "sources"):
+    for part in ("study", "headline", "fake_sources", "real_sources"):
         assert packed["tables"][part] == loose["tables"][part]
 
 

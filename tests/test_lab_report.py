@@ -69,7 +69,7 @@ def test_hostile_file_names_are_escaped(page, place):
 
 
 def test_a_report_holds_the_whole_evaluation(page):
-    for said in ("The study&#39;s table", "Headline", "Source by source", "Controls, fold by fold", "Clusters in numbers",
+    for said in ("The study&#39;s table", "Headline", "Real sources", "Fake sources", "Controls, fold by fold", "Clusters in numbers",
                  "Worst mistakes", "ROC curves, seen", "unseen generated, seen real", "Calibration, clean", "t-SNE map",
                  "Losses while training", "Spectra of the sources", "c0ffee", "Which source the model names",
                  "prefers-color-scheme: dark", "bootstrap seed 0"):  # fmt: skip

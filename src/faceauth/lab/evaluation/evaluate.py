@@ -27,7 +27,7 @@ from faceauth.lab.evaluation.study_table import study_table
 
 TABLES = (
     "headline", "plain", "worth", "seen_unseen", "controls", "special", "false_alarms", "left_out", "left_out_kinds",
-    "study", "sources", "worst", "folds", "control_folds", "calibration", "counts",
+    "study", "real_sources", "fake_sources", "worst", "folds", "control_folds", "calibration", "counts",
 )  # fmt: skip
 
 
@@ -134,7 +134,8 @@ def _add_tables(
     tables["plain"] += protocol.plain_table(scored)
     tables["worth"] += protocol.worth_table(scored)
     tables["special"] += protocol.special_table(scored)
-    tables["sources"] += protocol.source_table(scored)
+    tables["real_sources"] += protocol.source_table(scored[scored["label"] == "real"], "called fake")
+    tables["fake_sources"] += protocol.source_table(scored[scored["label"] != "real"], "caught")
     tables["worst"] += protocol.worst(scored)
     tables["folds"] += protocol.fold_table(scored)
     tables["control_folds"] += control_folds(scored, controls)

@@ -35,7 +35,8 @@ TITLES = {
     "left_out": ("Real kinds left out", "The threshold is set on the other kinds, the rate measured on that one."),
     "study": ("The study's table", "At logit 0; 1 = real is the positive class, as in the study. AUROC comes from "
         "scores. The study's printed AUROC (0.83243) equals its balanced accuracy, which stands beside it here."),
-    "sources": ("Source by source", "Real sources: share called fake, wanted low. Fake sources: share caught."),
+    "real_sources": ("Real sources", "Share called fake, wanted low, and share uncertain."),
+    "fake_sources": ("Fake sources", "Share caught, wanted high, and share uncertain."),
     "worst": ("Worst mistakes", "On the wrong side of 0.5, clean."),
     "folds": ("Fold by fold", ""),
     "control_folds": ("Controls, fold by fold", "AUROC on the images that model and control both answer."),

@@ -218,27 +218,25 @@ def _against_real(part: pd.DataFrame, group: str, column: str) -> float | None:
     return float(np.mean(areas)) if areas else None
 
 
-def source_table(rows: pd.DataFrame) -> list[Row]:
+def source_table(rows: pd.DataFrame, called: str) -> list[Row]:
     """For each source and set the share called fake and the share uncertain, in every variant.
 
-    Wanted: a low share called fake for real sources, a high one for fake sources.
+    Args:
+        rows: of real sources, where a low share is wanted, or of the others; called: the name of the first share.
     """
     found = []
     for (name, source), part in rows.groupby(["set", "source"]):
         first = part.iloc[0]
         row: Row = {
-            "model": _model(rows), "source": source, "label": first["label"], "images": first["group"],
-            "kind": first["kind"], "set": name, "n": part["image"].nunique(),
+            "model": _model(rows), "source": str(source), "images": str(first["group"]), "kind": str(first["kind"]),
+            "set": str(name), "n": part["image"].nunique(),
         }  # fmt: skip
-        for what, verdict in (
-            ("called fake" if first["label"] == "real" else "caught", "fake"),
-            ("uncertain", "uncertain"),
-        ):
+        for what, verdict in ((called, "fake"), ("uncertain", "uncertain")):
             for variant, of_variant in by_variant(part):
                 if variant in VARIANTS:
                     row[f"{what}, {variant}"] = float((of_variant["verdict"] == verdict).mean())
         found.append(row)
-    return sorted(found, key=lambda r: (r["label"] != "real", r["images"], r["set"] != UNSEEN, r["source"]))
+    return sorted(found, key=lambda r: (r["images"], r["set"] != UNSEEN, r["source"]))
 
 
 def plain_table(rows: pd.DataFrame) -> list[Row]:

@@ -18,6 +18,16 @@ class Table:
     note: str
     rows: Sequence[Row]
 
+    @property
+    def heads(self) -> list[str]:
+        """The columns, see `heads_of`."""
+        return heads_of(self.rows)
+
+
+def heads_of(rows: Sequence[Row]) -> list[str]:
+    """The keys of all rows, in order of appearance: a row may lack some."""
+    return list(dict.fromkeys(head for row in rows for head in row))
+
 
 def cell(value: Any) -> str:
     """One value as text: three decimals, an interval in parentheses, a dash for what is not defined."""
@@ -29,8 +39,8 @@ def cell(value: Any) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A Markdown table; the heads are the first row's keys. HTML and bars in the values are made harmless."""
-    heads = list(rows[0])
+    """A Markdown table. HTML and bars in the values are made harmless."""
+    heads = heads_of(rows)
     lines = [f"| {' | '.join(map(_plain, heads))} |", "|" + "---|" * len(heads)]
     lines += [f"| {' | '.join(_plain(cell(row.get(head))) for head in heads)} |" for row in rows]
     return "\n".join(lines)
@@ -44,7 +54,7 @@ def _plain(text: str) -> str:
 def to_csv(rows: Sequence[Row]) -> str:
     """Comma-separated values at full precision; an interval takes three columns."""
     flat = [_flat(row) for row in rows]
-    heads = list(dict.fromkeys(head for row in flat for head in row))
+    heads = heads_of(flat)
     text = io.StringIO()
     writer = csv.DictWriter(text, heads, lineterminator="\n")
     writer.writeheader()
