@@ -101,5 +101,5 @@ def notes(row: Row) -> list[str]:
     stability = row["stability"]
     found = [row["reason"]] if row["reason"] else []
     if stability is not None and stability != 1:
-        found.append(f"called fake at {stability:.0%} of the looks")
+        found.append(f"called fake at {stability:.0%} of the views")
     return found
