@@ -7,7 +7,7 @@ import pytest
 
 from command_line import command, faceauth
 from conftest import PORTRAIT, encoded, make_card, noise, picture, write_model
-from faceauth import images
+from faceauth import images, inputs
 from faceauth.detector import Detector
 
 
@@ -70,7 +70,7 @@ def test_pictures_without_a_face_are_rows_that_fail_nothing(folder, model_path):
     assert [(r["label"], r["score"], r["false_alarm_rate"], r["error"]) for r in found] == [
         ("no-face", *[None] * 3)
     ] * 3
-    assert "3 images without one, not judged" in err
+    assert "3 without a face, not judged" in err
 
 
 def test_unreadable_inputs_are_rows_and_exit_code_3(folder, model_path):
@@ -216,7 +216,7 @@ def test_what_cannot_be_written_is_told_with_what_can(tmp_path, suffix):
 
 
 def test_a_dash_writes_json_lines(folder, model_path):
-    code, out, err = faceauth("detect", folder, "--model", model_path, "-o", "-")
+    code, out, err = faceauth("detect", folder, "--model", model_path, "--whole-image", "-o", "-")
     assert code == 0
     assert [json.loads(line)["label"] for line in out.splitlines()] == ["fake", "real", "uncertain"]
     assert "written to" not in err
@@ -231,7 +231,7 @@ def test_whatever_happens_to_an_image_is_its_row(folder, model_path, monkeypatch
         return load(source, *more, **options)
 
     monkeypatch.setattr(images, "load", hostile)
-    code, out, err = faceauth("detect", folder, "--model", model_path)
+    code, out, err = faceauth("detect", folder, "--model", model_path, "--whole-image")
     found = [json.loads(line) for line in out.splitlines()]
     assert code == 3
     assert [r["label"] for r in found] == ["fake", None, "uncertain"]
@@ -250,7 +250,7 @@ def test_an_image_that_hangs_is_a_row(folder, model_path, monkeypatch):
         return judge(self, source)
 
     monkeypatch.setattr(Detector, "judge", slow)
-    code, out, _ = faceauth("detect", folder, "--model", model_path, "--timeout", "5")
+    code, out, _ = faceauth("detect", folder, "--model", model_path, "--whole-image", "--timeout", "5")
     found = [json.loads(line) for line in out.splitlines()]
     assert code == 3
     assert [r["label"] for r in found] == ["fake", None, "uncertain"]
@@ -262,7 +262,7 @@ def test_a_model_that_answers_no_number_gives_json(folder, tmp_path, workers):
     import numpy as np
 
     path = write_model(tmp_path / "nan.onnx", make_card(), np.full((32, 32), np.nan))
-    code, out, _ = faceauth("detect", folder, "--model", path, "--workers", workers)
+    code, out, _ = faceauth("detect", folder, "--model", path, "--whole-image", "--workers", workers)
 
     def refuse(name):
         raise ValueError(name)
@@ -277,7 +277,7 @@ def test_an_unexpected_error_is_one_line(folder, model_path, monkeypatch):
     def fault(*arguments, **options):
         raise RuntimeError("who knows\x1b[31m")
 
-    monkeypatch.setattr(images, "expand", fault)
+    monkeypatch.setattr(inputs, "expand", fault)
     code, out, err = faceauth("detect", folder, "--model", model_path)
     assert (code, out) == (1, "")
     assert "error: RuntimeError: who knows" in err

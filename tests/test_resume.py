@@ -21,7 +21,7 @@ def judged(folder, model_path):
     target = folder / "o.jsonl"
 
     def go(*more, model=model_path, what=folder):
-        return faceauth("detect", what, "--model", model, "-o", target, *more)
+        return faceauth("detect", what, "--whole-image", "--model", model, "-o", target, *more)
 
     assert go()[0] == 0
     return folder, target, go
@@ -115,6 +115,7 @@ def test_pictures_of_other_folders_with_the_same_names_are_both_kept(tmp_path, m
         (tmp_path / name).mkdir()
         picture((colour,) * 3).save(tmp_path / name / "a.png")
     arguments = ["detect", "a.png", "--model", model_path, "-o", tmp_path / "o.jsonl", "--resume"]
+    arguments.append("--whole-image")
     for name in ("one", "two", "one"):
         assert faceauth(*arguments, cwd=tmp_path / name)[0] == 0
     assert sorted(r["label"] for r in read_rows(tmp_path / "o.jsonl")) == ["fake", "real"]
@@ -126,7 +127,7 @@ def test_other_settings_are_refused_with_both_named(judged, tmp_path):
     other = write_model(tmp_path / "other.onnx", make_card(name="other"))
     for options, told in (
         ({"more": ["--threshold", "0.5"]}, ["threshold 0.9", "threshold 0.5"]),
-        ({"more": ["--all-faces"]}, ["face finder dlib", "dlib all"]),
+        ({"more": ["--no-recheck"]}, ["a re-check of what", "no re-check of what"]),
         ({"more": [], "model": other}, ["model brightness", "model other"]),
     ):
         code, _, err = go("--resume", *options.pop("more"), **options)
@@ -134,6 +135,28 @@ def test_other_settings_are_refused_with_both_named(judged, tmp_path):
         assert all(t in err for t in [*told, "--overwrite", "another name"])
         assert len(err.splitlines()) == 2
         assert target.read_bytes() == before
+
+
+def test_images_without_a_face_go_on_too_but_not_with_another_word_on_them(folder, model_path):
+    target = folder / "o.jsonl"
+    arguments = ["detect", folder, "--model", model_path, "-o", target, "--resume"]
+    assert faceauth(*arguments)[0] == 0
+    before = lasting(read_rows(target))
+    assert "2 of 3 images are in the output already" in faceauth(*arguments)[2]
+    assert faceauth(*arguments, "--threshold", "0.5")[0] == 0  # it says nothing of what was not judged
+    assert lasting(read_rows(target)) == before
+    code, _, err = faceauth(*arguments, "--whole-image")
+    assert code == 2
+    assert "images without a face not judged" in err
+    assert "images without a face judged whole" in err
+    assert lasting(read_rows(target)) == before
+
+
+def test_images_judged_whole_are_not_mixed_with_images_that_are_not(judged, model_path):
+    folder, target, _ = judged
+    code, _, err = faceauth("detect", folder, "--model", model_path, "-o", target, "--resume")
+    assert code == 2
+    assert "images without a face not judged" in err
 
 
 @pytest.mark.parametrize("field", ["version", "learned_sha256"])
@@ -176,7 +199,7 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 def test_a_picture_on_standard_input_is_known_by_its_content(tmp_path, model_path):
     from conftest import encoded
 
-    arguments = ["detect", "-", "--model", model_path, "-o", tmp_path / "o.jsonl", "--resume"]
+    arguments = ["detect", "-", "--whole-image", "--model", model_path, "-o", tmp_path / "o.jsonl", "--resume"]
     for colour in (0, 255, 0):
         assert faceauth(*arguments, stdin=encoded(picture((colour,) * 3)))[0] == 0
     assert sorted(r["label"] for r in read_rows(tmp_path / "o.jsonl")) == ["fake", "real"]
@@ -187,7 +210,10 @@ SETTINGS = Settings("0.1.0", "m", "f" * 64, 0.6, None, None)
 
 def big(path, count):
     """An output of so many images, of two faces each; every thousandth could not be read."""
-    faces = (Face(0, (1, 2, 30, 40), "fake", 0.75, "a", 0.6, 0.05), Face(1, (5, 5, 9, 9), "real", 0.1, "b", 0.6, 0.05))
+    faces = (
+        Face(0, (1, 2, 30, 40), "fake", 0.75, "a", 0.6, 0.05, stability=1.0),
+        Face(1, (5, 5, 9, 9), "real", 0.1, "b", 0.6, 0.05),
+    )
     good = "".join(json.dumps(r) + "\n" for r in rows(Verdict("NAME", faces, "m", "f" * 64, "HASH", version="0.1.0")))
     bad = json.dumps(rows(Verdict("NAME", (), "m", "f" * 64, error="broken", version="0.1.0"))[0]) + "\n"
     ident = json.loads(bad)["path_id"]

@@ -385,7 +385,7 @@ def _save(
     details = row_details(detector)
     settings = Settings(
         __version__, model.card.name, model.sha256, float(detector.fake_from), details["learned_sha256"],
-        details["face_finder"],
+        details["face_finder"], detector.whole_image, detector.recheck,
     )  # fmt: skip
     sink = FileOutput(output, resume=resume, overwrite=overwrite, settings=settings)
     try:

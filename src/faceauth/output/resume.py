@@ -1,7 +1,8 @@
 """What a JSON Lines output holds already, and what of it a run has to judge again.
 
 An image keeps its rows only while it is the same picture (by SHA-256) under the same name, judged by the same
-program, model, threshold, learned classes and face finder. Of an image only digests are kept in memory, 40 bytes.
+program, model, threshold, learned classes and face finder, with the same options. Of an image only digests are kept
+in memory, 40 bytes.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 
@@ -31,7 +32,10 @@ _BEGINNING = b'{"path": '
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What every row of one output has in common, as the fields of the same names."""
+    """What every row of one output has in common, as the fields of the same names.
+
+    `whole_image` and `recheck` are options of the detector; they are no fields, and show in some rows only.
+    """
 
     version: str
     model: str
@@ -39,16 +43,35 @@ class Settings:
     threshold: float
     learned_sha256: str | None
     face_finder: str | None
+    whole_image: bool = False
+    recheck: bool = True
+
+
+_FIELDS = {f.name for f in fields(Settings)} - {"whole_image", "recheck"}
 
 
 def _refuse_other(mine: Row, row: Row, path: Path) -> None:
     """Raises UsageError where a row was judged under other settings than `mine`."""
+    told = mine | dict.fromkeys(_FIELDS) | row | _options(row)
     for name, value in mine.items():
-        if row.get(name) != value:
+        if told[name] != value and not (name == "threshold" and row["label"] == "no-face"):
             raise UsageError(
-                f"{str(path)!r} holds rows of {_shown(name, row)}, and this run has {_shown(name, mine)}",
+                f"{str(path)!r} holds rows of {_shown(name, told)}, and this run has {_shown(name, mine)}",
                 "give the same again, --overwrite to replace it, or another name with -o",
             )
+
+
+def _options(row: Row) -> Row:
+    """The options that a row was judged with, as far as it shows them."""
+    if row["label"] == "no-face":
+        return {"whole_image": False}
+    score, threshold = row.get("score"), row.get("threshold")
+    if score is None or threshold is None:
+        return {}
+    found: Row = {"whole_image": True} if row["face"] is None else {}
+    if score >= threshold:  # the only scores that are checked again
+        found["recheck"] = row.get("stability") is not None
+    return found
 
 
 def _shown(name: str, row: Row) -> str:
@@ -63,6 +86,10 @@ def _shown(name: str, row: Row) -> str:
             return f"threshold {value}"
         case "learned_sha256":
             return "learned classes " + (f"of the file {str(value)[:12]}" if value else "none")
+        case "whole_image":
+            return f"images without a face {'judged whole' if value else 'not judged'}"
+        case "recheck":
+            return f"{'a' if value else 'no'} re-check of what is called fake"
         case _:
             return f"face finder {value}"
 
