@@ -12,7 +12,7 @@ COMMANDS = (
     [], ["detect"], ["learn"], ["forget"], ["model", "info"], ["lab", "sources"], ["lab", "prepare"],
     ["lab", "train"], ["lab", "export"], ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "evaluate"],
     ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "report"], ["lab", "study"],
-    ["lab", "synthesize"],
+    ["lab", "synthesize"], ["lab", "finder"],
 )  # fmt: skip
 
 

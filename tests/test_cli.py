@@ -181,6 +181,7 @@ def test_help_has_examples_for_every_command():
         ["lab", "export"],
         ["lab", "calibrate"],
         ["lab", "synthesize"],
+        ["lab", "finder"],
     ):
         code, out, _ = faceauth(*command, "--help")
         assert code == 0

