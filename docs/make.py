@@ -13,7 +13,7 @@ COMMANDS = (
     ["lab", "prepare"],
     ["lab", "encoder"], ["lab", "train"], ["lab", "export"], ["lab", "score"], ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "evaluate"],
     ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "report"], ["lab", "study"],
-    ["lab", "synthesize"],
+    ["lab", "synthesize"], ["lab", "finder"],
 )  # fmt: skip
 
 

@@ -43,12 +43,12 @@ def make_card(**changes):
     return ModelCard(**(values | changes))
 
 
-def write_model(path, card, pattern=None, colour=False, sources=2, more=None):
+def write_model(path, card, pattern=None, colour=False, sources=2, more=None, parts=0):
     """A network of few nodes: logit = 4 * mean of the normalised pixels, so bright is fake and dark is real.
 
     With a pattern (size, size) the pixels are multiplied by it first. The source logits are -logit and logit in turn,
     `sources` of them. The embedding is the source logits, or with `colour` the mean of each channel; `more` are
-    further metadata.
+    further metadata. With `parts` there is an output of that name and so many columns, all of them the logit.
     """
     size = card.preprocess.size
     pattern = np.ones((size, size)) if pattern is None else pattern
@@ -65,6 +65,9 @@ def write_model(path, card, pattern=None, colour=False, sources=2, more=None):
         embedding,
     ]
     widths = {"source_logits": sources, "embedding": 3 if colour else sources}
+    if parts:
+        nodes.append(helper.make_node("Concat", ["column"] * parts, ["parts"], axis=1))
+        widths["parts"] = parts
     outputs = [helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["n"])] + [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width]) for name, width in widths.items()
     ]

@@ -47,7 +47,7 @@ def named(model, file, colour, count=10):
 
 
 def test_learn_names_new_pictures_and_forget_undoes_it(model, file, red):
-    before = named(model, file, RED)
+    before = named(model, False, RED)
     assert "rust" not in before
     code, out, _ = learn("rust", red, model, file, "--family", "gan")
     assert code == 0
@@ -371,12 +371,23 @@ def test_a_file_that_cannot_be_locked_is_one_clear_line(file, monkeypatch):
 NAMES = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=20)
 
 
-@given(st.lists(st.tuples(NAMES, st.sampled_from(["real", "fake"]), st.integers(10, 50), st.floats(-9, 0))))
+@given(
+    st.lists(
+        st.tuples(
+            NAMES.filter(lambda n: n not in learned.RESERVED),
+            st.sampled_from(["real", "fake"]),
+            st.integers(10, 50),
+            st.floats(-9, 0),
+        ),
+        unique_by=lambda row: row[0],
+    )
+)
 @settings(max_examples=30, deadline=None)
 def test_the_file_gives_back_what_was_written(tmp_path_factory, rows):
     file = tmp_path_factory.mktemp("learned") / "learned.json"
     written = [
-        entry("", kind=Kind(n, label, "gan", n), count=count, log_weight=weight) for n, label, count, weight in rows
+        entry("", kind=Kind(n, label, "real" if label == "real" else "gan", n), count=count, log_weight=weight)
+        for n, label, count, weight in rows
     ]
     learned.write(file, written)
     back = learned.read(file)
@@ -396,8 +407,13 @@ def good():
     *(json.dumps(good() | {"learned": [good()["learned"][0] | change]}) for change in (
         {"mean": "????"}, {"mean": 7}, {"mean": "AADAfw=="}, {"label": "edited"}, {"name": ""}, {"name": "\x1b[31m"},
         {"name": "x" * 1000}, {"images": 0}, {"images": "many"}, {"recall": 2}, {"log_weight": float("nan")},
-        {"taken": None}, {"family": "a\nb"},
+        {"taken": None}, {"family": "a\nb"}, {"name": "camera"}, {"name": "unknown"}, {"name": "gan"}, {"name": 7},
+        {"log_weight": 0.1}, {"log_weight": -61}, {"log_weight": True}, {"images": 12.0}, {"images": 10**30},
+        {"images": float("inf")}, {"family": "real"}, {"label": "real"}, {"model": "x"}, {"date": "yesterday"},
+        {"date": "\x1b[31m"}, {"mean": ""} | {"recall": float("nan")},
     )),
+    json.dumps(good() | {"learned": good()["learned"] * 2}), json.dumps(good()).replace('"images": 12', '"images": 1e400'),
+    '{"format": 1, "learned": ' * 100_000,
 ])  # fmt: skip
 def test_a_hostile_file_is_one_clear_line(model, file, text):
     file.parent.mkdir(parents=True)
@@ -405,7 +421,35 @@ def test_a_hostile_file_is_one_clear_line(model, file, text):
     with pytest.raises(UsageError, match="not a file of what faceauth has learned") as found:
         Detector(model, learned=file)
     assert "--no-learned" in found.value.hint
+    assert str(file) in found.value.message
     assert len(str(found.value)) < 500
+
+
+def test_a_file_that_is_named_has_to_be_there(model, red, tmp_path):
+    typo = tmp_path / "typo.json"
+    with pytest.raises(UsageError, match=r"no file of learned classes .*typo\.json"):
+        Detector(model, learned=typo)
+    for arguments in (["detect", red / "000.png", "--model", model], ["model", "info", model], ["forget", "rust"]):
+        code, out, err = faceauth(*arguments, "--learned", typo)
+        assert (code, out) == (2, "")
+        assert "typo.json" in err
+    assert Detector(model).attributor.taught == ()
+    assert not typo.exists()
+
+
+def test_rows_say_what_was_learned(model, file, red):
+    learn("rust", red, model, file)
+    with_it, without = (Detector(model, learned=which, whole_image=True) for which in (file, False))
+    (row,), (plain,) = (d.detect(red / "000.png")[0].rows() for d in (with_it, without))
+    assert row["learned"] == ["rust"]
+    assert row["learned_sha256"] == learned.digest(learned.read(file))
+    assert (plain["learned"], plain["learned_sha256"]) == ([], None)
+
+
+def test_the_digest_depends_on_what_was_learned_and_not_on_the_order():
+    one, other = entry("a"), entry("b")
+    assert learned.digest([one, other]) == learned.digest([other, one])
+    assert len({learned.digest(t) for t in ([], [one], [other], [one, other], [entry("a", count=13)])}) == 5
 
 
 def test_a_huge_file_is_not_read(model, file):

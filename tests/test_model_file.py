@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,8 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import make_card, write_model
+from faceauth.detector import Detector
 from faceauth.errors import ModelError, UsageError
-from faceauth.model_file import Calibration, ModelCard, ModelFile, Thresholds, embedded_path
+from faceauth.model_file import (
+    Calibration,
+    ModelCard,
+    ModelFile,
+    Thresholds,
+    embedded_path,
+    packaged,
+    resolve,
+)
+from faceauth.preprocess import PreprocessSpec
 
 
 def test_a_card_survives_the_round_trip():
@@ -20,16 +31,32 @@ def test_a_card_survives_the_round_trip():
 @pytest.mark.parametrize("damage", [
     lambda d: d.pop("sources"), lambda d: d.update(format=99), lambda d: d.update(labels=["real"]),
     lambda d: d["preprocess"].update(size="many"), lambda d: d["thresholds"].update(fake=3),
-    lambda d: d["preprocess"].update(surprise=1),
+    lambda d: d["preprocess"].update(surprise=1), lambda d: d["preprocess"].update(size=32.5),
+    lambda d: d["preprocess"].update(mean=[0, 0, float("nan")]), lambda d: d["preprocess"].update(size=True),
+    lambda d: d["calibration"].update(scale=float("nan")), lambda d: d["calibration"].update(shift=float("inf")),
+    lambda d: d["calibration"].update(scale="2"), lambda d: d["calibration"].update(scale=10**400),
+    lambda d: d["thresholds"].update(real=float("nan")), lambda d: d["thresholds"].update(false_alarms=[]),
+    lambda d: d["thresholds"].update(false_alarms=[0.5, 0.1]), lambda d: d["thresholds"].update(false_alarms={"0": 1}),
+    lambda d: d["thresholds"].update(false_alarms=[[0, 1, 2]]), lambda d: d["thresholds"].update(false_alarms=[[0, 2]]),
+    lambda d: d["thresholds"].update(false_alarms=[[0, float("nan")]]),
+    lambda d: d["thresholds"].update(false_alarms=[[0.5, 1], [0.2, 0.5]]),
+    lambda d: d.update(sources=["a"], labels=["fake"]), lambda d: d.update(sources=["a", "a"]),
+    lambda d: d.update(labels=["fake", "fake"]), lambda d: d.update(sources="ab", labels="ab"),
+    lambda d: d.update(sources=[1, 2]), lambda d: d.update(name=None), lambda d: d.update(notes=3),
+    lambda d: d.update(seed=float("inf")), lambda d: d.update(parameters="many"), lambda d: d.update(calibration=[]),
 ])  # fmt: skip
 def test_damaged_metadata_are_an_error_of_ours(damage):
     data = json.loads(make_card().to_json())
     damage(data)
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError) as found:
         ModelCard.from_json(json.dumps(data))
+    assert found.value.message
+    assert found.value.hint
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '"x"'])
+@pytest.mark.parametrize(
+    "text", ["", "null", "[]", "{}", '"x"', "[" * 100_000, '{"format":' * 100_000, "1e400", "\x00"]
+)
 def test_metadata_that_are_no_card(text):
     with pytest.raises(ModelError):
         ModelCard.from_json(text)
@@ -59,6 +86,94 @@ def test_external_weights_are_not_read(tmp_path, model_path):
     (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
     with pytest.raises(ModelError):
         ModelFile(tmp_path / "model.onnx")
+
+
+def refused(path, says):
+    """The error names the file and the reason."""
+    with pytest.raises(ModelError, match=says) as found:
+        ModelFile(path)
+    assert path.name in found.value.message
+
+
+def test_metadata_are_refused_with_the_files_name(tmp_path, model_path):
+    proto = onnx.load(model_path)
+    proto.metadata_props[0].value = "[" * 100_000
+    onnx.save(proto, tmp_path / "deep.onnx")
+    refused(tmp_path / "deep.onnx", "nested too deeply")
+
+
+def edited(model_path, target, change):
+    proto = onnx.load(model_path)
+    change(proto.graph)
+    onnx.save(proto, target)
+    return target
+
+
+def renamed(graph, old, new):
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                names[i] = new if name == old else name
+    for value in (*graph.input, *graph.output):
+        value.name = new if value.name == old else value.name
+
+
+def test_a_graph_of_other_inputs_is_refused(tmp_path, model_path):
+    refused(edited(model_path, tmp_path / "a.onnx", lambda g: renamed(g, "pixels", "image")), "inputs are 'image'")
+    card = make_card()
+    bytes_of_48 = write_model(tmp_path / "b.onnx", dataclasses.replace(card, preprocess=PreprocessSpec(size=48)))
+    proto = onnx.load(bytes_of_48)
+    proto.metadata_props[0].value = card.to_json()
+    onnx.save(proto, tmp_path / "b.onnx")
+    refused(tmp_path / "b.onnx", r"not float \(n, 3, 32, 32\)")
+
+    def batch_of_two(graph):
+        graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+
+    refused(edited(model_path, tmp_path / "d.onnx", batch_of_two), "batches of 2 only")
+
+
+def test_a_graph_of_other_outputs_is_refused(tmp_path, model_path):
+    refused(
+        edited(model_path, tmp_path / "a.onnx", lambda g: renamed(g, "embedding", "features")), "no output 'embedding'"
+    )
+    refused(write_model(tmp_path / "b.onnx", make_card(), sources=3), "source_logits.* for 2 sources")
+    refused(write_model(tmp_path / "c.onnx", make_card(), parts=3), r"'parts' .*not float \(n, 2\)")
+
+
+def test_widths_that_the_graph_does_not_say_are_measured(tmp_path, model_path):
+    def unsaid(graph):
+        for value in graph.output:
+            value.type.tensor_type.ClearField("shape")
+        for node in graph.node:
+            node.doc_string = ""
+
+    assert ModelFile(edited(model_path, tmp_path / "a.onnx", unsaid)).embedding_size == 2
+    wide = write_model(tmp_path / "wide.onnx", make_card(), sources=3)
+    refused(edited(wide, tmp_path / "b.onnx", unsaid), "source_logits.* for 2 sources")
+
+
+def test_parts_are_an_output_that_a_model_may_have(tmp_path, model_path):
+    pixels = np.ones((3, 3, 32, 32), np.float32)
+    assert ModelFile(model_path).run(pixels).parts is None
+    model = ModelFile(write_model(tmp_path / "parts.onnx", make_card(), parts=2))
+    assert model.has_parts
+    assert model.run(pixels).parts.tolist() == [[4, 4]] * 3
+    assert Detector(tmp_path / "parts.onnx").run_nothing().parts.shape == (0, 2)
+
+
+def test_models_of_the_package_have_names(tmp_path, monkeypatch):
+    assert "detector" in packaged()
+    assert "centerface" not in packaged()
+    assert resolve("detector") == resolve(None) == embedded_path()
+    with pytest.raises(ModelError, match="no model is called 'detectro': there are .*detector") as found:
+        resolve("detectro")
+    assert "path" in found.value.hint
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_bytes(b"x")
+    assert resolve("mine") == Path("mine")
+    assert resolve("mine.onnx") == Path("mine.onnx")
+    assert resolve(tmp_path / "detector") == tmp_path / "detector"
 
 
 def test_run_gives_named_outputs(model_path):

@@ -8,6 +8,7 @@ JSON text in the file's metadata under the key `faceauth`, `ModelCard` here. All
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
@@ -150,6 +151,8 @@ class ModelCard:
                 **{f.name: _tuples(data[f.name]) for f in fields(cls) if f.name not in _NESTED},
                 **{name: kind(**_tuples(data[name])) for name, kind in _NESTED.items()},
             )
+        except ModelError as error:
+            raise ModelError(error.message, error.hint or EXPORT_AGAIN) from error
         except KeyError as error:
             raise ModelError(f"damaged faceauth metadata: {error.args[0]!r} is missing", EXPORT_AGAIN) from error
         except RecursionError as error:
@@ -181,8 +184,8 @@ class ModelCard:
             )
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in {int, float} and math.isfinite(value)  # type: ignore[arg-type]
+def _is_number(value: Any) -> bool:
+    return type(value) in {int, float} and abs(value) <= sys.float_info.max
 
 
 def _are_texts(values: object) -> bool:

