@@ -26,7 +26,7 @@ METADATA_KEY = "faceauth"
 FORMAT = 1
 OUTPUTS = ("logit", "source_logits", "embedding")
 PARTS = "parts"  # an output that a model need not have
-DEFAULT = "detector"  # the model of the package that is taken unless another is named
+DEFAULT = "accurate"
 FINDER = "centerface"  # the asset that is no detector
 EXPORT_AGAIN = "export the model again: faceauth lab export RUN"
 

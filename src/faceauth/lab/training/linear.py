@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 Floats = npt.NDArray[np.floating[Any]]
+CONVERGED = 1e-6  # change of the loss in a step that ends the fit
 SMALLEST_SPREAD = 1e-3  # added to standard deviations, so that a constant feature is none
 
 
@@ -55,7 +56,9 @@ def fit(
     sign = torch.from_numpy(np.where(fake, -1, 1).astype(np.float32))
     w = torch.from_numpy(weight)
     line = torch.zeros(x.shape[1] + 1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([line], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [line], max_iter=steps, history_size=10, line_search_fn="strong_wolfe", tolerance_change=CONVERGED
+    )
 
     def loss() -> Tensor:
         optimizer.zero_grad()
