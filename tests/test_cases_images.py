@@ -344,7 +344,7 @@ def test_boxes_are_those_of_the_whole_picture(detector, monkeypatch):
     from faceauth.images import decoding
 
     monkeypatch.setattr(decoding, "FULL", 6_000)
-    detector.find_faces = lambda image: [(10, 8, 64, 60)]
+    detector.find_faces = lambda image: [FoundFace((10, 8, 64, 60))]
     verdict = detector.judge(JPEG)
     assert (verdict.width, verdict.height) == BASE.size
     assert verdict.faces[0].box == (20, 16, 128, 120)
