@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 
 from conftest import encoded, picture
 from faceauth.errors import ImageError
+from faceauth.faces import FoundFace
 from faceauth.images import FULL, Limits, decode, load
 from faceauth.images.decoding import reduction
 from faceauth.inputs import expand
