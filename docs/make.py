@@ -9,9 +9,9 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
-    [], ["detect"], ["learn"], ["forget"], ["model", "info"], ["lab", "sources"], ["lab", "corpus", "fetch"],
-    ["lab", "prepare"],
-    ["lab", "train"], ["lab", "export"], ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "evaluate"],
+    [], ["detect"], ["learn"], ["forget"], ["provenance"], ["model", "info"], ["lab", "sources"],
+    ["lab", "corpus", "fetch"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"], ["lab", "encoder"],
+    ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "score"], ["lab", "evaluate"],
     ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "report"], ["lab", "study"],
     ["lab", "synthesize"],
 )  # fmt: skip
@@ -41,7 +41,7 @@ def picture() -> str:
     console = Console(record=True, width=92, file=io.StringIO(), force_terminal=True)
     console.print("[bold]$ faceauth detect samples/[/bold]")
     table = TableOutput(io.StringIO())
-    for verdict in Detector().stream(expand(["samples/"])):
+    for verdict in Detector().stream(expand(["samples/"]).references):
         table.write(verdict)
     console.print(table.table())
     svg = console.export_svg(title="faceauth", unique_id="faceauth")
