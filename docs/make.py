@@ -9,9 +9,9 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
-    [], ["detect"], ["learn"], ["forget"], ["provenance"], ["model", "info"], ["lab", "sources"], ["lab", "corpus", "fetch"],
-    ["lab", "prepare"],
-    ["lab", "encoder"], ["lab", "train"], ["lab", "export"], ["lab", "score"], ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "evaluate"],
+    [], ["detect"], ["learn"], ["forget"], ["provenance"], ["model", "info"], ["lab", "sources"],
+    ["lab", "corpus", "fetch"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"], ["lab", "encoder"],
+    ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "score"], ["lab", "evaluate"],
     ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "report"], ["lab", "study"],
     ["lab", "synthesize"], ["lab", "finder"],
 )  # fmt: skip

@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 
 from conftest import encoded, picture
 from faceauth.errors import ImageError
+from faceauth.faces import FoundFace
 from faceauth.images import FULL, Limits, decode, load
 from faceauth.images.decoding import reduction
 from faceauth.inputs import expand
@@ -344,7 +345,7 @@ def test_boxes_are_those_of_the_whole_picture(detector, monkeypatch):
     from faceauth.images import decoding
 
     monkeypatch.setattr(decoding, "FULL", 6_000)
-    detector.find_faces = lambda image: [(10, 8, 64, 60)]
+    detector.find_faces = lambda image: [FoundFace((10, 8, 64, 60))]
     verdict = detector.judge(JPEG)
     assert (verdict.width, verdict.height) == BASE.size
     assert verdict.faces[0].box == (20, 16, 128, 120)

@@ -109,7 +109,7 @@ def test_p11_p12_every_row_says_by_what_when_and_of_what(folder, model_path):
 
 def test_r01_r02_an_unreadable_picture_is_tried_again(folder, model_path):
     (folder / "b.jpg").write_bytes((folder / "dark.jpg").read_bytes()[:100])
-    arguments = ["detect", folder, "--model", model_path, "-o", folder / "o.jsonl"]
+    arguments = ["detect", folder, "--whole-image", "--model", model_path, "-o", folder / "o.jsonl"]
     assert faceauth(*arguments)[0] == 3
     assert faceauth(*arguments, "--resume")[0] == 3
     (folder / "b.jpg").write_bytes((folder / "dark.jpg").read_bytes())
@@ -118,7 +118,7 @@ def test_r01_r02_an_unreadable_picture_is_tried_again(folder, model_path):
 
 
 def test_r03_a_replaced_picture_is_judged_again(folder, model_path):
-    arguments = ["detect", folder, "--model", model_path, "-o", folder / "o.jsonl"]
+    arguments = ["detect", folder, "--whole-image", "--model", model_path, "-o", folder / "o.jsonl"]
     faceauth(*arguments)
     before = {r["path"]: r["image_sha256"] for r in read_rows(folder / "o.jsonl")}
     picture((9, 9, 9)).save(folder / "bright.png")
@@ -128,7 +128,7 @@ def test_r03_a_replaced_picture_is_judged_again(folder, model_path):
 
 
 def test_r04_another_threshold_is_refused(folder, model_path):
-    arguments = ["detect", folder, "--model", model_path, "-o", folder / "o.jsonl"]
+    arguments = ["detect", folder, "--whole-image", "--model", model_path, "-o", folder / "o.jsonl"]
     faceauth(*arguments)
     code, _, err = faceauth(*arguments, "--resume", "--threshold", "0.3")
     assert code == 2
@@ -139,13 +139,14 @@ def test_r04_another_threshold_is_refused(folder, model_path):
 def test_r06_fail_on_holds_for_the_whole_output(tmp_path, model_path):
     picture((255, 255, 255)).save(tmp_path / "a_fake.png")
     picture((128, 128, 128)).save(tmp_path / "z_uncertain.png")
-    arguments = ["detect", tmp_path, "--model", model_path, "-o", tmp_path / "o.jsonl", "--fail-on", "fake"]
+    arguments = ["detect", tmp_path, "--whole-image", "--model", model_path, "-o", tmp_path / "o.jsonl"]
+    arguments += ["--fail-on", "fake"]
     assert faceauth(*arguments)[0] == 4
     assert faceauth(*arguments, "--resume")[0] == 4
 
 
 def test_e01_one_good_one_missing(folder, model_path):
-    code, out, _ = faceauth("detect", folder / "dark.jpg", folder / "gone.png", "--model", model_path)
+    code, out, _ = faceauth("detect", folder / "dark.jpg", folder / "gone.png", "--whole-image", "--model", model_path)
     assert code == 3
     assert [bool(json.loads(line)["error"]) for line in out.splitlines()] == [False, True]
 
@@ -157,14 +158,17 @@ def test_e02_a_missing_file_with_brackets(tmp_path, model_path):
 
 
 def test_e03_fail_on_uncertain_is_not_met_by_a_fake(folder, model_path):
-    assert faceauth("detect", folder / "bright.png", "--model", model_path, "--fail-on", "uncertain")[0] == 0
+    arguments = ["detect", folder / "bright.png", "--whole-image", "--model", model_path]
+    assert faceauth(*arguments, "--fail-on", "uncertain")[0] == 0
+    assert faceauth(*arguments, "--fail-on", "fake")[0] == 4
 
 
 def test_t01_the_time_zone_changes_nothing(folder, model_path):
     found = []
     for zone in ("UTC", "Pacific/Kiritimati"):
-        done = subprocess.run(command("detect", folder, "--model", model_path), capture_output=True, text=True,
-                              env=os.environ | {"TZ": zone}, check=True)  # fmt: skip
+        words = command("detect", folder, "--whole-image", "--model", model_path)
+        environment = os.environ | {"TZ": zone}
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
         found.append([json.loads(line) for line in done.stdout.splitlines()])
     assert lasting(found[0]) == lasting(found[1])
     assert {r["judged_at"][:10] for r in found[0]} == {r["judged_at"][:10] for r in found[1]}
@@ -173,7 +177,7 @@ def test_t01_the_time_zone_changes_nothing(folder, model_path):
 def test_n02_one_worker_and_two(folder, model_path):
     found = []
     for workers in (1, 2):
-        out = faceauth("detect", folder, "--model", model_path, "--workers", workers)[1]
+        out = faceauth("detect", folder, "--whole-image", "--model", model_path, "--workers", workers)[1]
         found.append([json.loads(line) for line in out.splitlines()])
     for one, other in zip(*found, strict=True):
         assert {k: v for k, v in one.items() if k not in {"ms", "judged_at"}} == {
