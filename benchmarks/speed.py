@@ -80,7 +80,8 @@ def _decode_only(paths: Iterable[str]) -> None:
 def _speed(detector: Detector, folder: Path, photos: int, rounds: int) -> None:
     spec = detector.model.card.preprocess
     images = [load(path).image for path in _cycle(folder, 8)]
-    boxes = [next(iter(detector.find_faces(image)), None) for image in images]
+    found = [next(iter(detector.find_faces(image)), None) for image in images]
+    boxes = [face.box if face else None for face in found]
     portrait = str(folder / PHOTOGRAPHS[0])
     batch = spec.normalize(spec.resize(images[0], spec.region(boxes[0], *images[0].size))[None])
     ways: dict[str, Callable[[], object]] = {

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 pytest.importorskip("torch")
+from faceauth.lab.evaluation.subjects import open_subjects
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,7 +19,6 @@ from faceauth.lab.data.examples import from_manifest
 from faceauth.lab.evaluation.embeddings import Embedded, clusters, embed, load_map, tsne
 from faceauth.lab.evaluation.evaluate import choose
 from faceauth.lab.evaluation.spectrum import source_spectra
-from faceauth.lab.evaluation.subjects import open_subjects
 from lab_prepared import write_run, write_set
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]

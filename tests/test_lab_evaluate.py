@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 import pandas as pd
+from faceauth.lab.evaluation.subjects import manifest_of, open_subjects
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -26,7 +27,6 @@ from faceauth.lab.evaluation.evaluate import _calibrated, _shortcuts, columns_of
 from faceauth.lab.evaluation.protocol import Column
 from faceauth.lab.evaluation.report import text
 from faceauth.lab.evaluation.scoring import VARIANTS, fingerprint
-from faceauth.lab.evaluation.subjects import manifest_of, open_subjects
 from faceauth.lab.evaluation.tables import markdown, to_csv
 from faceauth.model_file import Calibration, ModelFile, Thresholds
 from faceauth.preprocess import PreprocessSpec

@@ -39,12 +39,6 @@ class AugmentConfig(BaseModel):
     grey: float = 0.06
 
 
-def codec_alone(config: AugmentConfig, crop: float) -> AugmentConfig:
-    """The same with sizes and codecs alone, in crops of `crop` face boxes: what a picture meets on its way."""
-    nothing = dict.fromkeys(("shift", "blur", "sharpen", "noise", "twice", "colour"), 0.0)
-    return config.model_copy(update={"crop": (crop, crop), **nothing})
-
-
 def augment(
     crop: Image.Image, face: Sequence[float], spec: PreprocessSpec, config: AugmentConfig, rng: Rng
 ) -> npt.NDArray[np.uint8]:

@@ -99,7 +99,7 @@ def kind_draws(kinds: npt.NDArray[Any], fake: Bools, draws: int, seed: int) -> d
     and not images are what another sample of the world would change.
     """
     rng = np.random.default_rng(seed)
-    counts = {}
+    counts: dict[tuple[Any, bool], Floats] = {}
     for label in (False, True):
         names = np.unique(kinds[fake == label])
         if len(names):

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from faceauth.attribution import UNKNOWN, Answer, Attributor, Kind, Prototypes, Taught, novelty
 from faceauth.errors import DataError
 from faceauth.lab.evaluation import metrics
-from faceauth.lab.evaluation.metrics import Interval
 from faceauth.lab.evaluation.prototypes import (
     REFERENCE,
     Bools,
@@ -41,7 +40,6 @@ class Named:
     generators: npt.NDArray[np.str_]
     families: npt.NDArray[np.str_]
     fake: Bools
-    groups: npt.NDArray[np.str_]
 
     def right(self, kind: str, closed: bool) -> Bools:
         """(n,) whether the generator or family is named right; `closed`: given that the face is a known fake."""
@@ -49,15 +47,10 @@ class Named:
         truth = getattr(self, kind)
         return np.array([_top(getattr(a, kind), given) == t for a, t in zip(self.answers, truth, strict=True)])
 
-    def accuracy(self, kind: str, closed: bool) -> Interval:
-        """Share of the fakes named right, with its interval."""
-        right = self.right(kind, closed).astype(float)
-
-        def of_fakes(values: Floats, fake: Bools, weights: Floats | None = None) -> Floats:
-            weights = np.where(fake, 1.0 if weights is None else weights, 0.0)
-            return np.asarray((weights * values).sum(-1) / weights.sum(-1))
-
-        return metrics.intervals({"share": of_fakes}, right, self.fake, self.groups)["share"]
+    def accuracy(self, kind: str, closed: bool) -> float:
+        """Share of the fakes named right; NaN where there are none."""
+        right = self.right(kind, closed)[self.fake]
+        return float(right.mean()) if len(right) else float("nan")
 
 
 def _top(shares: Sequence[tuple[str, float]], leaving_out: set[str]) -> str:
@@ -78,7 +71,7 @@ def name(
     records = [looked.records[i] for i in np.arange(len(looked.records))[rows]]
     return Named(
         tuple(answers), scores, np.array([r.generator for r in records]), np.array([r.family for r in records]),
-        np.array([r.fake for r in records]), np.array([r.group or r.sha256 for r in records]),
+        np.array([r.fake for r in records]),
     )  # fmt: skip
 
 
@@ -155,7 +148,7 @@ class Novel:
     generator: str
     variant: int
     images: int
-    auroc: Interval
+    auroc: float
     said: float
     of_known: float
     taken_for: tuple[tuple[str, int], ...]
@@ -167,7 +160,7 @@ def novel(fold: Fold, left: Left, looked: Looked, variant: int) -> Novel:
     rows = left.variant == variant
     odds = w.bias + w.slope * novelty(left.densities[rows], w.temperature)
     unknown = left.unknown[rows]
-    found = metrics.intervals({"area": metrics.auroc}, odds, unknown, np.arange(len(odds)))["area"]
+    found = float(metrics.auroc(odds, unknown))
     own = looked.where(lambda r: r.fake and r.generator == left.generator, "test")
     named = name(Attributor(fold.prototypes), looked, fold.model, own, variant)
     taken = Counter(_top(a.generators, {UNKNOWN, "camera"}) for a in named.answers).most_common(3)

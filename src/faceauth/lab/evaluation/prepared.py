@@ -50,7 +50,7 @@ class PreparedSet:
     def files(self, indices: Sequence[int]) -> list[str]:
         """The file that is scored for each image."""
         rows = [self.manifest.rows[i] for i in indices]
-        return [r.image_path if self.originals else str(self.manifest.file(r)) for r in rows]
+        return [r.original if self.originals else str(self.manifest.file(r)) for r in rows]
 
 
 def score_prepared(
@@ -67,7 +67,7 @@ def score_prepared(
     splits = ("test",) if opening is None else ("test", "dev")
     indices = [i for split in splits for i in _of_split(given, split)]
     notes = [n for c in candidates if (n := check_not_trained_on(c, examples, indices))]
-    gone = sum(find_original(manifest.rows[i].image_path) is None for i in indices)
+    gone = sum(find_original(manifest.rows[i].original) is None for i in indices)
     if gone:
         given = replace(given, originals=False)
         notes.append(f"the prepared files are scored: {gone} originals lie elsewhere")

@@ -19,7 +19,6 @@ from faceauth.lab.data.dataset import ImageRow
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.evaluation.candidates import choose
 from faceauth.lab.evaluation.scoring import look
-from faceauth.lab.training.export import HEADS_SEE
 from faceauth.lab.training.onnx_file import rewrite
 from faceauth.model_file import ModelCard, ModelFile, Outputs
 
@@ -46,13 +45,8 @@ class Looked:
         chosen = np.array([wanted(r) for r in self.records], bool)
         return chosen if part is None else chosen & (self.splits == part)
 
-    @property
-    def start(self) -> int:
-        """Where in the embedding that begins which sources are known by: after what the heads see, if more follows."""
-        return int(self.cards[0].notes.get(HEADS_SEE, 0))
-
     def sources(self, model: int) -> tuple[str, ...]:
-        """What a model was trained on, but for faces of our own: those are in no corpus."""
+        """The sources that a model was trained on, without those that no image here has."""
         there = self.kinds()
         return tuple(s for s in self.cards[model].sources if s in there)
 
@@ -99,7 +93,7 @@ def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
     """Means and covariances of sources from their train images, not calibrated yet. Raises DataError, UsageError."""
     from sklearn.covariance import ledoit_wolf
 
-    kinds, start = looked.kinds(), looked.start
+    kinds = looked.kinds()
     if missing := [s for s in sources if s not in kinds]:
         raise UsageError(f"no images of {', '.join(missing)}", "name sources as images.csv does")
     means, residuals, counts = [], [], []
@@ -107,7 +101,7 @@ def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
         rows = looked.where(lambda r, s=source: r.source == s, "train")  # type: ignore[misc]
         if rows.sum() < 2:
             raise DataError(f"{source} has {rows.sum()} train images", "a prototype needs two or more")
-        values = np.concatenate(np.asarray(looked.outputs[model].embedding[rows, :, start:], np.float64))
+        values = np.concatenate(np.asarray(looked.outputs[model].embedding[rows], np.float64))
         means.append(values.mean(axis=0))
         residuals.append((values - means[-1]) / np.sqrt(len(values)))
         counts.append(float(rows.sum()))
@@ -121,7 +115,7 @@ def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
     coordinates = (np.array(means) - center) @ axes.T
     return Prototypes(
         tuple(kinds[s] for s in sources), np.array(counts), center, axes, between, coordinates,
-        np.zeros((0, len(center))), np.zeros(0, np.int64), start, fitted_on=described,
+        np.zeros((0, len(center))), np.zeros(0, np.int64), fitted_on=described,
     )  # fmt: skip
 
 

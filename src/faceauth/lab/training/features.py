@@ -129,8 +129,8 @@ def extract(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _start, (encoders, spec)) as pool:
         batch: list[View] = []
-        for views in tracked(pool.map(_views, left, chunksize=4), len(left), "features"):
-            batch += views
+        for done in tracked(pool.map(_views, left, chunksize=4), len(left), "features"):
+            batch += done
             if len(batch) >= 64:
                 store.put(batch)
                 batch = []

@@ -1,13 +1,11 @@
-"""A run's folder: what it is made of, its log, its checkpoint, its weights. Nothing in it is ever half-written.
+"""A run's folder: config and environment, log, checkpoint, weights. Every file is written whole or not at all.
 
-    run.json           what the run is made of, written once
-    summary_NAME.txt   the architecture, layer by layer
-    log.jsonl          one JSON object a line: losses, rates, speed
-    checkpoint.pt      while it trains: all that --resume needs
-    best.safetensors   while it trains by the study's recipe: the weights with the lowest test loss
-    model.safetensors  the weights of the finished run
-
-It knows nothing of how a network is trained.
+run.json           config, data, code version and environment, written once
+summary_NAME.txt   the architecture, layer by layer
+log.jsonl          one JSON object a line: losses, rates, speed
+checkpoint.pt      while it trains: all that --resume needs
+best.safetensors   while it trains by the study's recipe: the weights with the lowest test loss
+model.safetensors  the weights of the finished run
 """
 
 import json
@@ -30,7 +28,7 @@ from faceauth.lab.training.config import TrainConfig
 RESOLVED = ("architecture", "mean", "std")  # what a checkpoint may decide, and run.json then holds
 
 
-class RunFolder:
+class RunDir:
     """The folder of one run, `path`; only one process writes it."""
 
     def __init__(self, path: Path, resume: bool) -> None:
@@ -39,17 +37,17 @@ class RunFolder:
             raise UsageError(f"{str(path)!r} exists", "choose another name, or --resume a run that was broken off")
         self.path = path
 
-    def begun(self) -> dict[str, Any] | None:
-        """What run.json says, if the run was begun before."""
+    def facts(self) -> dict[str, Any] | None:
+        """What run.json says; None for a new run."""
         try:
             found: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         return found
 
-    def as_begun(self, config: TrainConfig) -> TrainConfig:
-        """The config with what was resolved when the run was begun, where the two agree so far."""
-        before = (self.begun() or {}).get("config", {})
+    def resolved(self, config: TrainConfig) -> TrainConfig:
+        """The config with what a checkpoint decided when the run started, where the two agree so far."""
+        before = (self.facts() or {}).get("config", {})
         known = TrainConfig.model_validate(before) if before else config
         unset = {k: getattr(known, k) for k in RESOLVED if not getattr(config, k)}
         if config.architecture.items() <= known.architecture.items():
@@ -57,13 +55,13 @@ class RunFolder:
         return config.model_copy(update=unset)
 
     def describe(self, facts: dict[str, Any], network: nn.Module, size: int) -> None:
-        """Write what the run is made of, once. Raises UsageError where a begun run is made of something else."""
-        before = self.begun()
+        """Write run.json and the summary, once. Raises UsageError where a started run has other facts."""
+        before = self.facts()
         if before is not None:
             changed = [k for k, v in facts.items() if json.loads(json.dumps(v)) != before.get(k)]
             if changed:
                 raise UsageError(
-                    f"{str(self.path)!r} was begun with another {', '.join(changed)}", "choose another name"
+                    f"{str(self.path)!r} was started with another {', '.join(changed)}", "choose another name"
                 )
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -83,24 +81,24 @@ class RunFolder:
         with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def checkpoint(self, state: dict[str, Any]) -> None:
-        """Keep all that is needed to go on."""
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Save the state that `train` resumes from."""
         torch.save(state, self.path / "checkpoint.pt.part")
         os.replace(self.path / "checkpoint.pt.part", self.path / "checkpoint.pt")
 
-    def last(self) -> dict[str, Any] | None:
-        """The last checkpoint, if there is one. Raises DataError for a damaged one."""
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The state saved last, if there is one. Raises DataError for a damaged one."""
         path = self.path / "checkpoint.pt"
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             return None
         except Exception as error:  # zip, pickle and torch each raise their own
-            raise DataError(f"cannot read {str(path)!r}: {type(error).__name__}", "begin the run again") from error
+            raise DataError(f"cannot read {str(path)!r}: {type(error).__name__}", "start the run again") from error
         return state
 
-    def forget_after(self, step: int) -> None:
-        """Take from the log what will be logged again, and a line that a kill cut short."""
+    def truncate_log(self, step: int) -> None:
+        """Remove log lines after `step`, which will be logged again, and a line that a kill cut short."""
         try:
             lines = (self.path / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         except FileNotFoundError:
@@ -108,7 +106,7 @@ class RunFolder:
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         self._write("log.jsonl", "".join(kept))
 
-    def keep_best(self, network: nn.Module) -> None:
+    def save_best(self, network: nn.Module) -> None:
         """Write the network's weights as the best so far."""
         weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
         save_file(weights, self.path / "best.safetensors.part")
