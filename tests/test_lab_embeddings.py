@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 pytest.importorskip("torch")
-from faceauth.lab.evaluation.subjects import open_subjects
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,8 +15,8 @@ from faceauth.detector import Detector
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.dataset import read_dataset
 from faceauth.lab.data.examples import from_manifest
+from faceauth.lab.evaluation.candidates import choose, open_candidates
 from faceauth.lab.evaluation.embeddings import Embedded, clusters, embed, load_map, tsne
-from faceauth.lab.evaluation.evaluate import choose
 from faceauth.lab.evaluation.spectrum import source_spectra
 from lab_prepared import write_run, write_set
 
@@ -151,7 +150,7 @@ def test_embed_writes_every_image_of_the_split(place):
         ("gan-a", 0),
         ("gan-b", 0),
     }
-    # What a network sees of a prepared face is what the hall's preprocessing makes of it.
+    # What a network sees of a prepared face is what the detector's preprocessing makes of it.
     detector, file = Detector(run / "detector.onnx"), place / "set" / table["path"][5]
     expected = detector.run_faces(Image.open(file).convert("RGB"), [(8, 8, 56, 56)])
     assert table["embedding"][5] == pytest.approx(expected.embedding[0], abs=1e-5)
@@ -197,10 +196,10 @@ def test_at_most_so_many_of_each_source_are_drawn_with_the_seed(place):
     assert chosen == choose(examples, "test", 3, 0) != choose(examples, "test", 3, 1)
     assert len(chosen) == 12
     assert {examples.splits[i] for i in chosen} == {"test"}
-    [subject] = open_subjects([place / "runs" / "bright"])
-    assert len(embed(subject, examples, "test", place / "cache", 1, 3).path) == 12
+    [candidate] = open_candidates([place / "runs" / "bright"])
+    assert len(embed(candidate, examples, "test", place / "cache", 1, 3).path) == 12
     with pytest.raises(DataError, match="empty"):
-        embed(subject, examples, "none", place / "cache", 1)
+        embed(candidate, examples, "none", place / "cache", 1)
 
 
 def test_spectra_show_the_grid_of_the_fakes(place):

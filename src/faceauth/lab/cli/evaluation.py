@@ -302,7 +302,7 @@ def report(
         "report.html"
     ),
     evaluation: Annotated[
-        Path | None, typer.Option(help="An evaluation.json of these runs; by default they are judged on test now.")
+        Path | None, typer.Option(help="An evaluation.json of these runs; by default they are evaluated on test now.")
     ] = None,
     pictures: Annotated[
         bool, typer.Option(help="Thumbnails of the worst mistakes; leave them out before you pass the page on.")

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="A TOML experiment, such as configs/embedded.toml.")],
+    config: Annotated[Path, typer.Argument(help="A TOML experiment, such as configs/accurate.toml.")],
     fold: Annotated[int | None, typer.Option(help="Hold out the sources of this fold, from 1.")] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was broken off.")] = False,
@@ -38,16 +38,15 @@ def train(
 ) -> None:
     """Train one model: on all sources, or with a fold's sources held out.
 
-    A config with [encoders] is a line on features of frozen encoders. It is fitted for all folds at once (--folds); the
-    run folder then holds scores.parquet, for faceauth lab evaluate, and the model file of their mean.
+    A config with [encoders] is a logistic regression on features of frozen encoders. It is fitted for all folds at
+    once (--folds); the run folder then holds scores.parquet, for faceauth lab evaluate, and the model file of
+    their mean.
 
     \b
     Examples:
-      faceauth lab train configs/embedded.toml
-      faceauth lab train configs/embedded.toml --fold 1
-      faceauth lab train configs/embedded.toml --resume
       faceauth lab train configs/accurate.toml --folds --threads 2
-      faceauth lab train configs/embedded.toml --set name=short --set images=5000
+      faceauth lab train configs/small/deit.toml --resume
+      faceauth lab train configs/small/deit.toml --set name=short --set images=5000
       faceauth lab train configs/report/deit.toml --init checkpoints/deit-base-384
       torchrun --nproc_per_node 4 -m faceauth lab train configs/report/vit.toml --init random
     """
@@ -94,7 +93,7 @@ def export(
         from faceauth.lab.training.quantize import quantize
 
         typer.echo(f"{target}: 8 bits change the logits of test faces by {quantize(run, target):.3f} of their spread")
-    typer.echo(f"it promises nothing yet: faceauth lab calibrate {run}", err=True)
+    typer.echo(f"it is not calibrated yet: faceauth lab calibrate {run}", err=True)
 
 
 def encoder(

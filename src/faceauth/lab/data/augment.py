@@ -3,7 +3,7 @@
 Most real photographs at hand are small and soft, most generated ones large and crisp, and each source has its
 own codec: a network that sees that learns nothing of faces. So every crop, whatever its class, is brought to a
 size drawn from one distribution, blurred or sharpened, made noisy and saved again before it is resized by the
-hall's own preprocessing. Every draw comes from the generator handed in. It knows nothing of classes.
+core's preprocessing. Every draw comes from the generator handed in. It knows nothing of classes.
 """
 
 import io

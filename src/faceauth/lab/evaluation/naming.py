@@ -1,7 +1,6 @@
-"""How well a model names what made a face: known generators, unknown ones, and those that it is taught.
+"""Open-set attribution: how well known generators, unknown ones and taught ones are named.
 
-Known generators are judged on the model itself; everything about unknown and taught ones on the models that were
-trained without them. It knows nothing of what is printed.
+Known generators are evaluated with the model itself; unknown and taught ones with the models trained without them.
 """
 
 from collections import Counter
@@ -65,7 +64,7 @@ def rows_of(outputs: Outputs, rows: Bools | npt.NDArray[np.int64], variant: int)
 def name(
     attributor: Attributor, looked: Looked, model: int, rows: Bools | npt.NDArray[np.int64], variant: int
 ) -> Named:
-    """What is answered for some images; scores are calibrated as the judged model's are."""
+    """What is answered for some images; scores are calibrated as the first model's are."""
     outputs = rows_of(looked.outputs[model], rows, variant)
     scores, answers = attributor(outputs.embedding, np.asarray(looked.cards[0].calibration(outputs.logit)))
     records = [looked.records[i] for i in np.arange(len(looked.records))[rows]]
@@ -107,7 +106,7 @@ def joins(found: Prototypes) -> list[tuple[str, str, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A model trained with sources held out: its prototypes, fitted without what it is judged on, and what it lacks."""
+    """A model trained with sources held out: its place, prototypes without the evaluated images, sources held."""
 
     model: int
     prototypes: Prototypes
@@ -127,7 +126,7 @@ def folds(found: Prototypes, looked: Looked) -> tuple[list[Fold], list[Left]]:
 
 
 def with_reference(found: Prototypes, looked: Looked, model: int) -> Prototypes:
-    """The same with reference images: every second of test, which are not judged on afterwards."""
+    """The same with reference images: every second of test, which no later figure uses."""
     reference, which = [], []
     for row, kind in enumerate(found.kinds):
         chosen = np.flatnonzero(_of_reference(looked) & looked.where(lambda r, s=kind.name: r.source == s))  # type: ignore[misc]
@@ -155,7 +154,7 @@ class Novel:
 
 
 def novel(fold: Fold, left: Left, looked: Looked, variant: int) -> Novel:
-    """Judge a model on a generator it was trained without."""
+    """Evaluate a model on a generator that it was trained without."""
     w = fold.prototypes.unknown
     rows = left.variant == variant
     odds = w.bias + w.slope * novelty(left.densities[rows], w.temperature)
@@ -194,9 +193,9 @@ class Taken:
 
 
 def lessons_of(fold: Fold, looked: Looked, part: str) -> list[str]:
-    """The held-out sources that can be taught and judged: those with images both in train and in a part.
+    """The held-out sources that can be taught and evaluated: those with images both in train and in a part.
 
-    A source kept whole in train is so because its images are too much alike; teaching some of them and judging on the
+    A source is in train alone because its images are too much alike; teaching some of them and evaluating on the
     others would measure nothing.
     """
     held = {s: np.array([r.source == s for r in looked.records]) for s in fold.held}
@@ -204,7 +203,7 @@ def lessons_of(fold: Fold, looked: Looked, part: str) -> list[str]:
 
 
 def teach(fold: Fold, looked: Looked, source: str, part: str, variants: Sequence[int], seed: int = 0) -> list[Taken]:
-    """Teach a held-out source with train images as they are, and judge on its other images and on a part's others."""
+    """Teach a held-out source with plain train images; evaluate on its other images and on the others of a split."""
     rng = np.random.default_rng(seed)
     own = np.flatnonzero(looked.where(lambda r: r.source == source))
     train = own[looked.splits[own] == "train"]
@@ -241,7 +240,7 @@ def _lesson(
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What one held-out source is judged on: its images, known ones, and held-out fakes of other generators."""
+    """What one held-out source is evaluated on: its images, known ones, and held-out fakes of other generators."""
 
     fold: Fold
     looked: Looked

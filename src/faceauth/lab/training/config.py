@@ -124,7 +124,7 @@ class TrainConfig(Strict):
         architecture: what differs from the network's own architecture; a run writes down all of it.
         view: augmented, flipped (a plain crop, mirrored half of the time) or plain; by default as the recipe has it.
         mean, std: of the pixels in [0, 1]; by default the checkpoint's own.
-        test_every: images between two looks at the test loss; the study's recipe looks once an epoch.
+        test_every: images between two measurements of the test loss; the study's recipe measures once an epoch.
         accumulate: passes that one batch is split into.
         layer_decay: of the learning rate from each layer to the one before it; 1 for none.
     """

@@ -195,7 +195,7 @@ def _prepare(
 
 def _loop(trainer: Trainer, validation: ValidationSet, folder: RunDir, threads: int) -> None:
     config, here, last = trainer.config, trainer.here, trainer.data.steps
-    looks = trainer.data.epoch_steps if config.recipe == "study" else math.ceil(config.test_every / config.batch)
+    every = trainer.data.epoch_steps if config.recipe == "study" else math.ceil(config.test_every / config.batch)
     first, start = trainer.step, time.perf_counter()
     with ThreadPoolExecutor(threads) as pool, _Interrupt(here.world == 1) as interrupt:
         for batch in tracked(_batches(trainer, pool), last, "training", first):
@@ -203,17 +203,17 @@ def _loop(trainer: Trainer, validation: ValidationSet, folder: RunDir, threads: 
                 break
             trainer.advance(batch)
             step = trainer.step
-            looking = bool(validation.chosen) and (step % looks == 0 or step == last)
-            if looking or step % config.log_every == 0 or step == last:
+            testing = bool(validation.chosen) and (step % every == 0 or step == last)
+            if testing or step % config.log_every == 0 or step == last:
                 speed = (step - first) * config.batch / (time.perf_counter() - start)
                 row = {"step": step, "loss": trainer.drain(), "lr": trainer.rate}
-                if looking:
+                if testing:
                     row["test_loss"] = trainer.test(validation.batches(pool, here.rank, here.world))
                     if trainer.recipe.report(row["test_loss"]) and here.leads:
                         folder.save_best(trainer.recipe.evaluated)
                 if here.leads:
                     folder.log(row | {"images_per_second": round(speed, 1)})
-            if here.leads and (step % config.checkpoint_every == 0 or looking):
+            if here.leads and (step % config.checkpoint_every == 0 or testing):
                 folder.save_checkpoint(trainer.state())
     if interrupt.asked and trainer.step < last:
         folder.save_checkpoint(trainer.state())
