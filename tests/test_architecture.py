@@ -13,7 +13,7 @@ HALL = {
     "tta": 4, "images": 2, "lists": 3, "inputs": 4, "model_file": 4, "output": 2,
     "provenance": 3, "attribution": 5, "learned": 6, "detector": 7, "learning": 8, "console": 9, "cli": 10, "cli_provenance": 9,
 }  # fmt: skip
-LAB = {"progress": 0, "cpus": 0, "data": 1, "training": 2, "evaluation": 3, "study": 4, "cli": 5}
+LAB = {"progress": 0, "cpus": 0, "run_info": 0, "data": 1, "training": 2, "evaluation": 3, "study": 4, "cli": 5}
 WINGS_ONLY = {
     "torch",
     "transformers",

@@ -10,9 +10,9 @@ pytest.importorskip("torch")
 from PIL import Image
 from typer.testing import CliRunner
 
-from faceauth.__main__ import app
 from faceauth.detector import Detector
 from faceauth.errors import DataError, UsageError
+from faceauth.lab.cli import app
 from faceauth.lab.data.dataset import read_dataset
 from faceauth.lab.data.examples import from_manifest
 from faceauth.lab.evaluation.candidates import choose, open_candidates
@@ -130,7 +130,7 @@ def place(tmp_path_factory):
 
 
 def invoke(place, *words):
-    return CliRunner().invoke(app, ["lab", *map(str, words)])
+    return CliRunner().invoke(app, [*map(str, words)])
 
 
 def test_embed_writes_every_image_of_the_split(place):

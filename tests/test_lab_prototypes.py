@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from command_line import faceauth
 from conftest import make_card, write_model
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Unknown
 from faceauth.errors import DataError, UsageError
@@ -12,7 +13,6 @@ from faceauth.lab.evaluation.prototypes import Looked
 from faceauth.lab.training.onnx_file import rewrite
 from faceauth.model_file import Calibration, ModelFile, Outputs, Thresholds
 from lab_prepared import write_set
-from test_cli import faceauth
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning")]
 

@@ -20,9 +20,9 @@ from PIL import Image
 from faceauth import images
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import REVISION, finder
+from faceauth.files import locked, replacing
 from faceauth.lab.cpus import usable_cpus
 from faceauth.lab.data.dataset import DataSet, ImageRow
-from faceauth.lab.data.files import locked, replacing
 from faceauth.lab.data.splits import FRACTIONS, assign, tie
 from faceauth.lab.progress import tracked
 from faceauth.preprocess import square

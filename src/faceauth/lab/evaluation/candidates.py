@@ -124,12 +124,12 @@ def _trained_on(candidate: Candidate) -> set[str] | None:
     return {r.sha256 for r in manifest.rows if r.split == "train" and r.sha256}
 
 
-def choose(examples: Examples, part: str, per_source: int | None, seed: int) -> list[int]:
+def choose(examples: Examples, split: str, per_source: int | None, seed: int) -> list[int]:
     """Indices of a split's images, in order; at most `per_source` of each source, drawn with the seed."""
     rng = np.random.default_rng(seed)
     members: dict[str, list[int]] = {}
     for i, (record, side) in enumerate(zip(examples.records, examples.splits, strict=True)):
-        if side == part:
+        if side == split:
             members.setdefault(record.source, []).append(i)
     if per_source is not None:
         members = {s: rng.permutation(members[s])[:per_source].tolist() for s in sorted(members)}

@@ -17,7 +17,7 @@ from faceauth.lab.evaluation.prototypes import (
     REFERENCE,
     Bools,
     Floats,
-    Left,
+    LeftOut,
     Looked,
     evidence_of_unknown,
     fit,
@@ -32,7 +32,7 @@ DRAWS = 3  # lessons a source, over which figures are averaged
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Images of a part, in one variant: the answers, and the truth."""
+    """Images of a split, in one variant: the answers, and the truth."""
 
     answers: tuple[Answer, ...]
     scores: Floats
@@ -74,12 +74,12 @@ def name(
     )  # fmt: skip
 
 
-def confusion(found: Prototypes, looked: Looked, part: str, variant: int) -> list[dict[str, int | str]]:
+def confusion(found: Prototypes, looked: Looked, split: str, variant: int) -> list[dict[str, int | str]]:
     """A row a true source with images, a column a source that is likeliest by density, of all, real and fake."""
     names = [k.name for k in found.kinds]
     table: list[dict[str, int | str]] = []
     for source in names:
-        rows = looked.where(lambda r, s=source: r.source == s, part)  # type: ignore[misc]
+        rows = looked.where(lambda r, s=source: r.source == s, split)  # type: ignore[misc]
         if not rows.any():
             continue
         points = found.place(looked.outputs[0].embedding[rows, variant])
@@ -113,7 +113,7 @@ class Fold:
     held: tuple[str, ...]
 
 
-def folds(found: Prototypes, looked: Looked) -> tuple[list[Fold], list[Left]]:
+def folds(found: Prototypes, looked: Looked) -> tuple[list[Fold], list[LeftOut]]:
     """The models with sources held out; what `unknown` means to each is fitted on the generators of the others."""
     left = evidence_of_unknown(found, looked)
     made = []
@@ -141,7 +141,7 @@ def _of_reference(looked: Looked) -> Bools:
 
 
 @dataclass(frozen=True, slots=True)
-class Novel:
+class UnknownResult:
     """One generator left out: AUROC of P(unknown) against known fakes, shares called unknown, what it is taken for."""
 
     generator: str
@@ -153,7 +153,7 @@ class Novel:
     taken_for: tuple[tuple[str, int], ...]
 
 
-def novel(fold: Fold, left: Left, looked: Looked, variant: int) -> Novel:
+def novel(fold: Fold, left: LeftOut, looked: Looked, variant: int) -> UnknownResult:
     """Evaluate a model on a generator that it was trained without."""
     w = fold.prototypes.unknown
     rows = left.variant == variant
@@ -164,11 +164,11 @@ def novel(fold: Fold, left: Left, looked: Looked, variant: int) -> Novel:
     named = name(Attributor(fold.prototypes), looked, fold.model, own, variant)
     taken = Counter(_top(a.generators, {UNKNOWN, "camera"}) for a in named.answers).most_common(3)
     said, of_known = float((odds[unknown] > 0).mean()), float((odds[~unknown] > 0).mean())
-    return Novel(left.generator, variant, int(unknown.sum()), found, said, of_known, tuple(taken))
+    return UnknownResult(left.generator, variant, int(unknown.sum()), found, said, of_known, tuple(taken))
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TaughtResult:
     """A source left out and taught with a few images, the mean over lessons; pairs are before and after.
 
     Attributes:
@@ -192,17 +192,19 @@ class Taken:
     refused: int
 
 
-def lessons_of(fold: Fold, looked: Looked, part: str) -> list[str]:
-    """The held-out sources that can be taught and evaluated: those with images both in train and in a part.
+def lessons_of(fold: Fold, looked: Looked, split: str) -> list[str]:
+    """The held-out sources that can be taught and evaluated: those with images both in train and in a split.
 
     A source is in train alone because its images are too much alike; teaching some of them and evaluating on the
     others would measure nothing.
     """
     held = {s: np.array([r.source == s for r in looked.records]) for s in fold.held}
-    return [s for s, own in held.items() if all((own & (looked.splits == p)).any() for p in ("train", part))]
+    return [s for s, own in held.items() if all((own & (looked.splits == p)).any() for p in ("train", split))]
 
 
-def teach(fold: Fold, looked: Looked, source: str, part: str, variants: Sequence[int], seed: int = 0) -> list[Taken]:
+def teach(
+    fold: Fold, looked: Looked, source: str, split: str, variants: Sequence[int], seed: int = 0
+) -> list[TaughtResult]:
     """Teach a held-out source with plain train images; evaluate on its other images and on the others of a split."""
     rng = np.random.default_rng(seed)
     own = np.flatnonzero(looked.where(lambda r: r.source == source))
@@ -212,13 +214,13 @@ def teach(fold: Fold, looked: Looked, source: str, part: str, variants: Sequence
     fake, refused = looked.kinds()[source].label == "fake", sum(refused for _, _, refused in lessons)
     found = []
     for variant in variants:
-        judged = _Judged.of(fold, looked, source, part, variant, own)
+        judged = _Judged.of(fold, looked, source, split, variant, own)
         before = np.mean([judged.column(None, np.isin(own, rows, invert=True)) for rows, _, _ in lessons], axis=0)
         after = np.mean([judged.column(taught, np.isin(own, rows, invert=True)) for rows, taught, _ in lessons], axis=0)
         flagged, others, caught, alarms, unseen = (
             (float(a), float(b)) for a, b in zip(before[1:], after[1:], strict=True)
         )
-        found.append(Taken(
+        found.append(TaughtResult(
             source, fake, variant, size, len(own) - size, float(after[0]), flagged, others, caught, alarms, unseen,
             refused,
         ))  # fmt: skip
@@ -252,12 +254,12 @@ class _Judged:
 
     @classmethod
     def of(
-        cls, fold: Fold, looked: Looked, source: str, part: str, variant: int, own: npt.NDArray[np.int64]
+        cls, fold: Fold, looked: Looked, source: str, split: str, variant: int, own: npt.NDArray[np.int64]
     ) -> "_Judged":
         sources, generator = looked.cards[fold.model].sources, looked.records[own[0]].generator
-        known = np.flatnonzero(looked.where(lambda r: r.source in sources, part) & ~_of_reference(looked))
+        known = np.flatnonzero(looked.where(lambda r: r.source in sources, split) & ~_of_reference(looked))
         unseen = np.flatnonzero(
-            looked.where(lambda r: r.fake and r.source in fold.held and r.generator != generator, part)
+            looked.where(lambda r: r.fake and r.source in fold.held and r.generator != generator, split)
         )
         made = cls(fold, looked, variant, own, known, unseen, {})
         made.before.update(made.names(()))

@@ -22,10 +22,10 @@ from faceauth.lab.evaluation import score_table
 from faceauth.lab.evaluation.candidates import Candidate, check_not_trained_on, choose
 from faceauth.lab.evaluation.controls import control_features, score_controls
 from faceauth.lab.evaluation.ledger import Opening
-from faceauth.lab.evaluation.run_info import run_info
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS
 from faceauth.lab.evaluation.scoring import RESAVES, VARIANTS, absolute, keep, look, open_file, score_files, shared
 from faceauth.lab.evaluation.study_table import PREPARED
+from faceauth.lab.run_info import run_info
 
 CONTROL_TRAIN = 1000  # train images of each source that the controls are fitted on, at most
 

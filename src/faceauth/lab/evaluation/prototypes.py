@@ -40,10 +40,10 @@ class Looked:
     cards: tuple[ModelCard, ...]
     outputs: tuple[Outputs, ...]
 
-    def where(self, wanted: Callable[[ImageRow], bool], part: str | None = None) -> Bools:
+    def where(self, wanted: Callable[[ImageRow], bool], split: str | None = None) -> Bools:
         """(n,) which images of a split are wanted."""
         chosen = np.array([wanted(r) for r in self.records], bool)
-        return chosen if part is None else chosen & (self.splits == part)
+        return chosen if split is None else chosen & (self.splits == split)
 
     def sources(self, model: int) -> tuple[str, ...]:
         """The sources that a model was trained on, without those that no image here has."""
@@ -57,7 +57,7 @@ class Looked:
 
 def look_at_prepared(model: Path, examples: Examples, cache: Path, workers: int) -> Looked:
     """A prepared data set's faces, train and test, as they lie. Raises DataError where a split is empty."""
-    chosen = [i for part in ("train", "test") for i in choose(examples, part, PER_SOURCE, 0)]
+    chosen = [i for split in ("train", "test") for i in choose(examples, split, PER_SOURCE, 0)]
     [outputs] = look([model], examples, chosen, cache, workers)
     one = Outputs(*(getattr(outputs, name)[:, None] for name in Outputs.__slots__))
     records = tuple(examples.records[i] for i in chosen)
@@ -157,7 +157,7 @@ def _generators(found: Prototypes) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class LeftOut:
     """One generator left out: log densities (n, f + 1) of its images and of known fakes, and which are which.
 
     The densities are those of `Prototypes.of_fakes`.
@@ -172,14 +172,14 @@ class Left:
     variant: npt.NDArray[np.int64]
 
 
-def evidence_of_unknown(found: Prototypes, looked: Looked) -> list[Left]:
+def evidence_of_unknown(found: Prototypes, looked: Looked) -> list[LeftOut]:
     """What each generator looks like to a model that was trained without it.
 
     Where there is no such model, the prototype and the source logits of a generator are taken away instead, from a
     network that knows it, which is kinder to the method. A generator without test images gives no evidence, and one
     that the first model was not trained on neither: every other model would be without it.
     """
-    left: list[Left] = []
+    left: list[LeftOut] = []
     for model in range(1, len(looked.cards)):
         fold = replace(fit(looked, model, looked.sources(model)), temperature=found.temperature)
         lacking = set(looked.sources(0)) - set(looked.sources(model))
@@ -191,7 +191,7 @@ def evidence_of_unknown(found: Prototypes, looked: Looked) -> list[Left]:
     return [one for one in left if one.unknown.any() and not one.unknown.all()]
 
 
-def _left(found: Prototypes, looked: Looked, model: int, generator: str) -> Left:
+def _left(found: Prototypes, looked: Looked, model: int, generator: str) -> LeftOut:
     names = {k.name for k in found.kinds}
     known = looked.where(lambda r: r.fake and r.source in names, "test")
     other = looked.where(lambda r: r.fake and r.generator == generator, "test")
@@ -202,10 +202,10 @@ def _left(found: Prototypes, looked: Looked, model: int, generator: str) -> Left
             densities.append(found.of_fakes(found.densities(points)))
             unknown.append(np.full(int(rows.sum()), rows is other))
             variants.append(np.full(int(rows.sum()), variant))
-    return Left(generator, model, *(np.concatenate(parts) for parts in (densities, unknown, variants)))
+    return LeftOut(generator, model, *(np.concatenate(parts) for parts in (densities, unknown, variants)))
 
 
-def fit_unknown(left: Sequence[Left]) -> Unknown:
+def fit_unknown(left: Sequence[LeftOut]) -> Unknown:
     """Logistic regression on generators left out; each of them, and known and unknown, weigh the same.
 
     The temperature is that with the lowest log loss.

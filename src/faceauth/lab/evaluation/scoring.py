@@ -22,6 +22,7 @@ from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import REVISION, FoundFace
+from faceauth.files import replacing
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.progress import tracked
@@ -157,12 +158,11 @@ def _load(file: Path, model: ModelFile) -> Outputs:
 def keep(path: Path, array: Floats | None = None, /, **arrays: npt.NDArray[Any]) -> None:
     """Write one array as .npy, or named ones as .npz, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{path}.part", "wb") as file:
+    with replacing(path) as part, open(part, "wb") as file:
         if array is None:
             np.savez(file, allow_pickle=False, **arrays)
         else:
             np.save(file, array)
-    os.replace(f"{path}.part", path)
 
 
 def shared(

@@ -11,9 +11,6 @@ model.safetensors  the weights of the finished run
 import json
 import os
 import platform
-import subprocess
-import sys
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from faceauth.errors import DataError, UsageError
+from faceauth.files import replacing, write_text
+from faceauth.lab.run_info import command, commit, now
 from faceauth.lab.training.config import TrainConfig
 
 RESOLVED = ("architecture", "mean", "std")  # what a checkpoint may decide, and run.json then holds
@@ -65,16 +64,16 @@ class RunDir:
                 )
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        self._write(f"summary_{facts['config']['name']}.txt", summary(network, size))
-        names = ("torch", "transformers", "timm", "numpy", "pillow", "dlib-bin")
+        write_text(self.path / f"summary_{facts['config']['name']}.txt", summary(network, size))
+        names = ("torch", "transformers", "timm", "numpy", "pillow", "onnxruntime")
         packages = {name: version(name) for name in names}
         facts = facts | {
             "commit": commit(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": " ".join(["faceauth", *sys.argv[1:]]),
+            "started": now(),
+            "command": command(),
             "environment": {"python": platform.python_version(), "machine": platform.machine(), **packages},
         }
-        self._write("run.json", json.dumps(facts, indent=1))
+        write_text(self.path / "run.json", json.dumps(facts, indent=1))
 
     def log(self, row: dict[str, Any]) -> None:
         """Add a line to the log."""
@@ -83,8 +82,8 @@ class RunDir:
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Save the state that `train` resumes from."""
-        torch.save(state, self.path / "checkpoint.pt.part")
-        os.replace(self.path / "checkpoint.pt.part", self.path / "checkpoint.pt")
+        with replacing(self.path / "checkpoint.pt") as part:
+            torch.save(state, part)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The state saved last, if there is one. Raises DataError for a damaged one."""
@@ -104,23 +103,18 @@ class RunDir:
         except FileNotFoundError:
             return
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        self._write("log.jsonl", "".join(kept))
+        write_text(self.path / "log.jsonl", "".join(kept))
 
     def save_best(self, network: nn.Module) -> None:
         """Write the network's weights as the best so far."""
         weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-        save_file(weights, self.path / "best.safetensors.part")
-        os.replace(self.path / "best.safetensors.part", self.path / "best.safetensors")
+        with replacing(self.path / "best.safetensors") as part:
+            save_file(weights, part)
 
     def finish(self) -> None:
         """Make the best weights the run's own; from now on it is finished."""
         os.replace(self.path / "best.safetensors", self.path / "model.safetensors")
         (self.path / "checkpoint.pt").unlink(missing_ok=True)
-
-    def _write(self, name: str, text: str) -> None:
-        part = self.path / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, self.path / name)
 
 
 def summary(network: nn.Module, size: int) -> str:
@@ -129,13 +123,3 @@ def summary(network: nn.Module, size: int) -> str:
 
     pixels = torch.zeros(1, 3, size, size, device=next(network.parameters()).device)
     return str(torchinfo.summary(network, input_data=pixels, depth=5, verbose=0)) + "\n"
-
-
-def commit() -> str:
-    """The commit of this project, `-dirty` where files differ from it, `unknown` outside a checkout."""
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
