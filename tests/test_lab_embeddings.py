@@ -10,7 +10,6 @@ pytest.importorskip("torch")
 from PIL import Image
 from typer.testing import CliRunner
 
-from faceauth.detector import Detector
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.cli import app
 from faceauth.lab.data.dataset import read_dataset
@@ -18,6 +17,7 @@ from faceauth.lab.data.examples import from_manifest
 from faceauth.lab.evaluation.candidates import choose, open_candidates
 from faceauth.lab.evaluation.embeddings import Embedded, clusters, embed, load_map, tsne
 from faceauth.lab.evaluation.spectrum import source_spectra
+from faceauth.model_file import ModelFile
 from lab_prepared import write_run, write_set
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
@@ -150,11 +150,13 @@ def test_embed_writes_every_image_of_the_split(place):
         ("gan-a", 0),
         ("gan-b", 0),
     }
-    # What a network sees of a prepared face is what the detector's preprocessing makes of it.
-    detector, file = Detector(run / "detector.onnx"), place / "set" / table["path"][5]
-    expected = detector.run_faces(Image.open(file).convert("RGB"), [(8, 8, 56, 56)])
+    # What a network sees of a prepared face is what the model file's preprocessing makes of it.
+    model, file = ModelFile(run / "detector.onnx"), place / "set" / table["path"][5]
+    spec = model.card.preprocess
+    pixels = spec.resize(Image.open(file).convert("RGB"), spec.region((8, 8, 56, 56), 64, 64))
+    expected = model.run(spec.normalize(pixels[None]))
     assert table["embedding"][5] == pytest.approx(expected.embedding[0], abs=1e-5)
-    assert table["score"][5] == pytest.approx(detector.model.card.calibration(expected.logit)[0])
+    assert table["score"][5] == pytest.approx(model.card.calibration(expected.logit)[0])
 
 
 def test_dev_is_sealed_for_everything_but_evaluate(place):

@@ -111,7 +111,7 @@ def test_the_studys_printed_auroc_is_its_balanced_accuracy():
 def test_every_image_has_a_row_for_each_model_and_variant(table):
     counts = table[~table["model"].str.contains("/")].groupby(["model", "variant"])["image"].nunique()
     assert counts.to_dict() == {(m, v): 24 for m in ("bright", "tight") for v in (*VARIANTS, "prepared")}
-    assert set(table["split"]) <= {"train", "test"}
+    assert set(table["split"]) == {"test"}
     unknown = table[(table["model"] == "tight") & table["held_out"]]
     assert set(unknown["source"]) == {"gan-b"}
     assert not table[table["model"] == "bright"]["held_out"].any()
@@ -231,7 +231,8 @@ def test_originals_in_an_archive_are_scored_where_they_are(tmp_path, kind):
     table["image_path"] = f"{tmp_path}/packed.{kind}!/" + table["destination_path"]
     table.to_parquet(manifest, index=False)
     packed = scored([model], tmp_path, manifest)
-    assert score_table.read_metadata(tmp_path / "scores.parquet")["notes"] == []
+    [note] = score_table.read_metadata(tmp_path / "scores.parquet")["notes"]
+    assert "prepared files" not in note
     assert packed["logit"].tolist() == loose["logit"].tolist()
 
 
@@ -270,6 +271,12 @@ def test_tables_are_harmless_and_complete():
     rows = [{"source": "a|<script>", "AUROC": {"value": 0.5, "low": 0.25, "high": 0.75}, "n": 3}]
     assert markdown(rows).splitlines()[2] == "| a\\|&lt;script&gt; | 0.500 (0.250-0.750) | 3 |"
     assert to_csv(rows) == "source,AUROC,AUROC low,AUROC high,n\na|<script>,0.5,0.25,0.75,3\n"
+
+
+def test_rows_of_a_table_may_have_other_columns():
+    rows = [{"source": "camera", "called fake": 0.25}, {"source": "gan", "caught": 0.75}]
+    assert markdown(rows).splitlines()[2:] == ["| camera | 0.250 | – |", "| gan | – | 0.750 |"]
+    assert to_csv(rows).splitlines() == ["source,called fake,caught", "camera,0.25,", "gan,,0.75"]
 
 
 def test_models_of_one_name_are_told_apart(place, tmp_path):

@@ -144,6 +144,7 @@ def _controls(
             except DataError:
                 continue  # the model knows one class alone; its rows say that there is no control
         rows = done[unknown]
+        rows = rows[rows["split"] != "train"]  # those of unknown sources are scored too, and no model's are beside them
         parts.append(rows.assign(model=rows["model"] + f"/{candidate.name}"))
         fitted |= {f"{name}/{candidate.name}": list(VARIANTS) for name in CONTROL_MODELS}
     return parts, fitted

@@ -18,6 +18,16 @@ class Table:
     note: str
     rows: Sequence[Row]
 
+    @property
+    def heads(self) -> list[str]:
+        """See `heads`."""
+        return heads(self.rows)
+
+
+def heads(rows: Sequence[Row]) -> list[str]:
+    """The columns: every row's keys, in the order in which they first come. Rows need not have the same."""
+    return list(dict.fromkeys(head for row in rows for head in row))
+
 
 def cell(value: Any) -> str:
     """One value as text: three decimals, an interval in parentheses, a dash for what is not defined."""
@@ -29,10 +39,10 @@ def cell(value: Any) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A Markdown table; the heads are the first row's keys. HTML and bars in the values are made harmless."""
-    heads = list(rows[0])
-    lines = [f"| {' | '.join(map(_plain, heads))} |", "|" + "---|" * len(heads)]
-    lines += [f"| {' | '.join(_plain(cell(row.get(head))) for head in heads)} |" for row in rows]
+    """A Markdown table, a dash where a row lacks a column. HTML and bars in the values are made harmless."""
+    columns = heads(rows)
+    lines = [f"| {' | '.join(map(_plain, columns))} |", "|" + "---|" * len(columns)]
+    lines += [f"| {' | '.join(_plain(cell(row.get(head))) for head in columns)} |" for row in rows]
     return "\n".join(lines)
 
 
@@ -44,9 +54,8 @@ def _plain(text: str) -> str:
 def to_csv(rows: Sequence[Row]) -> str:
     """Comma-separated values at full precision; an interval takes three columns."""
     flat = [_flat(row) for row in rows]
-    heads = list(dict.fromkeys(head for row in flat for head in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, heads, lineterminator="\n")
+    writer = csv.DictWriter(text, heads(flat), lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return text.getvalue()
