@@ -66,7 +66,7 @@ FAULTS = (
     Fault("class weights dropped from sampling", "training/batches.py",
           "np.where(fake, counts / counts[fake].sum(), counts / counts[~fake].sum()) / 2", "counts / counts.sum()",
           "test_lab_batches.py::test_classes_are_drawn_equally_whatever_their_size"),
-    Fault("source weights dropped from sampling", "training/batches.py", " ** config.data.temper\n        fake", "\n        fake",
+    Fault("source weights dropped from sampling", "training/batches.py", " ** config.data.sampling_power\n        fake", "\n        fake",
           "test_lab_batches.py::test_classes_are_drawn_equally_whatever_their_size"),
     Fault("a held-out source is trained on", "training/batches.py", "if source not in held_out:", "if True:",
           "test_lab_batches.py::test_what_is_held_out_is_never_drawn"),

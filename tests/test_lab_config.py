@@ -2,8 +2,6 @@
 
 import pytest
 
-from conftest import ROOT
-
 pytest.importorskip("pydantic")
 pytest.importorskip("torch")
 from faceauth.errors import ConfigError
@@ -56,17 +54,3 @@ def test_an_error_names_the_file_it_is_in(place, file, change, says):
         (place / "child.toml").write_text('base = "sub/middle.toml"\n')
     with pytest.raises(ConfigError, match=says):
         read_config(place / "child.toml")
-
-
-def test_what_stands_side_by_side_is_trained_alike():
-    configs = {path.stem: read_config(path) for path in (ROOT / "configs" / "beside").glob("*.toml")}
-    assert set(configs) == {"pyramid", "npr", "safe", "deit"}
-    own = {"name", "network", "architecture", "lr"}
-    alike = [config.model_dump(exclude=own) for config in configs.values()]
-    assert all(other == alike[0] for other in alike)
-    assert all(name == config.name == config.network for name, config in configs.items())
-    data = configs["npr"].data
-    assert data == read_config(ROOT / "configs" / "embedded.toml").data
-    assert data.folds[5] == ["dfdc-real", "dfdc-fake", "inswapper"]
-    assert not set(data.fake) & set(data.folds[5])
-    assert len(set(data.fake)) == 9  # eight generators, and faces of our own

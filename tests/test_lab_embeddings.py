@@ -10,14 +10,13 @@ pytest.importorskip("torch")
 from PIL import Image
 from typer.testing import CliRunner
 
-from faceauth.__main__ import app
-from faceauth.detector import Detector
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import from_manifest
-from faceauth.lab.data.manifest import read_manifest
+from faceauth.lab.cli import app
+from faceauth.lab.data.examples import from_manifest
 from faceauth.lab.evaluation.candidates import choose, open_candidates
 from faceauth.lab.evaluation.embeddings import Embedded, clusters, embed, load_map, tsne
 from faceauth.lab.evaluation.spectrum import source_spectra
+from faceauth.model_file import ModelFile
 from lab_prepared import write_run, write_set
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
@@ -130,7 +129,7 @@ def place(tmp_path_factory):
 
 
 def invoke(place, *words):
-    return CliRunner().invoke(app, ["lab", *map(str, words)])
+    return CliRunner().invoke(app, [*map(str, words)])
 
 
 def test_embed_writes_every_image_of_the_split(place):
@@ -150,11 +149,13 @@ def test_embed_writes_every_image_of_the_split(place):
         ("gan-a", 0),
         ("gan-b", 0),
     }
-    # What a network sees of a prepared face is what the hall's preprocessing makes of it.
-    detector, file = Detector(run / "detector.onnx"), place / "set" / table["path"][5]
-    expected = detector.run_faces(Image.open(file).convert("RGB"), [(8, 8, 56, 56)])
+    # What a network sees of a prepared face is what the model file's preprocessing makes of it.
+    model, file = ModelFile(run / "detector.onnx"), place / "set" / table["path"][5]
+    spec = model.card.preprocess
+    pixels = spec.resize(Image.open(file).convert("RGB"), spec.region((8, 8, 56, 56), 64, 64))
+    expected = model.run(spec.normalize(pixels[None]))
     assert table["embedding"][5] == pytest.approx(expected.embedding[0], abs=1e-5)
-    assert table["score"][5] == pytest.approx(detector.model.card.calibration(expected.logit)[0])
+    assert table["score"][5] == pytest.approx(model.card.calibration(expected.logit)[0])
 
 
 def test_dev_is_sealed_for_everything_but_evaluate(place):
@@ -191,20 +192,20 @@ def test_tsne_writes_its_map_and_places_images_on_it(place):
 
 
 def test_at_most_so_many_of_each_source_are_drawn_with_the_seed(place):
-    examples = from_manifest(read_manifest(place / "set" / "manifest.parquet"))
+    examples = from_manifest(read_dataset(place / "set" / "manifest.parquet"))
     chosen = choose(examples, "test", 3, 0)
     assert chosen == choose(examples, "test", 3, 0) != choose(examples, "test", 3, 1)
     assert len(chosen) == 12
     assert {examples.splits[i] for i in chosen} == {"test"}
-    [subject] = open_candidates([place / "runs" / "bright"])
-    assert len(embed(subject, examples, "test", place / "cache", 1, 3).path) == 12
+    [candidate] = open_candidates([place / "runs" / "bright"])
+    assert len(embed(candidate, examples, "test", place / "cache", 1, 3).path) == 12
     with pytest.raises(DataError, match="empty"):
-        embed(subject, examples, "none", place / "cache", 1)
+        embed(candidate, examples, "none", place / "cache", 1)
 
 
 def test_spectra_show_the_grid_of_the_fakes(place):
     """The corpus made in code lays a grid of period 8 over the fakes, which 96 to 64 pixels makes 5.33."""
-    examples = from_manifest(read_manifest(place / "set" / "manifest.parquet"))
+    examples = from_manifest(read_dataset(place / "set" / "manifest.parquet"))
     found = source_spectra(examples, "test")
     assert [(s.source, s.fake, s.images) for s in found] == [
         ("cam-a", False, 8), ("cam-b", False, 8), ("gan-a", True, 8), ("gan-b", True, 8),
@@ -241,4 +242,4 @@ def test_spectra_need_one_size(place, tmp_path):
     manifest = write_set(tmp_path, counts={"test": 3})
     Image.new("RGB", (50, 50)).save(tmp_path / "set" / "gan-b" / "test-1.png")
     with pytest.raises(DataError, match="one size"):
-        source_spectra(from_manifest(read_manifest(manifest)), "test")
+        source_spectra(from_manifest(read_dataset(manifest)), "test")

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from conftest import make_card, write_model
 from faceauth.__main__ import app
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.manifest import read_manifest
+from faceauth.lab.data.dataset import read_dataset
 from faceauth.lab.evaluation import metrics, score_sets, score_table
 from faceauth.lab.evaluation.candidates import manifest_of, open_candidates
 from faceauth.lab.evaluation.evaluate import evaluate, evaluate_files
@@ -275,7 +275,7 @@ def evaluated(runs, manifest, folder, opening=None, **more):
     """Runs scored on a prepared data set and evaluated."""
     candidates = open_candidates(runs)
     score_prepared(
-        candidates, read_manifest(manifest), folder / "scores.parquet", folder / "cache", opening=opening, **more
+        candidates, read_dataset(manifest), folder / "scores.parquet", folder / "cache", opening=opening, **more
     )
     return evaluate_files([folder / "scores.parquet"], opening=opening, draws=20)
 
@@ -320,7 +320,7 @@ def test_one_pass_for_several_gives_what_one_at_a_time_gives(both, place, tmp_pa
 def test_the_scores_are_those_of_the_detector(both, place):
     from faceauth.detector import Detector
 
-    manifest = read_manifest(place / "set" / "manifest.parquet")
+    manifest = read_dataset(place / "set" / "manifest.parquet")
     rows = [r for r in manifest.rows if r.split == "test"]
     scores = Detector(place / "runs" / "bright" / "detector.onnx").scores(r.image_path for r in rows)
     found = score_table.read(place / "scores.parquet").rows
@@ -344,7 +344,7 @@ def test_dev_stays_sealed_until_it_is_opened(tmp_path, monkeypatch):
     evaluated([run], manifest, tmp_path)
     assert any("test-" in f for f in opened)
     assert not any("dev-" in f for f in opened)
-    opening = open_dev(tmp_path / "ledger.jsonl", read_manifest(manifest).sha256, {}, "score and evaluate")
+    opening = open_dev(tmp_path / "ledger.jsonl", read_dataset(manifest).sha256, {}, "score and evaluate")
     with pytest.raises(DataError, match="dev-"):  # the seal is what kept it from the broken files
         evaluated([run], manifest, tmp_path, opening)
     assert len(read_ledger(tmp_path / "ledger.jsonl")) == 1

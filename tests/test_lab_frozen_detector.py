@@ -20,8 +20,8 @@ from faceauth.detector import Detector
 from faceauth.errors import ConfigError, DataError
 from faceauth.lab.data.splits import may_fit
 from faceauth.lab.evaluation import score_models, score_table
-from faceauth.lab.evaluation.run_info import run_info
 from faceauth.lab.evaluation.ship import train_and_ship
+from faceauth.lab.run_info import run_info
 from faceauth.lab.training import features, frozen, linear
 from faceauth.lab.training.encoders import compress
 from faceauth.model_file import ModelFile

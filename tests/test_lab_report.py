@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("torch")
 from typer.testing import CliRunner
 
-from faceauth.__main__ import app
 from faceauth.errors import UsageError
+from faceauth.lab.cli import app
 from lab_prepared import COUNTS, write_run, write_set
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
@@ -44,7 +44,7 @@ def place(tmp_path_factory):
 
 def invoke(place, *words):
     runs = [place / "runs" / "bright", place / "runs" / "single"]
-    return CliRunner().invoke(app, ["lab", "report", *map(str, (*runs, "--cache", place / "cache", *words))])
+    return CliRunner().invoke(app, ["report", *map(str, (*runs, "--cache", place / "cache", *words))])
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_pictures_can_be_left_out(page, place):
 def test_a_written_evaluation_is_shown_and_another_is_refused(page, place):
     both = [str(place / "runs" / name) for name in ("bright", "single")]
     common = ["--cache", str(place / "cache"), "-o"]
-    CliRunner().invoke(app, ["lab", "evaluate", *both, *common, str(place / "kept")], catch_exceptions=False)
+    CliRunner().invoke(app, ["evaluate", *both, *common, str(place / "kept")], catch_exceptions=False)
     kept = place / "kept" / "evaluation.json"
     written = json.loads(kept.read_text())
     written["made"]["command"] = "a command of another day"

@@ -8,7 +8,7 @@ from lab_networks import small, write_prepared
 torch = pytest.importorskip("torch")
 from faceauth.lab.training.export import export
 from faceauth.lab.training.loop import train
-from faceauth.lab.training.recipes import layer_groups
+from faceauth.lab.training.optim import layer_groups
 from faceauth.lab.training.residuals import RESIDUALS, NprNet, SafeNet
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]

@@ -177,7 +177,11 @@ def test_a_signed_camera_and_a_named_generator_disagree():
     pytest.importorskip("c2pa")
     from test_provenance_c2pa import signed
 
-    data = with_segment(signed("trainedAlgorithmicMedia", program="A Program"), 0xE1, b"Exif\0\0" + exif({0x010F: "Canon"}).tobytes()[6:])
+    data = with_segment(
+        signed("trainedAlgorithmicMedia", program="A Program"),
+        0xE1,
+        b"Exif\0\0" + exif({0x010F: "Canon"}).tobytes()[6:],
+    )
     assert any("of a camera" in sentence for sentence in examine(data).disagreements)
 
 

@@ -1,1 +1,1 @@
-"""The laboratory: where detectors are trained and judged. Needs `pip install 'faceauth[lab]'`."""
+"""The laboratory: where detectors are trained and evaluated. Needs `pip install 'faceauth[lab]'`."""

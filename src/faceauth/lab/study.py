@@ -34,7 +34,7 @@ class StudyPlan(Strict):
         models: configs of `faceauth lab train`, the slowest first; their `data.manifest` is set to the prepared one.
         only: by a name, the fake sources that every model is trained on alone once more.
         jobs: steps side by side, one thread each.
-        open_dev: judge on the sealed dev split, once all models are trained; else on test.
+        open_dev: evaluate on the sealed dev split, once all models are trained; else on test.
     """
 
     output: Path
@@ -75,13 +75,13 @@ def stages(study: StudyPlan) -> Iterator[list[Step]]:
     cache = ("--cache", str(study.output / "cache"))
     workers = (*cache, "--workers", str(study.jobs))
     every = tuple(map(str, runs))
-    judged = evaluation / "evaluation.json"
-    yield [Step("evaluate", ("evaluate", *every, "-o", str(evaluation), *dev, *workers), judged)]
+    written = evaluation / "evaluation.json"
+    yield [Step("evaluate", ("evaluate", *every, "-o", str(evaluation), *dev, *workers), written)]
     tsne = [("tsne", str(run), "-o", str(run / "tsne"), *cache) for run in runs]
     maps = [Step(f"tsne {r.name}", words, r / "tsne" / "tsne.csv") for r, words in zip(runs, tsne, strict=True)]
     spectrum = ("spectrum", "--manifest", str(manifest), "-o", str(spectra))
     yield [*maps, Step("spectrum", spectrum, spectra / "profiles.csv")]
-    yield [Step("report", ("report", *every, "--evaluation", str(judged), "-o", str(report), *workers), report)]
+    yield [Step("report", ("report", *every, "--evaluation", str(written), "-o", str(report), *workers), report)]
 
 
 def _trainings(study: StudyPlan, manifest: Path) -> Iterator[Step]:
@@ -163,7 +163,7 @@ def _run(step: Step, logs: Path, one_thread: bool) -> float:
         command = [sys.executable, "-m", "faceauth", "lab", *step.arguments]
         done = subprocess.run(command, stdout=file, stderr=file, env=environment, check=False)
     if done.returncode or not step.result.exists():
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"]
         said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
         raise DataError(f"{step.name}: {said.removeprefix('error: ')}", f"see {log}; the same command goes on there")
     return time.perf_counter() - start

@@ -5,7 +5,7 @@ import typer
 from faceauth.lab.cli import data, evaluation, study, training
 
 app = typer.Typer(
-    help="Train and judge detectors. Needs pip install 'faceauth[lab]'.",
+    help="Train and evaluate detectors. Needs pip install 'faceauth[lab]'.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -159,7 +159,7 @@ def synthesize(
 ) -> None:
     """Train our own small face generator (minutes on one core) and draw faces from it.
 
-    The folder is a corpus of one fake source, `vae`, that `data.own` of a training config takes.
+    The folder is a corpus of one fake source, `vae`, that `data.extra_sources` of a training config takes.
 
     \b
     Example:

@@ -202,9 +202,9 @@ def score(
     """
     need_lab()
     from faceauth.lab.evaluation import score_table
-    from faceauth.lab.evaluation.run_info import run_info
     from faceauth.lab.evaluation.score_models import Plan, ScoreStore
     from faceauth.lab.evaluation.score_models import score as score_
+    from faceauth.lab.run_info import run_info
     from faceauth.lab.training.frozen import deal_rows, read_config, tasks
 
     read = read_config(config)
@@ -340,7 +340,7 @@ def report(
         "report.html"
     ),
     evaluation: Annotated[
-        Path | None, typer.Option(help="An evaluation.json of these runs; by default they are judged on test now.")
+        Path | None, typer.Option(help="An evaluation.json of these runs; by default they are evaluated on test now.")
     ] = None,
     pictures: Annotated[
         bool, typer.Option(help="Thumbnails of the worst mistakes; leave them out before you pass the page on.")

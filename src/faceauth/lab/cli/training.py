@@ -38,15 +38,15 @@ def train(
 ) -> None:
     """Train one model: on all sources, or with a fold's sources held out.
 
-    A config with [encoders] is a line on features of frozen encoders. It is fitted for all folds at once (--folds); the
-    run folder then holds scores.parquet, for faceauth lab evaluate, and the model file of their mean.
+    A config with [encoders] is a logistic regression on features of frozen encoders. It is fitted for all folds at
+    once (--folds); the run folder then holds scores.parquet, for faceauth lab evaluate, and the model file of
+    their mean.
 
     \b
     Examples:
-      faceauth lab train configs/report/deit.toml
-      faceauth lab train configs/report/deit.toml --resume
       faceauth lab train configs/accurate.toml --folds --threads 2
-      faceauth lab train configs/small/pyramid.toml --set name=short --set images=5000
+      faceauth lab train configs/small/deit.toml --resume
+      faceauth lab train configs/small/deit.toml --set name=short --set images=5000
       faceauth lab train configs/report/deit.toml --init checkpoints/deit-base-384
       torchrun --nproc_per_node 4 -m faceauth lab train configs/report/vit.toml --init random
     """

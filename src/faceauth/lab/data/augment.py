@@ -3,7 +3,7 @@
 Most real photographs at hand are small and soft, most generated ones large and crisp, and each source has its
 own codec: a network that sees that learns nothing of faces. So every crop, whatever its class, is brought to a
 size drawn from one distribution, blurred or sharpened, made noisy and saved again before it is resized by the
-hall's own preprocessing. Every draw comes from the generator handed in. It knows nothing of classes.
+core's preprocessing. Every draw comes from the generator handed in. It knows nothing of classes.
 """
 
 import io
@@ -37,12 +37,6 @@ class AugmentConfig(BaseModel):
     quality: tuple[int, int] = (30, 95)
     colour: float = 0.6
     grey: float = 0.06
-
-
-def codec_alone(config: AugmentConfig, crop: float) -> AugmentConfig:
-    """The same with sizes and codecs alone, in crops of `crop` face boxes: what a picture meets on its way."""
-    nothing = dict.fromkeys(("shift", "blur", "sharpen", "noise", "twice", "colour"), 0.0)
-    return config.model_copy(update={"crop": (crop, crop), **nothing})
 
 
 def augment(

@@ -1,4 +1,4 @@
-"""The traces of a face swap without a swap: a photograph's face, changed a little, blended into itself.
+"""Self-blended images: a photograph's face, changed a little and blended into itself, as a stand-in for face swaps.
 
 Shiohara and Yamasaki, Detecting Deepfakes with Self-Blended Images, CVPR 2022, arXiv 2204.08376. Their mask is the hull
 of landmarks; here, where only the face box is known, it is a bent ellipse in it. It knows nothing of files or classes.

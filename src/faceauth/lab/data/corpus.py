@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from faceauth.errors import DataError, UsageError
+from faceauth.files import locked, replacing, write_text
 from faceauth.lab.data.dataset import IMAGES_COLUMNS, LABELS, leads_outside
-from faceauth.lab.data.files import locked, replacing, write_text
 from faceauth.lab.progress import tracked
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from PIL import Image
 from faceauth import images
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import REVISION, finder
+from faceauth.files import locked, replacing
 from faceauth.lab.cpus import usable_cpus
 from faceauth.lab.data.dataset import DataSet, ImageRow
-from faceauth.lab.data.files import locked, replacing
 from faceauth.lab.data.splits import FRACTIONS, assign, tie
 from faceauth.lab.progress import tracked
 from faceauth.preprocess import square
@@ -47,14 +47,14 @@ class Examples:
     Attributes:
         records: the images; splits: train, test or dev for each; faces: its pixels.
         sha256: of the data set.
-        own: the sources among them that stand beside it (`beside`), each with the sha256 of its own corpus.
+        extra: the sources among them that were added (`with_extra`), each with the sha256 of its own data set.
     """
 
     records: tuple[ImageRow, ...]
     splits: tuple[str, ...]
     faces: Faces
     sha256: str
-    own: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     def sources(self, label: str) -> tuple[str, ...]:
         """Names of the sources with a label, sorted."""
@@ -82,7 +82,7 @@ def from_manifest(data: DataSet) -> Examples:
     return Examples(data.rows, tuple(r.split for r in data.rows), _Prepared(data), data.sha256)
 
 
-def beside(examples: Examples, data: DataSet, cache: Path) -> Examples:
+def with_extra(examples: Examples, data: DataSet, cache: Path) -> Examples:
     """The same with the images of another data set, all of them to train on and none to be evaluated on.
 
     Raises:
@@ -95,7 +95,7 @@ def beside(examples: Examples, data: DataSet, cache: Path) -> Examples:
         examples.records + tuple(replace(r, split="train") for r in data.rows),
         examples.splits + ("train",) * len(data.rows),
         _Joined(examples.faces, open_crops(data, cache)), examples.sha256,
-        {**examples.own, **dict.fromkeys(names, data.sha256)},
+        {**examples.extra, **dict.fromkeys(names, data.sha256)},
     )  # fmt: skip
 
 

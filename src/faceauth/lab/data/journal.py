@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from faceauth.errors import UsageError
+from faceauth.files import replacing, write_text
 from faceauth.lab.data.dataset import ImageRow
-from faceauth.lab.data.files import replacing, write_text
 from faceauth.lab.data.sampling import Outcome
 
 STATE, JOURNAL, PLAN, SCRATCH = "prepare.json", "journal.sqlite", "moves.jsonl", ".scratch"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from faceauth.errors import DataError
+from faceauth.files import replacing
 from faceauth.lab.data.dataset import COLUMNS, DETAILS, DataSet, ImageRow, detail_values, digest, study_values
-from faceauth.lab.data.files import replacing
 
 NAME = "manifest"
 MOST_ROWS = 1_048_575  # of an Excel sheet, below its header

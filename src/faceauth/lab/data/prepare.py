@@ -21,13 +21,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from faceauth.errors import ConfigError, DataError, UsageError
+from faceauth.files import locked
 from faceauth.lab.cpus import usable_cpus
 from faceauth.lab.data import importers
 from faceauth.lab.data.archives import Item
 from faceauth.lab.data.crop_writer import IMAGES, JPEG, SPEC, Job, destination, die_with_parent, store
 from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
 from faceauth.lab.data.file_moves import move_all
-from faceauth.lab.data.files import locked
 from faceauth.lab.data.importers import Found
 from faceauth.lab.data.journal import (
     JOURNAL,

@@ -1,1 +1,1 @@
-"""How a detector is judged: one protocol for every number."""
+"""Evaluation of detectors: one table of scores, one protocol."""

@@ -55,7 +55,7 @@ def _run(run: Path) -> Candidate:
     except (OSError, ValueError) as error:
         raise UsageError(f"{str(run)!r} is no run", "give the folder that faceauth lab train printed") from error
     if not (run / "model.safetensors").is_file():
-        raise UsageError(f"{str(run)!r} is no finished run", "end it with train --resume; nothing is judged before")
+        raise UsageError(f"{str(run)!r} is no finished run", "end it with train --resume; nothing is evaluated before")
     if not (run / MODEL).is_file():
         from faceauth.lab.training.export import export
 
@@ -80,7 +80,7 @@ def manifest_of(candidates: Sequence[Candidate]) -> Path:
     found = {str(m) for s in candidates if (m := s.facts.get("config", {}).get("data", {}).get("manifest"))}
     if len(found) != 1:
         what = "the runs were trained on different manifests" if found else "no run here names a manifest"
-        raise UsageError(what, "say with --manifest which one to judge on")
+        raise UsageError(what, "say with --manifest which one to evaluate on")
     return Path(found.pop())
 
 
@@ -124,12 +124,12 @@ def _trained_on(candidate: Candidate) -> set[str] | None:
     return {r.sha256 for r in manifest.rows if r.split == "train" and r.sha256}
 
 
-def choose(examples: Examples, part: str, per_source: int | None, seed: int) -> list[int]:
+def choose(examples: Examples, split: str, per_source: int | None, seed: int) -> list[int]:
     """Indices of a split's images, in order; at most `per_source` of each source, drawn with the seed."""
     rng = np.random.default_rng(seed)
     members: dict[str, list[int]] = {}
     for i, (record, side) in enumerate(zip(examples.records, examples.splits, strict=True)):
-        if side == part:
+        if side == split:
             members.setdefault(record.source, []).append(i)
     if per_source is not None:
         members = {s: rng.permutation(members[s])[:per_source].tolist() for s in sorted(members)}

@@ -4,7 +4,6 @@ A map is saved with its embeddings, and its affinities are computed again on loa
 placed on it. It knows nothing of figures.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from faceauth.errors import DataError, UsageError
+from faceauth.files import replacing
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.evaluation.candidates import Candidate, choose
 from faceauth.lab.evaluation.scoring import keep, look
@@ -50,8 +50,8 @@ class Embedded:
 
         file.parent.mkdir(parents=True, exist_ok=True)
         table = pd.DataFrame({f.name: list(getattr(self, f.name)) for f in fields(self)})
-        table.to_parquet(f"{file}.part", index=False)
-        os.replace(f"{file}.part", file)
+        with replacing(file) as part:
+            table.to_parquet(part, index=False)
 
 
 def check_suffix(file: Path) -> None:
@@ -63,16 +63,16 @@ def check_suffix(file: Path) -> None:
 def embed(
     candidate: Candidate,
     examples: Examples,
-    part: str,
+    split: str,
     cache: Path,
     workers: int,
     per_source: int | None = None,
     seed: int = 0,
 ) -> Embedded:
     """The embeddings of a split's prepared faces. Raises DataError for an empty split or an unreadable image."""
-    chosen = choose(examples, part, per_source, seed)
+    chosen = choose(examples, split, per_source, seed)
     if not chosen:
-        raise DataError(f"the {part} split is empty")
+        raise DataError(f"the {split} split is empty")
     [outputs] = look([candidate.file], examples, chosen, cache, workers)
     records = [examples.records[i] for i in chosen]
     return Embedded(

@@ -12,7 +12,6 @@ from faceauth.lab.evaluation.control_tables import check_fitted_on, control_fold
 from faceauth.lab.evaluation.cross_fit import cross_fitted
 from faceauth.lab.evaluation.false_alarms import false_alarm_tables, left_out_summary
 from faceauth.lab.evaluation.ledger import Opening, open_dev, read_ledger
-from faceauth.lab.evaluation.run_info import command, commit, file_sha256, now
 from faceauth.lab.evaluation.score_sets import (
     answered,
     check_complete,
@@ -24,6 +23,7 @@ from faceauth.lab.evaluation.score_sets import (
 )
 from faceauth.lab.evaluation.score_table import ScoreTable
 from faceauth.lab.evaluation.study_table import study_table
+from faceauth.lab.run_info import command, commit, file_sha256, now
 
 TABLES = (
     "headline", "plain", "worth", "seen_unseen", "controls", "special", "false_alarms", "left_out", "left_out_kinds",

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from faceauth.errors import DataError
-from faceauth.lab.evaluation.run_info import command, commit, now
+from faceauth.lab.run_info import command, commit, now
 
 DEFAULT = Path("dev_ledger.jsonl")
 

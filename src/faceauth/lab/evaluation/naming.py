@@ -1,7 +1,6 @@
-"""How well a model names what made a face: known generators, unknown ones, and those that it is taught.
+"""Open-set attribution: how well known generators, unknown ones and taught ones are named.
 
-Known generators are judged on the model itself; everything about unknown and taught ones on the models that were
-trained without them. It knows nothing of what is printed.
+Known generators are evaluated with the model itself; unknown and taught ones with the models trained without them.
 """
 
 from collections import Counter
@@ -14,12 +13,11 @@ import numpy.typing as npt
 from faceauth.attribution import UNKNOWN, Answer, Attributor, Kind, Prototypes, Taught, novelty
 from faceauth.errors import DataError
 from faceauth.lab.evaluation import metrics
-from faceauth.lab.evaluation.metrics import Interval
 from faceauth.lab.evaluation.prototypes import (
     REFERENCE,
     Bools,
     Floats,
-    Left,
+    LeftOut,
     Looked,
     evidence_of_unknown,
     fit,
@@ -34,14 +32,13 @@ DRAWS = 3  # lessons a source, over which figures are averaged
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Images of a part, in one variant: the answers, and the truth."""
+    """Images of a split, in one variant: the answers, and the truth."""
 
     answers: tuple[Answer, ...]
     scores: Floats
     generators: npt.NDArray[np.str_]
     families: npt.NDArray[np.str_]
     fake: Bools
-    groups: npt.NDArray[np.str_]
 
     def right(self, kind: str, closed: bool) -> Bools:
         """(n,) whether the generator or family is named right; `closed`: given that the face is a known fake."""
@@ -49,15 +46,10 @@ class Named:
         truth = getattr(self, kind)
         return np.array([_top(getattr(a, kind), given) == t for a, t in zip(self.answers, truth, strict=True)])
 
-    def accuracy(self, kind: str, closed: bool) -> Interval:
-        """Share of the fakes named right, with its interval."""
-        right = self.right(kind, closed).astype(float)
-
-        def of_fakes(values: Floats, fake: Bools, weights: Floats | None = None) -> Floats:
-            weights = np.where(fake, 1.0 if weights is None else weights, 0.0)
-            return np.asarray((weights * values).sum(-1) / weights.sum(-1))
-
-        return metrics.intervals({"share": of_fakes}, right, self.fake, self.groups)["share"]
+    def accuracy(self, kind: str, closed: bool) -> float:
+        """Share of the fakes named right; NaN where there are none."""
+        right = self.right(kind, closed)[self.fake]
+        return float(right.mean()) if len(right) else float("nan")
 
 
 def _top(shares: Sequence[tuple[str, float]], leaving_out: set[str]) -> str:
@@ -72,22 +64,22 @@ def rows_of(outputs: Outputs, rows: Bools | npt.NDArray[np.int64], variant: int)
 def name(
     attributor: Attributor, looked: Looked, model: int, rows: Bools | npt.NDArray[np.int64], variant: int
 ) -> Named:
-    """What is answered for some images; scores are calibrated as the judged model's are."""
+    """What is answered for some images; scores are calibrated as the first model's are."""
     outputs = rows_of(looked.outputs[model], rows, variant)
     scores, answers = attributor(outputs.embedding, np.asarray(looked.cards[0].calibration(outputs.logit)))
     records = [looked.records[i] for i in np.arange(len(looked.records))[rows]]
     return Named(
         tuple(answers), scores, np.array([r.generator for r in records]), np.array([r.family for r in records]),
-        np.array([r.fake for r in records]), np.array([r.group or r.sha256 for r in records]),
+        np.array([r.fake for r in records]),
     )  # fmt: skip
 
 
-def confusion(found: Prototypes, looked: Looked, part: str, variant: int) -> list[dict[str, int | str]]:
+def confusion(found: Prototypes, looked: Looked, split: str, variant: int) -> list[dict[str, int | str]]:
     """A row a true source with images, a column a source that is likeliest by density, of all, real and fake."""
     names = [k.name for k in found.kinds]
     table: list[dict[str, int | str]] = []
     for source in names:
-        rows = looked.where(lambda r, s=source: r.source == s, part)  # type: ignore[misc]
+        rows = looked.where(lambda r, s=source: r.source == s, split)  # type: ignore[misc]
         if not rows.any():
             continue
         points = found.place(looked.outputs[0].embedding[rows, variant])
@@ -114,14 +106,14 @@ def joins(found: Prototypes) -> list[tuple[str, str, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A model trained with sources held out: its prototypes, fitted without what it is judged on, and what it lacks."""
+    """A model trained with sources held out: its place, prototypes without the evaluated images, sources held."""
 
     model: int
     prototypes: Prototypes
     held: tuple[str, ...]
 
 
-def folds(found: Prototypes, looked: Looked) -> tuple[list[Fold], list[Left]]:
+def folds(found: Prototypes, looked: Looked) -> tuple[list[Fold], list[LeftOut]]:
     """The models with sources held out; what `unknown` means to each is fitted on the generators of the others."""
     left = evidence_of_unknown(found, looked)
     made = []
@@ -134,7 +126,7 @@ def folds(found: Prototypes, looked: Looked) -> tuple[list[Fold], list[Left]]:
 
 
 def with_reference(found: Prototypes, looked: Looked, model: int) -> Prototypes:
-    """The same with reference images: every second of test, which are not judged on afterwards."""
+    """The same with reference images: every second of test, which no later figure uses."""
     reference, which = [], []
     for row, kind in enumerate(found.kinds):
         chosen = np.flatnonzero(_of_reference(looked) & looked.where(lambda r, s=kind.name: r.source == s))  # type: ignore[misc]
@@ -149,34 +141,34 @@ def _of_reference(looked: Looked) -> Bools:
 
 
 @dataclass(frozen=True, slots=True)
-class Novel:
+class UnknownResult:
     """One generator left out: AUROC of P(unknown) against known fakes, shares called unknown, what it is taken for."""
 
     generator: str
     variant: int
     images: int
-    auroc: Interval
+    auroc: float
     said: float
     of_known: float
     taken_for: tuple[tuple[str, int], ...]
 
 
-def novel(fold: Fold, left: Left, looked: Looked, variant: int) -> Novel:
-    """Judge a model on a generator it was trained without."""
+def novel(fold: Fold, left: LeftOut, looked: Looked, variant: int) -> UnknownResult:
+    """Evaluate a model on a generator that it was trained without."""
     w = fold.prototypes.unknown
     rows = left.variant == variant
     odds = w.bias + w.slope * novelty(left.densities[rows], w.temperature)
     unknown = left.unknown[rows]
-    found = metrics.intervals({"area": metrics.auroc}, odds, unknown, np.arange(len(odds)))["area"]
+    found = float(metrics.auroc(odds, unknown))
     own = looked.where(lambda r: r.fake and r.generator == left.generator, "test")
     named = name(Attributor(fold.prototypes), looked, fold.model, own, variant)
     taken = Counter(_top(a.generators, {UNKNOWN, "camera"}) for a in named.answers).most_common(3)
     said, of_known = float((odds[unknown] > 0).mean()), float((odds[~unknown] > 0).mean())
-    return Novel(left.generator, variant, int(unknown.sum()), found, said, of_known, tuple(taken))
+    return UnknownResult(left.generator, variant, int(unknown.sum()), found, said, of_known, tuple(taken))
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TaughtResult:
     """A source left out and taught with a few images, the mean over lessons; pairs are before and after.
 
     Attributes:
@@ -200,18 +192,20 @@ class Taken:
     refused: int
 
 
-def lessons_of(fold: Fold, looked: Looked, part: str) -> list[str]:
-    """The held-out sources that can be taught and judged: those with images both in train and in a part.
+def lessons_of(fold: Fold, looked: Looked, split: str) -> list[str]:
+    """The held-out sources that can be taught and evaluated: those with images both in train and in a split.
 
-    A source kept whole in train is so because its images are too much alike; teaching some of them and judging on the
+    A source is in train alone because its images are too much alike; teaching some of them and evaluating on the
     others would measure nothing.
     """
     held = {s: np.array([r.source == s for r in looked.records]) for s in fold.held}
-    return [s for s, own in held.items() if all((own & (looked.splits == p)).any() for p in ("train", part))]
+    return [s for s, own in held.items() if all((own & (looked.splits == p)).any() for p in ("train", split))]
 
 
-def teach(fold: Fold, looked: Looked, source: str, part: str, variants: Sequence[int], seed: int = 0) -> list[Taken]:
-    """Teach a held-out source with train images as they are, and judge on its other images and on a part's others."""
+def teach(
+    fold: Fold, looked: Looked, source: str, split: str, variants: Sequence[int], seed: int = 0
+) -> list[TaughtResult]:
+    """Teach a held-out source with plain train images; evaluate on its other images and on the others of a split."""
     rng = np.random.default_rng(seed)
     own = np.flatnonzero(looked.where(lambda r: r.source == source))
     train = own[looked.splits[own] == "train"]
@@ -220,13 +214,13 @@ def teach(fold: Fold, looked: Looked, source: str, part: str, variants: Sequence
     fake, refused = looked.kinds()[source].label == "fake", sum(refused for _, _, refused in lessons)
     found = []
     for variant in variants:
-        judged = _Judged.of(fold, looked, source, part, variant, own)
+        judged = _Judged.of(fold, looked, source, split, variant, own)
         before = np.mean([judged.column(None, np.isin(own, rows, invert=True)) for rows, _, _ in lessons], axis=0)
         after = np.mean([judged.column(taught, np.isin(own, rows, invert=True)) for rows, taught, _ in lessons], axis=0)
         flagged, others, caught, alarms, unseen = (
             (float(a), float(b)) for a, b in zip(before[1:], after[1:], strict=True)
         )
-        found.append(Taken(
+        found.append(TaughtResult(
             source, fake, variant, size, len(own) - size, float(after[0]), flagged, others, caught, alarms, unseen,
             refused,
         ))  # fmt: skip
@@ -248,7 +242,7 @@ def _lesson(
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What one held-out source is judged on: its images, known ones, and held-out fakes of other generators."""
+    """What one held-out source is evaluated on: its images, known ones, and held-out fakes of other generators."""
 
     fold: Fold
     looked: Looked
@@ -260,12 +254,12 @@ class _Judged:
 
     @classmethod
     def of(
-        cls, fold: Fold, looked: Looked, source: str, part: str, variant: int, own: npt.NDArray[np.int64]
+        cls, fold: Fold, looked: Looked, source: str, split: str, variant: int, own: npt.NDArray[np.int64]
     ) -> "_Judged":
         sources, generator = looked.cards[fold.model].sources, looked.records[own[0]].generator
-        known = np.flatnonzero(looked.where(lambda r: r.source in sources, part) & ~_of_reference(looked))
+        known = np.flatnonzero(looked.where(lambda r: r.source in sources, split) & ~_of_reference(looked))
         unseen = np.flatnonzero(
-            looked.where(lambda r: r.fake and r.source in fold.held and r.generator != generator, part)
+            looked.where(lambda r: r.fake and r.source in fold.held and r.generator != generator, split)
         )
         made = cls(fold, looked, variant, own, known, unseen, {})
         made.before.update(made.names(()))

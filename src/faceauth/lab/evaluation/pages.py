@@ -5,13 +5,12 @@ Every name in a page may come from a hostile file, so the template escapes all o
 
 import base64
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
+from faceauth.files import write_bytes
 from faceauth.lab.evaluation import figures
 from faceauth.lab.evaluation.evaluate import TABLES
 from faceauth.lab.evaluation.score_sets import is_control
@@ -137,9 +136,7 @@ def _inline(line: str) -> str:
 def write(path: Path, content: str | bytes) -> None:
     """A file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    part.write_bytes(content if isinstance(content, bytes) else content.encode())
-    os.replace(part, path)
+    write_bytes(path, content if isinstance(content, bytes) else content.encode())
 
 
 def uri(data: bytes, kind: str = "image/png") -> str:

@@ -22,10 +22,10 @@ from faceauth.lab.evaluation import score_table
 from faceauth.lab.evaluation.candidates import Candidate, check_not_trained_on, choose
 from faceauth.lab.evaluation.controls import control_features, score_controls
 from faceauth.lab.evaluation.ledger import Opening
-from faceauth.lab.evaluation.run_info import run_info
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS
 from faceauth.lab.evaluation.scoring import RESAVES, VARIANTS, absolute, keep, look, open_file, score_files, shared
 from faceauth.lab.evaluation.study_table import PREPARED
+from faceauth.lab.run_info import run_info
 
 CONTROL_TRAIN = 1000  # train images of each source that the controls are fitted on, at most
 
@@ -50,7 +50,7 @@ class PreparedSet:
     def files(self, indices: Sequence[int]) -> list[str]:
         """The file that is scored for each image."""
         rows = [self.manifest.rows[i] for i in indices]
-        return [r.image_path if self.originals else str(self.manifest.file(r)) for r in rows]
+        return [r.original if self.originals else str(self.manifest.file(r)) for r in rows]
 
 
 def score_prepared(
@@ -67,7 +67,7 @@ def score_prepared(
     splits = ("test",) if opening is None else ("test", "dev")
     indices = [i for split in splits for i in _of_split(given, split)]
     notes = [n for c in candidates if (n := check_not_trained_on(c, examples, indices))]
-    gone = sum(find_original(manifest.rows[i].image_path) is None for i in indices)
+    gone = sum(find_original(manifest.rows[i].original) is None for i in indices)
     if gone:
         given = replace(given, originals=False)
         notes.append(f"the prepared files are scored: {gone} originals lie elsewhere")
@@ -144,6 +144,7 @@ def _controls(
             except DataError:
                 continue  # the model knows one class alone; its rows say that there is no control
         rows = done[unknown]
+        rows = rows[rows["split"] != "train"]  # those of unknown sources are scored too, and no model's are beside them
         parts.append(rows.assign(model=rows["model"] + f"/{candidate.name}"))
         fitted |= {f"{name}/{candidate.name}": list(VARIANTS) for name in CONTROL_MODELS}
     return parts, fitted

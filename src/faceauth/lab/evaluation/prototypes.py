@@ -19,7 +19,6 @@ from faceauth.lab.data.dataset import ImageRow
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.evaluation.candidates import choose
 from faceauth.lab.evaluation.scoring import look
-from faceauth.lab.training.export import HEADS_SEE
 from faceauth.lab.training.onnx_file import rewrite
 from faceauth.model_file import ModelCard, ModelFile, Outputs
 
@@ -41,18 +40,13 @@ class Looked:
     cards: tuple[ModelCard, ...]
     outputs: tuple[Outputs, ...]
 
-    def where(self, wanted: Callable[[ImageRow], bool], part: str | None = None) -> Bools:
+    def where(self, wanted: Callable[[ImageRow], bool], split: str | None = None) -> Bools:
         """(n,) which images of a split are wanted."""
         chosen = np.array([wanted(r) for r in self.records], bool)
-        return chosen if part is None else chosen & (self.splits == part)
-
-    @property
-    def start(self) -> int:
-        """Where in the embedding that begins which sources are known by: after what the heads see, if more follows."""
-        return int(self.cards[0].notes.get(HEADS_SEE, 0))
+        return chosen if split is None else chosen & (self.splits == split)
 
     def sources(self, model: int) -> tuple[str, ...]:
-        """What a model was trained on, but for faces of our own: those are in no corpus."""
+        """The sources that a model was trained on, without those that no image here has."""
         there = self.kinds()
         return tuple(s for s in self.cards[model].sources if s in there)
 
@@ -63,7 +57,7 @@ class Looked:
 
 def look_at_prepared(model: Path, examples: Examples, cache: Path, workers: int) -> Looked:
     """A prepared data set's faces, train and test, as they lie. Raises DataError where a split is empty."""
-    chosen = [i for part in ("train", "test") for i in choose(examples, part, PER_SOURCE, 0)]
+    chosen = [i for split in ("train", "test") for i in choose(examples, split, PER_SOURCE, 0)]
     [outputs] = look([model], examples, chosen, cache, workers)
     one = Outputs(*(getattr(outputs, name)[:, None] for name in Outputs.__slots__))
     records = tuple(examples.records[i] for i in chosen)
@@ -99,7 +93,7 @@ def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
     """Means and covariances of sources from their train images, not calibrated yet. Raises DataError, UsageError."""
     from sklearn.covariance import ledoit_wolf
 
-    kinds, start = looked.kinds(), looked.start
+    kinds = looked.kinds()
     if missing := [s for s in sources if s not in kinds]:
         raise UsageError(f"no images of {', '.join(missing)}", "name sources as images.csv does")
     means, residuals, counts = [], [], []
@@ -107,7 +101,7 @@ def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
         rows = looked.where(lambda r, s=source: r.source == s, "train")  # type: ignore[misc]
         if rows.sum() < 2:
             raise DataError(f"{source} has {rows.sum()} train images", "a prototype needs two or more")
-        values = np.concatenate(np.asarray(looked.outputs[model].embedding[rows, :, start:], np.float64))
+        values = np.concatenate(np.asarray(looked.outputs[model].embedding[rows], np.float64))
         means.append(values.mean(axis=0))
         residuals.append((values - means[-1]) / np.sqrt(len(values)))
         counts.append(float(rows.sum()))
@@ -121,7 +115,7 @@ def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
     coordinates = (np.array(means) - center) @ axes.T
     return Prototypes(
         tuple(kinds[s] for s in sources), np.array(counts), center, axes, between, coordinates,
-        np.zeros((0, len(center))), np.zeros(0, np.int64), start, fitted_on=described,
+        np.zeros((0, len(center))), np.zeros(0, np.int64), fitted_on=described,
     )  # fmt: skip
 
 
@@ -163,7 +157,7 @@ def _generators(found: Prototypes) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class LeftOut:
     """One generator left out: log densities (n, f + 1) of its images and of known fakes, and which are which.
 
     The densities are those of `Prototypes.of_fakes`.
@@ -178,14 +172,14 @@ class Left:
     variant: npt.NDArray[np.int64]
 
 
-def evidence_of_unknown(found: Prototypes, looked: Looked) -> list[Left]:
+def evidence_of_unknown(found: Prototypes, looked: Looked) -> list[LeftOut]:
     """What each generator looks like to a model that was trained without it.
 
     Where there is no such model, the prototype and the source logits of a generator are taken away instead, from a
     network that knows it, which is kinder to the method. A generator without test images gives no evidence, and one
     that the first model was not trained on neither: every other model would be without it.
     """
-    left: list[Left] = []
+    left: list[LeftOut] = []
     for model in range(1, len(looked.cards)):
         fold = replace(fit(looked, model, looked.sources(model)), temperature=found.temperature)
         lacking = set(looked.sources(0)) - set(looked.sources(model))
@@ -197,7 +191,7 @@ def evidence_of_unknown(found: Prototypes, looked: Looked) -> list[Left]:
     return [one for one in left if one.unknown.any() and not one.unknown.all()]
 
 
-def _left(found: Prototypes, looked: Looked, model: int, generator: str) -> Left:
+def _left(found: Prototypes, looked: Looked, model: int, generator: str) -> LeftOut:
     names = {k.name for k in found.kinds}
     known = looked.where(lambda r: r.fake and r.source in names, "test")
     other = looked.where(lambda r: r.fake and r.generator == generator, "test")
@@ -208,10 +202,10 @@ def _left(found: Prototypes, looked: Looked, model: int, generator: str) -> Left
             densities.append(found.of_fakes(found.densities(points)))
             unknown.append(np.full(int(rows.sum()), rows is other))
             variants.append(np.full(int(rows.sum()), variant))
-    return Left(generator, model, *(np.concatenate(parts) for parts in (densities, unknown, variants)))
+    return LeftOut(generator, model, *(np.concatenate(parts) for parts in (densities, unknown, variants)))
 
 
-def fit_unknown(left: Sequence[Left]) -> Unknown:
+def fit_unknown(left: Sequence[LeftOut]) -> Unknown:
     """Logistic regression on generators left out; each of them, and known and unknown, weigh the same.
 
     The temperature is that with the lowest log loss.

@@ -8,12 +8,10 @@ A fold model is (model, seed, fold). `held_out` is true where the image's kind t
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
@@ -21,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from faceauth.errors import DataError
+from faceauth.files import replacing
 from faceauth.lab.evaluation.ledger import Opening
 
 _TEXT = (
@@ -260,19 +259,11 @@ def _check_metadata(metadata: Any, name: str) -> dict[str, Any]:
 
 
 def _write_whole(path: Path, table: pa.Table) -> None:
-    """Under a temporary name of its own in the same folder, then renamed."""
+    """Whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-        try:
-            with open(part, "xb") as file:
-                pq.write_table(table, file, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        with replacing(path) as part:
+            pq.write_table(table, part, compression="zstd")
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}", "give another place") from error
 

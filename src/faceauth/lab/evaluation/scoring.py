@@ -1,7 +1,6 @@
-"""What models say of images, computed once: several models in one pass, kept under each network's fingerprint.
+"""Logits of images, computed once: several models in one pass, cached under each network's fingerprint.
 
-Two ways to look at an image: from its file on, as a user's (`score_files`), in every variant of the protocol; or as a
-prepared face, as the study did (`look`). It knows nothing of labels, splits or metrics.
+From the file on, as a user's, in every variant (`score_files`); or of a prepared face, as the study did (`look`).
 """
 
 import hashlib
@@ -23,6 +22,7 @@ from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import REVISION, FoundFace
+from faceauth.files import replacing
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.progress import tracked
@@ -59,13 +59,13 @@ def score_files(
 ) -> list[Floats]:
     """Logits (n, variants, 2) of the largest face in each file (the whole image where there is none), for each model.
 
-    The first look's, and the mean over all looks. Which of them a user gets depends on the calibration, which is
-    fitted on these very logits (`faceauth.looks.combined`), so all looks are always taken here. A file is decoded,
-    saved again and searched for faces once, whatever the number of models.
+    That of the image as it is, and the mean with the re-saved views of `faceauth.tta`. Which of them decides depends on
+    the calibration, which is fitted on these very logits, so all views are always scored. A file is decoded, saved
+    again and searched for faces once, whatever the number of models.
 
     Args:
         data: hash of the corpus or manifest, a part of the cache's key.
-        again: without it there is one look, and both numbers are its logit.
+        again: without it there are no re-saved views, and both numbers are the first logit.
 
     Raises:
         DataError: for a file that cannot be read.
@@ -98,7 +98,7 @@ def look(
         todo = [opened[i] for i in missing]
         with ThreadPoolExecutor(workers) as pool:  # decoding, resizing and ONNX Runtime all run beside each other
             done = pool.map(lambda batch: _look_at(todo, examples, batch), batches)
-            found = list(tracked(done, len(batches), "looking at prepared faces"))
+            found = list(tracked(done, len(batches), "scoring prepared faces"))
         for row, i in enumerate(missing):
             keep(kept[i], **{n: np.concatenate([getattr(f[row], n) for f in found]) for n in Outputs.__slots__})
     return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
@@ -158,12 +158,11 @@ def _load(file: Path, model: ModelFile) -> Outputs:
 def keep(path: Path, array: Floats | None = None, /, **arrays: npt.NDArray[Any]) -> None:
     """Write one array as .npy, or named ones as .npz, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{path}.part", "wb") as file:
+    with replacing(path) as part, open(part, "wb") as file:
         if array is None:
             np.savez(file, allow_pickle=False, **arrays)
         else:
             np.save(file, array)
-    os.replace(f"{path}.part", path)
 
 
 def shared(
@@ -201,9 +200,9 @@ def _score_one(path: str, again: bool) -> list[list[tuple[float, float]]]:
     logits: list[list[tuple[float, float]]] = [[] for _ in _detectors]
     for variant, face in _faces(path):
         for detector, row in zip(_detectors, logits, strict=True):
-            looks = detector.run_faces(variant, [face]).logit[:1]
-            first = float(looks[0])
+            views = detector.run_faces(variant, [face]).logit[:1]
+            first = float(views[0])
             if again:
-                looks = np.append(detector.run_views(variant, [face]), looks)
-            row.append((first, float(looks.mean(dtype=np.float64))))
+                views = np.append(detector.run_views(variant, [face]), views)
+            row.append((first, float(views.mean(dtype=np.float64))))
     return logits

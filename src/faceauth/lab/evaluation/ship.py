@@ -10,7 +10,7 @@ from faceauth.lab.evaluation import ledger, prototypes, score_table
 from faceauth.lab.evaluation.calibration import fit_platt, fit_thresholds, kind_weights
 from faceauth.lab.evaluation.frozen_embedding import outputs_of, projection
 from faceauth.lab.evaluation.frozen_scores import held_out, rows, swap_offset
-from faceauth.lab.evaluation.run_info import commit, run_info
+from faceauth.lab.run_info import commit, run_info
 from faceauth.lab.training.assemble import assemble
 from faceauth.lab.training.encoders import count_parameters
 from faceauth.lab.training.frozen import (

@@ -72,7 +72,7 @@ _BY_RING = ("frequency", "profile", "low", "high", "difference", "difference_low
 
 
 def source_spectra(
-    examples: Examples, part: str, per_source: int | None = 200, seed: int = 0, workers: int = 1
+    examples: Examples, split: str, per_source: int | None = 200, seed: int = 0, workers: int = 1
 ) -> list[SourceSpectrum]:
     """The spectrum of every source of a split, reals first; intervals over images, each real source weighing the same.
 
@@ -82,10 +82,10 @@ def source_spectra(
     Raises:
         DataError: images of different sizes, no real images, or an unreadable one.
     """
-    chosen = choose(examples, part, per_source, seed)
+    chosen = choose(examples, split, per_source, seed)
     records = [examples.records[i] for i in chosen]
     if not any(r.label == "real" for r in records):
-        raise DataError(f"the {part} split has no real images to compare with")
+        raise DataError(f"the {split} split has no real images to compare with")
     sources = sorted({(r.label == "fake", r.source) for r in records})
     planes, profiles = {}, {}
     with ThreadPoolExecutor(workers) as pool:

@@ -56,7 +56,7 @@ def to_csv(rows: Sequence[Row]) -> str:
     flat = [_flat(row) for row in rows]
     heads = heads_of(flat)
     text = io.StringIO()
-    writer = csv.DictWriter(text, heads, lineterminator="\n")
+    writer = csv.DictWriter(text, heads(flat), lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return text.getvalue()

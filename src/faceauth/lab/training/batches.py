@@ -5,7 +5,7 @@ several processes agree on a batch of which each takes its slice. It knows nothi
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from faceauth.errors import DataError
-from faceauth.lab.data.augment import AugmentConfig, augment
+from faceauth.lab.data.augment import augment
 from faceauth.lab.data.blend import BLENDED, self_blended
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.training.config import TrainConfig
@@ -38,12 +38,11 @@ class ImageSet:
 
     Attributes:
         members: the images of each source, by index; sources are in the order of the source logits.
-        own: the sources that stand beside the corpus.
         labels: real or fake for each source.
     """
 
     def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str], split: str) -> None:
-        self.config, self.faces, self.own = config, examples.faces, frozenset(examples.own)
+        self.config, self.faces = config, examples.faces
         self.members: dict[str, list[int]] = {}
         self.labels: list[str] = []
         for label in ("real", "fake"):
@@ -67,7 +66,7 @@ class ImageSet:
             raise DataError(f"a source is named {BLENDED!r}, as blended photographs are", "rename it in images.csv")
         photographs = [m for m, label in zip(self.members.values(), self.labels, strict=True) if label == "real"]
         counts = np.array([len(members) for members in photographs])
-        chances = counts**self.config.data.temper
+        chances = counts**self.config.data.sampling_power
         wanted = (counts.sum() * chances / max(chances.sum(), 1e-9)).round().astype(int)
         self.members[BLENDED] = [int(i) for m, n in zip(photographs, wanted, strict=True) if m for i in np.resize(m, n)]
         self.labels.append("fake")
@@ -111,8 +110,8 @@ class ImageSet:
 class TrainingSet(ImageSet):
     """What is trained on: batch k of a run, real and fake equally.
 
-    The modern recipe draws each image by itself, sources tempered by their count; the study's goes through all of
-    them in a new order each epoch, in batches of nearly one size.
+    The modern recipe draws each image by itself, a source in proportion to a power of its count; the study's
+    goes through all of them in a new order each epoch, in batches of nearly one size.
     """
 
     def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str]) -> None:
@@ -120,12 +119,12 @@ class TrainingSet(ImageSet):
         super().__init__(config, examples, held_out, "train")
         for source, members in enumerate(self.members.values()):
             np.random.default_rng((config.seed, source, 4)).shuffle(members)
-            del members[math.ceil(config.data.share * len(members)) :]
+            del members[math.ceil(config.data.train_fraction * len(members)) :]
         self.blend()
         empty = [s for s, members in self.members.items() if not members]
         if empty or set(self.labels) != {"real", "fake"}:
             raise DataError(f"nothing to train on for {', '.join(empty) or 'one of the classes'}", "mend the folds")
-        counts = np.array([len(m) for m in self.members.values()], float) ** config.data.temper
+        counts = np.array([len(m) for m in self.members.values()], float) ** config.data.sampling_power
         fake = np.array([label == "fake" for label in self.labels])
         self.chances = np.where(fake, counts / counts[fake].sum(), counts / counts[~fake].sum()) / 2
         self._epoch: tuple[int, list[tuple[int, int]]] = (-1, [])
@@ -154,41 +153,21 @@ class TrainingSet(ImageSet):
         members = list(self.members.values())
         return [(members[c][rng.integers(len(members[c]))], int(c), rng.spawn(1)[0]) for c in classes]
 
-    def of_each(
-        self, images: int, views: Sequence[AugmentConfig | None], without: Collection[str] = ()
-    ) -> Iterator[tuple[int, Pixels]]:
-        """Crops source by source: its index and (n, size, size, 3), n at most 32; the same in every process.
-
-        Of each source `images` images at most, each once in every view: augmented, or as it is (None). Sources
-        in `without` are left out.
-        """
-        for source, (name, members) in enumerate(self.members.items()):
-            if name in without:
-                continue
-            rng = np.random.default_rng((self.config.seed, source, 3))
-            chosen = rng.permutation(members)[:images]
-            draws = [((int(i), source, rng.spawn(1)[0]), view) for i in chosen for view in views]
-            for start in range(0, len(draws), 32):
-                yield source, np.stack([self._viewed(*draw) for draw in draws[start : start + 32]])
-
-    def _viewed(self, drawn: Draw, view: AugmentConfig | None) -> Pixels:
-        if view is None:
-            return self.plain(drawn)
-        image, face = self.face(drawn)
-        return augment(image, face, self.config.preprocess, view, drawn[2])
-
     def _order(self, epoch: int) -> list[tuple[int, int]]:
         if self._epoch[0] != epoch:
             self._epoch = epoch, self.balanced(np.random.default_rng((self.config.seed, epoch, 1)))
         return self._epoch[1]
 
     def _pixels(self, drawn: Draw) -> Pixels:
-        pixels = self._viewed(drawn, self.config.augment if self.config.view == "augmented" else None)
+        if self.config.view == "augmented":
+            image, face = self.face(drawn)
+            return augment(image, face, self.config.preprocess, self.config.augment, drawn[2])
+        pixels = self.plain(drawn)
         return pixels[:, ::-1] if self.config.view == "flipped" and drawn[2].random() < 0.5 else pixels
 
 
-class DecidingSet(ImageSet):
-    """The test images that a run looks at while it trains: the sources that it trains on, the classes equally."""
+class ValidationSet(ImageSet):
+    """Test images of the sources that a run trains on, as many of either class, for the test loss during training."""
 
     def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str]) -> None:
         super().__init__(config, examples, held_out, "test")

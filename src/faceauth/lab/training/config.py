@@ -12,7 +12,7 @@ from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.lab.data.augment import AugmentConfig
 from faceauth.lab.data.blend import BLENDED
 from faceauth.lab.data.dataset import read_dataset
-from faceauth.lab.data.examples import Examples, beside, from_corpus, from_manifest
+from faceauth.lab.data.examples import Examples, from_corpus, from_manifest, with_extra
 from faceauth.lab.data.splits import FRACTIONS, check_folds
 from faceauth.preprocess import PreprocessSpec
 
@@ -36,22 +36,22 @@ class DataConfig(Strict):
     Either `root`, a corpus that is split here, or `manifest`, a prepared data set that is split already.
     `folds` are the sources held out together, each source once; `fake` and `real` name the only sources of their
     class to train on (all where they are empty). In `fake`, `blended` is the photographs with their own faces blended
-    into them (`lab.data.blend`). `whole` belongs to a corpus alone. `own` are further corpora, as `faceauth lab
-    synthesize` writes them: trained on, never held out, never judged.
+    into them (`lab.data.blend`). `train_only` belongs to a corpus alone. `extra_sources` are further corpora, as
+    `faceauth lab synthesize` writes them: trained on, never held out, never evaluated.
     """
 
     root: Path | None = None
     manifest: Path | None = None
-    own: list[Path] = []
+    extra_sources: list[Path] = []
     fake: list[str] = []
     real: list[str] = []
     cache: Path = Path("cache")
     split_seed: int = 0
     fractions: tuple[float, float, float] = FRACTIONS
-    whole: list[str] = []  # sources whose images are too much alike to be parted: train alone
+    train_only: list[str] = []  # sources whose images are too much alike to be split: all in train
     folds: list[list[str]] = []
-    temper: float = Field(default=0.5, ge=0, le=1)  # a source is drawn in proportion to its count to this power
-    share: float = Field(default=1.0, gt=0, le=1)  # of each source's train images, that are trained on
+    sampling_power: float = Field(default=0.5, ge=0, le=1)  # a source is drawn in proportion to its count to this power
+    train_fraction: float = Field(default=1.0, gt=0, le=1)  # of each source's train images
 
     @model_validator(mode="after")
     def _one_place(self) -> "DataConfig":
@@ -66,12 +66,12 @@ class DataConfig(Strict):
         else:
             assert self.root is not None
             corpus = read_dataset(self.root)
-            examples = from_corpus(corpus, self.cache, self.split_seed, self.fractions, self.whole)
-        for folder in self.own:
+            examples = from_corpus(corpus, self.cache, self.split_seed, self.fractions, self.train_only)
+        for folder in self.extra_sources:
             if not folder.is_dir():
                 make = f"make it: faceauth lab synthesize {folder} --corpus CORPUS --count 60 --seed 1"
-                raise DataError(f"no folder {str(folder)!r} of faces of our own (data.own)", make)
-            examples = beside(examples, read_dataset(folder), self.cache)
+                raise DataError(f"no folder {str(folder)!r} (data.extra_sources)", make)
+            examples = with_extra(examples, read_dataset(folder), self.cache)
         return examples
 
     def held_out(self, examples: Examples, fold: int | None) -> list[str]:
@@ -86,7 +86,7 @@ class DataConfig(Strict):
         out = list(self.folds[fold - 1]) if fold is not None else []
         known = {label: examples.sources(label) for label in ("real", "fake")}
         if self.folds:
-            check_folds(self.folds, {*known["real"], *known["fake"]}.difference(examples.own))
+            check_folds(self.folds, {*known["real"], *known["fake"]}.difference(examples.extra))
         for label, only in (("real", self.real), ("fake", self.fake)):
             there = (*known[label], BLENDED) if label == "fake" else known[label]
             for name in set(only).difference(there):
@@ -124,8 +124,7 @@ class TrainConfig(Strict):
         architecture: what differs from the network's own architecture; a run writes down all of it.
         view: augmented, flipped (a plain crop, mirrored half of the time) or plain; by default as the recipe has it.
         mean, std: of the pixels in [0, 1]; by default the checkpoint's own.
-        fitted: images of each source that the parts of a pyramid that are not learned are fitted to.
-        test_every: images between two looks at the test loss; the study's recipe looks once an epoch.
+        test_every: images between two measurements of the test loss; the study's recipe measures once an epoch.
         accumulate: passes that one batch is split into.
         layer_decay: of the learning rate from each layer to the one before it; 1 for none.
     """
@@ -146,7 +145,6 @@ class TrainConfig(Strict):
     std: tuple[float, float, float] | None = None
     view: Literal["augmented", "flipped", "plain"] = "augmented"
     images: int | None = Field(default=None, ge=1)
-    fitted: int = Field(default=100, ge=1)
     batch: int = Field(default=48, ge=2)
     accumulate: int = Field(default=1, ge=1)
     lr: float = Field(default=2e-3, gt=0)

@@ -61,4 +61,4 @@ def teachers_loss(logit: Tensor, teacher: Tensor, config: DistillConfig) -> Tens
 
 def _split(config: TrainConfig) -> object:
     data = config.data
-    return None if data.manifest is not None else (data.split_seed, data.fractions, data.whole)
+    return None if data.manifest is not None else (data.split_seed, data.fractions, data.train_only)

@@ -18,9 +18,7 @@ from faceauth.lab.training.onnx_file import save
 from faceauth.lab.training.zoo import build
 from faceauth.model_file import OUTPUTS, Calibration, ModelCard, ModelFile, Thresholds
 
-PARITY = 1e-3  # largest difference allowed between torch and ONNX Runtime, relative to the largest output: so much
-# comes of a pixel that rounding takes over the edge of a level (`Traces`)
-HEADS_SEE = "values the heads see"
+PARITY = 1e-3  # largest difference allowed between torch and ONNX Runtime, relative to the largest output
 LICENCE = "Weights: research use, as the licences of the training images ask (see the model card). Code: Apache-2.0."
 
 
@@ -61,7 +59,7 @@ def export(run: Path, output: Path) -> float:
         calibration=Calibration(), thresholds=Thresholds(1.0, 0.0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated"),
         licence=LICENCE, trained_on=f"the train split of the {data}", data_sha256=facts["data_sha256"],
         commit=facts["commit"], seed=config.seed, parameters=facts["parameters"],
-        notes=_notes(config, facts) | _written_out(network, example),
+        notes=_notes(config, facts),
     )  # fmt: skip
     part = output.with_name(output.name + ".part")
     save(program.model_proto, card, part)
@@ -92,15 +90,7 @@ def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
 
 
 def _notes(config: TrainConfig, facts: dict[str, Any]) -> dict[str, Any]:
-    own = [f"{source} {sha256[:16]}" for source, sha256 in facts.get("own_sha256", {}).items()]
-    lists = {"held out": facts["held_out"], "whole": config.data.whole, "own": own}
+    extra = [f"{source} {sha256[:16]}" for source, sha256 in facts.get("extra_sha256", {}).items()]
+    lists = {"held out": facts["held_out"], "train only": config.data.train_only, "extra sources": extra}
     crops = {"crops trained on": config.images} if config.images is not None else {}
     return {name: ", ".join(sources) for name, sources in lists.items() if sources} | crops
-
-
-def _written_out(network: FaceNetwork, example: torch.Tensor) -> dict[str, Any]:
-    """How many values of the embedding the heads see, where others follow that are written out: see `PyramidNet`."""
-    with torch.no_grad():
-        values = network(example).embedding.shape[1]
-    seen = network.source_head.in_features
-    return {HEADS_SEE: seen} if seen < values else {}

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from faceauth.errors import DataError
-from faceauth.lab.data.augment import AugmentConfig, codec_alone
-from faceauth.lab.data.blend import BLENDED
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.progress import tracked
-from faceauth.lab.training.batches import Batch, DecidingSet, Pixels, TrainingSet
+from faceauth.lab.training.batches import Batch, Pixels, TrainingSet, ValidationSet
 from faceauth.lab.training.config import TrainConfig
 from faceauth.lab.training.devices import Place, place
 from faceauth.lab.training.distill import Teacher, teachers_loss
-from faceauth.lab.training.folder import RunFolder
 from faceauth.lab.training.networks import TaughtOutputs
-from faceauth.lab.training.pyramid import PyramidNet
-from faceauth.lab.training.recipes import recipe
-from faceauth.lab.training.traces import Floats
+from faceauth.lab.training.optim import recipe
+from faceauth.lab.training.run_dir import RunDir
 from faceauth.lab.training.zoo import build, initial
 
 
@@ -45,41 +41,16 @@ class Trainer:
         network, config = initial(config, count) if fresh else (build(config, count), config)
         self.config, self.data, self.here, self.teacher = config, data, here, teacher
         self.network = network.to(here.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if fresh and isinstance(network, PyramidNet):
-            self._fit(network)
         self.recipe = recipe(config, self.network, data.steps)
         self.spread = here.spread(self.network)
         self.fake = torch.tensor([float(label == "fake") for label in data.labels], device=here.device)
         self.step, self.rate = 0, 0.0
         self.losses: list[Tensor] = []
 
-    @torch.no_grad()
-    def _fit(self, network: PyramidNet) -> None:
-        """Fit what is not learned: the traces to faces as training shows them, the odds as they reach a user.
-
-        A source that lies far off turns the lines of the traces, so our own are left out of those; the odds know it.
-        Blended photographs lie as far apart as photographs do and are no source to the odds; a line is drawn from the
-        ones to the others.
-        """
-        saved_again = codec_alone(self.config.augment, self.config.crop)
-        traces = self._numbers(network, [self.config.augment] * 2, self.data.own)
-        odds = self._numbers(network, [None, saved_again, saved_again], {BLENDED})
-        network.fit(traces, odds, {s: label == "fake" for s, label in enumerate(self.data.labels)})
-
-    def _numbers(
-        self, network: PyramidNet, views: Sequence[AugmentConfig | None], without: Collection[str]
-    ) -> dict[int, Floats]:
-        """The numbers (n, d) that a network writes out of faces of each source in these views, but for some."""
-        found: dict[int, list[Tensor]] = {}
-        shown = self.data.of_each(self.config.fitted, views if self.config.view == "augmented" else [None], without)
-        for source, pixels in shown:
-            found.setdefault(source, []).append(network.numbers(network.octaves(self._inputs(pixels))).cpu())
-        return {source: torch.cat(parts).numpy() for source, parts in found.items()}
-
     def advance(self, batch: Batch) -> None:
         """One step of the optimiser, on this process's slice of the batch."""
         config, here = self.config, self.here
-        self.rate = self.recipe.before(self.step)
+        self.rate = self.recipe.rate
         self.network.train()
         self.recipe.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=here.device)
@@ -92,7 +63,7 @@ class Trainer:
                 share = len(part) / batch.whole
                 ((loss + probe) * (share * here.world)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() * share
-        self.recipe.update(self.step)
+        self.recipe.step()
         self.step += 1
         self.losses.append(here.sum(total))
 
@@ -115,8 +86,8 @@ class Trainer:
 
     @torch.no_grad()
     def test(self, batches: Iterator[Batch]) -> float:
-        """Mean binary cross-entropy over the test images, of the network that the recipe judges. Raises DataError."""
-        network = self.recipe.judged.eval()
+        """Mean binary cross-entropy over the test images, of `recipe.evaluated`. Raises DataError."""
+        network = self.recipe.evaluated.eval()
         total, whole = torch.zeros((), device=self.here.device), 1
         for batch in batches:
             with self._autocast():
@@ -171,7 +142,7 @@ def train(
         KeyboardInterrupt: asked to stop; one process alone has kept a checkpoint.
     """
     with place(device, threads) as here:
-        folder = RunFolder(runs / (config.name if fold is None else f"{config.name}-fold{fold}"), resume)
+        folder = RunDir(runs / (config.name if fold is None else f"{config.name}-fold{fold}"), resume)
         here.wait()
         if here.leads:
             examples = config.data.open()  # which may fill the cache that the others then read
@@ -179,26 +150,26 @@ def train(
         if not here.leads:
             examples = config.data.open()
         held_out = config.data.held_out(examples, fold)
-        trainer, deciding = _prepare(config, examples, held_out, folder, here)
-        _loop(trainer, deciding, folder, threads)
+        trainer, validation = _prepare(config, examples, held_out, folder, here)
+        _loop(trainer, validation, folder, threads)
         if here.leads:
             if config.recipe == "modern":
-                folder.keep_best(trainer.recipe.judged)
+                folder.save_best(trainer.recipe.evaluated)
             folder.finish()
         here.wait()
-        del trainer, deciding  # the gradient reducer holds the group of processes, which ends here
+        del trainer, validation  # the gradient reducer holds the group of processes, which ends here
     return folder.path
 
 
 def _prepare(
-    config: TrainConfig, examples: Examples, held_out: Sequence[str], folder: RunFolder, here: Place
-) -> tuple[Trainer, DecidingSet]:
+    config: TrainConfig, examples: Examples, held_out: Sequence[str], folder: RunDir, here: Place
+) -> tuple[Trainer, ValidationSet]:
     teacher = Teacher(config, examples.sha256, held_out, here.device) if config.distill else None
-    state = folder.last()
-    config = folder.as_begun(config)
+    state = folder.load_checkpoint()
+    config = folder.resolved(config)
     trainer = Trainer(config, TrainingSet(config, examples, held_out), here, teacher, fresh=state is None)
-    deciding = DecidingSet(trainer.config, examples, held_out)
-    if config.recipe == "study" and not deciding.chosen:
+    validation = ValidationSet(trainer.config, examples, held_out)
+    if config.recipe == "study" and not validation.chosen:
         raise DataError(
             "the study's recipe decides on the test split, which is empty here", "prepare one, or train modern"
         )
@@ -208,7 +179,7 @@ def _prepare(
         "labels": trainer.data.labels,
         "held_out": list(held_out),
         "data_sha256": examples.sha256,
-        "own_sha256": {s: h for s, h in examples.own.items() if s not in held_out},
+        "extra_sha256": {s: h for s, h in examples.extra.items() if s not in held_out},
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
     }
     if teacher is not None:
@@ -216,15 +187,15 @@ def _prepare(
     here.wait()
     if here.leads:
         folder.describe(facts, trainer.network, trainer.config.size)
-        folder.forget_after(state["step"] if state else 0)
+        folder.truncate_log(state["step"] if state else 0)
     if state is not None:
         trainer.restore(state)
-    return trainer, deciding
+    return trainer, validation
 
 
-def _loop(trainer: Trainer, deciding: DecidingSet, folder: RunFolder, threads: int) -> None:
+def _loop(trainer: Trainer, validation: ValidationSet, folder: RunDir, threads: int) -> None:
     config, here, last = trainer.config, trainer.here, trainer.data.steps
-    looks = trainer.data.epoch_steps if config.recipe == "study" else math.ceil(config.test_every / config.batch)
+    every = trainer.data.epoch_steps if config.recipe == "study" else math.ceil(config.test_every / config.batch)
     first, start = trainer.step, time.perf_counter()
     with ThreadPoolExecutor(threads) as pool, _Interrupt(here.world == 1) as interrupt:
         for batch in tracked(_batches(trainer, pool), last, "training", first):
@@ -232,20 +203,20 @@ def _loop(trainer: Trainer, deciding: DecidingSet, folder: RunFolder, threads: i
                 break
             trainer.advance(batch)
             step = trainer.step
-            looking = bool(deciding.chosen) and (step % looks == 0 or step == last)
-            if looking or step % config.log_every == 0 or step == last:
+            testing = bool(validation.chosen) and (step % every == 0 or step == last)
+            if testing or step % config.log_every == 0 or step == last:
                 speed = (step - first) * config.batch / (time.perf_counter() - start)
                 row = {"step": step, "loss": trainer.drain(), "lr": trainer.rate}
-                if looking:
-                    row["test_loss"] = trainer.test(deciding.batches(pool, here.rank, here.world))
-                    if trainer.recipe.hear(row["test_loss"]) and here.leads:
-                        folder.keep_best(trainer.recipe.judged)
+                if testing:
+                    row["test_loss"] = trainer.test(validation.batches(pool, here.rank, here.world))
+                    if trainer.recipe.report(row["test_loss"]) and here.leads:
+                        folder.save_best(trainer.recipe.evaluated)
                 if here.leads:
                     folder.log(row | {"images_per_second": round(speed, 1)})
-            if here.leads and (step % config.checkpoint_every == 0 or looking):
-                folder.checkpoint(trainer.state())
+            if here.leads and (step % config.checkpoint_every == 0 or testing):
+                folder.save_checkpoint(trainer.state())
     if interrupt.asked and trainer.step < last:
-        folder.checkpoint(trainer.state())
+        folder.save_checkpoint(trainer.state())
         raise KeyboardInterrupt
 
 

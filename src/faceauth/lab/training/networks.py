@@ -30,7 +30,7 @@ class TaughtOutputs(NamedTuple):
 
 
 class FaceNetwork(nn.Module):
-    """Pixels (n, 3, size, size) to Outputs; the embedding begins with what the heads see.
+    """Pixels (n, 3, size, size) to Outputs; the heads are linear in the embedding.
 
     Attributes:
         probe: the source head learns from the embedding without moving the network.

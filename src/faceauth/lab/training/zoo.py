@@ -8,8 +8,8 @@ from typing import Any
 from faceauth.errors import ConfigError
 from faceauth.lab.training import checkpoints
 from faceauth.lab.training.config import TrainConfig, nearest
+from faceauth.lab.training.laplacian_net import LaplacianNet
 from faceauth.lab.training.networks import FaceNetwork, TimmNet, TransformerNet, timm_facts, transformer_classes
-from faceauth.lab.training.pyramid import PyramidNet
 from faceauth.lab.training.residuals import RESIDUALS
 
 NETWORKS = ("pyramid", *RESIDUALS, "deit", "vit", "densenet", "timm/NAME")
@@ -22,7 +22,7 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # of google/vit-base-patch16-224
 def build(config: TrainConfig, sources: int) -> FaceNetwork:
     """The network of a config with random weights; never asks a hub. Raises ConfigError."""
     if config.network == "pyramid":
-        network: FaceNetwork = PyramidNet(sources, config.width, config.dropout, config.size)
+        network: FaceNetwork = LaplacianNet(sources, config.width, config.dropout, config.size)
     elif config.network in RESIDUALS:
         network = RESIDUALS[config.network](sources)
     elif config.network in HUB:
