@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.cli import app
+from faceauth.lab.data.dataset import read_dataset
 from faceauth.lab.data.examples import from_manifest
 from faceauth.lab.evaluation.candidates import choose, open_candidates
 from faceauth.lab.evaluation.embeddings import Embedded, clusters, embed, load_map, tsne
