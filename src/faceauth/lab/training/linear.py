@@ -67,7 +67,7 @@ def fit(
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
     found = line.detach().numpy()
     scaled = found[:-1] / spread
     return Line(scaled, float(found[-1] - scaled @ mean))
