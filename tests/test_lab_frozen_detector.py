@@ -23,6 +23,7 @@ from faceauth.lab.evaluation import score_models, score_table
 from faceauth.lab.evaluation.ship import train_and_ship
 from faceauth.lab.run_info import run_info
 from faceauth.lab.training import features, frozen, linear
+from faceauth.lab.training.assemble import SwapRule
 from faceauth.lab.training.encoders import compress
 from faceauth.model_file import ModelFile
 
@@ -98,8 +99,8 @@ def test_the_model_file_says_what_the_lines_say(place, run):
     heads = frozen.mean_heads([frozen.load_heads(p) for p in sorted(run.glob("heads-*.npz"))])
     pixels = np.random.default_rng(5).normal(0, 1, (4, 3, SIZE, SIZE)).astype(np.float32)
     values = np.concatenate([pixels.mean((2, 3)), pixels.var((2, 3))], axis=1)
-    offset = model.card.notes["swap offset"]
-    expected = np.maximum(heads.generated(values), heads.swapped(values) + offset)
+    rule = SwapRule(model.card.notes["swap offset"], model.card.notes["swap limit"])
+    expected = rule(heads.generated(values), heads.swapped(values))
     np.testing.assert_allclose(model.run(pixels).logit, expected, atol=1e-3)
     assert found.features.shape[1] == 6
     assert set(model.card.sources) == set(SOURCES)
@@ -282,3 +283,9 @@ def test_another_file_under_a_models_name_is_scored_anew(place, run):
     store.put([("hash of a model", "image", "clean", {"logit": 1.0, "swap_logit": None})])
     assert store.known("hash of another") == {}
     assert store.known("hash of a model")["image", "clean"]["logit"] == 1.0
+
+
+def test_the_swap_output_decides_from_its_own_threshold_on_alone():
+    rule = SwapRule(offset=1.0, limit=2.0)
+    generated, swapped = np.array([-3.0, -3.0, 5.0, 0.0]), np.array([0.9, 1.5, 2.0, 0.99])
+    assert rule(generated, swapped).tolist() == [-3.0, 2.5, 5.0, 0.0]

@@ -8,24 +8,25 @@ import pandas as pd
 
 from faceauth.lab.data.variants import VARIANTS
 from faceauth.lab.evaluation.score_models import about_images
+from faceauth.lab.training.assemble import SwapRule
 from faceauth.lab.training.frozen import Examples, Heads, Prepared, state_digest, tasks
 
 SHIPPED_RATE, SWAP_RATE = 0.04, 0.01  # false alarms that the two outputs may have: together the 5 % of the default
 
 
 def rows(
-    prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads], splits: Collection[str], offset: float
+    prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads], splits: Collection[str], rule: SwapRule
 ) -> pd.DataFrame:
     """What every fold's model says of the images of `splits`, in every variant.
 
     Each image of a kind that the fold holds out is there, of other kinds those of the test and dev splits alone. The
-    logit is the larger one of the two outputs, the swap output moved by `offset`.
+    logit is what `rule` makes of the two outputs.
     """
-    return pd.concat(list(_tables(prepared, found, heads, splits, offset)), ignore_index=True)
+    return pd.concat(list(_tables(prepared, found, heads, splits, rule)), ignore_index=True)
 
 
 def _tables(
-    prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads], splits: Collection[str], offset: float
+    prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads], splits: Collection[str], rule: SwapRule
 ) -> Iterator[pd.DataFrame]:
     images = about_images(prepared.rows)
     quota = {
@@ -41,7 +42,7 @@ def _tables(
         kept = asked & (held[found.row] | (images["split"].to_numpy()[found.row] != "train"))
         part = images.iloc[found.row[kept]].reset_index(drop=True)
         swapped = of.swapped(found.features[kept])
-        part["logit"] = np.maximum(of.generated(found.features[kept]), swapped + offset)
+        part["logit"] = rule(of.generated(found.features[kept]), swapped)
         part["swap_logit"] = swapped
         part["variant"], part["face"], part["held_out"] = found.view[kept], True, held[found.row[kept]]
         lost = [(i, view) for i, view in missing if held[i] or images["split"][i] != "train"]
@@ -85,7 +86,7 @@ def held_out(
     return np.concatenate(where), np.concatenate(generated), np.concatenate(swapped)
 
 
-def swap_offset(generated: npt.NDArray[np.float64], swapped: npt.NDArray[np.float64]) -> float:
-    """What is added to the swap logits of real images so that `SWAP_RATE` of them pass where `SHIPPED_RATE` of the
-    generated logits do: the swap output has a threshold of its own, expressed as a shift."""
-    return float(np.quantile(generated, 1 - SHIPPED_RATE) - np.quantile(swapped, 1 - SWAP_RATE))
+def swap_rule(generated: npt.NDArray[np.float64], swapped: npt.NDArray[np.float64]) -> SwapRule:
+    """The rule by which `SWAP_RATE` of real images pass by their swap logits, `SHIPPED_RATE` by the generated ones."""
+    limit = float(np.quantile(generated, 1 - SHIPPED_RATE))
+    return SwapRule(limit - float(np.quantile(swapped, 1 - SWAP_RATE)), limit)

@@ -9,9 +9,9 @@ import numpy as np
 from faceauth.lab.evaluation import ledger, prototypes, score_table
 from faceauth.lab.evaluation.calibration import fit_platt, fit_thresholds, kind_weights
 from faceauth.lab.evaluation.frozen_embedding import outputs_of, projection
-from faceauth.lab.evaluation.frozen_scores import held_out, rows, swap_offset
+from faceauth.lab.evaluation.frozen_scores import held_out, rows, swap_rule
 from faceauth.lab.run_info import commit, run_info
-from faceauth.lab.training.assemble import assemble
+from faceauth.lab.training.assemble import SwapRule, assemble
 from faceauth.lab.training.encoders import count_parameters
 from faceauth.lab.training.frozen import (
     Examples,
@@ -34,13 +34,13 @@ LICENCE = "Weights: research use, as the licences of the training images ask (se
 class Shipped:
     """What was set on held-out kinds: see `calibrate`."""
 
-    offset: float
+    rule: SwapRule
     calibration: Calibration
     thresholds: Thresholds
 
 
 def calibrate(prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads]) -> Shipped:
-    """Offset of the swap output, calibration and thresholds, from train and test images of held-out kinds.
+    """The swap rule, calibration and thresholds, from train and test images of held-out kinds.
 
     Every image is scored by the heads of the folds that hold its kind out, as it is, *web* and *hard*. Kinds count the
     same. Generated fakes decide where `real` ends; swaps and restored images take no part.
@@ -50,8 +50,8 @@ def calibrate(prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int
     usable = np.array([r.label == "real" or (r.label == "fake" and r.family not in ("swap", "restored")) for r in of])
     usable &= np.isin(found.view[where], CALIBRATED_ON)
     fake = np.array([r.label == "fake" for r in of])
-    offset = swap_offset(generated[usable & ~fake], swapped[usable & ~fake])
-    logit = np.maximum(generated, swapped + offset)[usable]
+    rule = swap_rule(generated[usable & ~fake], swapped[usable & ~fake])
+    logit = rule(generated, swapped)[usable]
     fake, kept = fake[usable], [r for r, used in zip(of, usable, strict=True) if used]
     images = np.array([r.sha256 for r in kept])
     weights = kind_weights([r.kind for r in kept], images)
@@ -62,7 +62,7 @@ def calibrate(prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int
     )
     calibration = fit_platt(logit, fake, weights, said)
     thresholds = fit_thresholds(calibration(logit), fake, weights, images, said)
-    return Shipped(offset, calibration, thresholds)
+    return Shipped(rule, calibration, thresholds)
 
 
 def ship(
@@ -81,9 +81,12 @@ def ship(
         trained_on=f"the train split of {len(projected.names)} sources, in {len(heads)} fits that each leave kinds out",
         data_sha256=prepared.data.sha256, commit=commit(), seed=config.seeds[0],
         parameters=count_parameters(encoder) + 2 * found.features.shape[1],
-        notes={"encoder": config.credit, "swap offset": round(shipped.offset, 4)},
+        notes={
+            "encoder": config.credit, "swap offset": round(shipped.rule.offset, 4),
+            "swap limit": round(shipped.rule.limit, 4),
+        },
     )  # fmt: skip
-    assemble(encoder, mean_heads(list(heads.values())), shipped.offset, projected, card, output)
+    assemble(encoder, mean_heads(list(heads.values())), shipped.rule, projected, card, output)
     prototypes.write(output, prototypes.prototypes(outputs_of(prepared, found, card, projected)))
     return card, shipped
 
@@ -100,11 +103,11 @@ def train_and_ship(config: FrozenConfig, runs: Path, cache: Path, workers: int, 
     run.mkdir(parents=True, exist_ok=True)
     heads = fit_folds(prepared, found, run)
     _, shipped = ship(prepared, found, heads, run / "detector.onnx")
-    table = rows(prepared, found, heads, ("train", "test"), shipped.offset)
+    table = rows(prepared, found, heads, ("train", "test"), shipped.rule)
     score_table.write(run / "scores.parquet", table, run_info(prepared.data.sha256))
     if open_dev:
         models = {config.name: state_digest(prepared)}
         opening = ledger.open_dev(runs / ledger.DEFAULT, prepared.data.sha256, models, "score")
-        table = rows(prepared, found, heads, ("dev",), shipped.offset)
+        table = rows(prepared, found, heads, ("dev",), shipped.rule)
         score_table.write(run / "scores-dev.parquet", table, run_info(prepared.data.sha256), opening)
     return run

@@ -20,12 +20,12 @@ class Table:
 
     @property
     def heads(self) -> list[str]:
-        """The columns, see `heads_of`."""
-        return heads_of(self.rows)
+        """See `heads`."""
+        return heads(self.rows)
 
 
-def heads_of(rows: Sequence[Row]) -> list[str]:
-    """The keys of all rows, in order of appearance: a row may lack some."""
+def heads(rows: Sequence[Row]) -> list[str]:
+    """The columns: every row's keys, in the order in which they first come. Rows need not have the same."""
     return list(dict.fromkeys(head for row in rows for head in row))
 
 
@@ -39,10 +39,10 @@ def cell(value: Any) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A Markdown table. HTML and bars in the values are made harmless."""
-    heads = heads_of(rows)
-    lines = [f"| {' | '.join(map(_plain, heads))} |", "|" + "---|" * len(heads)]
-    lines += [f"| {' | '.join(_plain(cell(row.get(head))) for head in heads)} |" for row in rows]
+    """A Markdown table, a dash where a row lacks a column. HTML and bars in the values are made harmless."""
+    columns = heads(rows)
+    lines = [f"| {' | '.join(map(_plain, columns))} |", "|" + "---|" * len(columns)]
+    lines += [f"| {' | '.join(_plain(cell(row.get(head))) for head in columns)} |" for row in rows]
     return "\n".join(lines)
 
 
@@ -54,7 +54,6 @@ def _plain(text: str) -> str:
 def to_csv(rows: Sequence[Row]) -> str:
     """Comma-separated values at full precision; an interval takes three columns."""
     flat = [_flat(row) for row in rows]
-    heads = heads_of(flat)
     text = io.StringIO()
     writer = csv.DictWriter(text, heads(flat), lineterminator="\n")
     writer.writeheader()

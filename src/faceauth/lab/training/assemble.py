@@ -18,6 +18,20 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class SwapRule:
+    """When the swap output decides: where its logit plus `offset` reaches `limit`, the larger logit counts; else the
+    generated one alone. `limit` is the generated output's own threshold, so that either output passes at one score."""
+
+    offset: float
+    limit: float
+
+    def __call__(self, generated: Floats, swapped: Floats) -> Floats:
+        """The model's logits (n,)."""
+        moved = swapped + self.offset
+        return np.where(moved >= self.limit, np.maximum(generated, moved), generated)
+
+
+@dataclass(frozen=True, slots=True)
 class Projection:
     """Features (n, d) to an embedding (n, e) = features @ weight (d, e) + bias (e,), and that to source logits (n, k).
 
@@ -32,27 +46,34 @@ class Projection:
     names: tuple[str, ...]
 
 
-def assemble(encoder: Path, heads: Heads, offset: float, projection: Projection, card: ModelCard, output: Path) -> None:
+def assemble(
+    encoder: Path, heads: Heads, rule: SwapRule, projection: Projection, card: ModelCard, output: Path
+) -> None:
     """Write the model file.
 
     Args:
         encoder: ONNX from `pixels` to `features`, with its weights stored as they ship.
-        offset: added to the swap logit before the larger of the two becomes the logit.
+        rule: how the two outputs become the logit.
     """
     proto = compose.add_prefix(onnx.load(encoder), "encoder.", rename_inputs=False, rename_outputs=False)
     graph = proto.graph
     parts = np.stack([heads.generated.weight, heads.swapped.weight], axis=1)
-    biases = np.array([heads.generated.bias, heads.swapped.bias + offset], np.float32)
+    biases = np.array([heads.generated.bias, heads.swapped.bias + rule.offset], np.float32)
     arrays = {
         "parts_weight": parts.astype(np.float32), "parts_bias": biases,
         "embedding_weight": projection.weight, "embedding_bias": projection.bias,
         "sources_weight": projection.sources, "sources_bias": projection.sources_bias,
-        "last_axis": np.array([1], np.int64),
+        "last_axis": np.array([1], np.int64), "swap_limit": np.array(rule.limit, np.float32),
+        "first": np.array(0, np.int64), "second": np.array(1, np.int64),
     }  # fmt: skip
     graph.initializer.extend(numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in arrays.items())
     graph.node.extend([
         helper.make_node("Gemm", ["features", "parts_weight", "parts_bias"], ["parts"]),
-        helper.make_node("ReduceMax", ["parts", "last_axis"], ["logit"], keepdims=0),
+        helper.make_node("ReduceMax", ["parts", "last_axis"], ["larger"], keepdims=0),
+        helper.make_node("Gather", ["parts", "first"], ["generated"], axis=1),
+        helper.make_node("Gather", ["parts", "second"], ["swapped"], axis=1),
+        helper.make_node("GreaterOrEqual", ["swapped", "swap_limit"], ["swap_decides"]),
+        helper.make_node("Where", ["swap_decides", "larger", "generated"], ["logit"]),
         helper.make_node("Gemm", ["features", "embedding_weight", "embedding_bias"], ["embedding"]),
         helper.make_node("Gemm", ["embedding", "sources_weight", "sources_bias"], ["source_logits"]),
     ])  # fmt: skip
