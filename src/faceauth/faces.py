@@ -105,7 +105,8 @@ class CenterFaceFinder:
             return next((faces for faces in self._turned(image, min(1.0, TURNED / longest)) if faces), [])
         if len(found) > 1 and found[-1].side * scale < ENOUGH:
             found = self._with_smaller(image, found, scale)
-        return self._set_upright(image, found, scale) if found[0].confidence < SURE else found
+        unsure = found[0].confidence < SURE and scale * longest <= 2 * TURNED  # on larger copies it takes too long
+        return self._set_upright(image, found, scale) if unsure else found
 
     def _turned(self, image: Image.Image, scale: float) -> Iterator[list[FoundFace]]:
         """The faces of a copy upside down, and turned to either side, in pixels of the picture."""
