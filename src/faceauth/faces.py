@@ -4,8 +4,8 @@ The finder is CenterFace (Xu et al., Neurocomputing 2020, arXiv 1911.03599; MIT)
 from coarse to fine. Each level searches a copy whose longest side is `LEVELS[i]` pixels. The search ends at the first
 level where the largest face spans `ENOUGH` pixels: faces down to a third of the largest one have then been found. It
 also ends where a finer copy could only add faces too small to judge. Where several faces are found and the smallest of
-them is near the smallest that can be found at that level, the next level adds what it finds more. A picture in which
-nothing is found is searched once more upside down and turned to either side.
+them spans less than `ENOUGH`, the next level adds what it finds more. A picture in which nothing is found is searched
+once more upside down and turned to either side.
 """
 
 from collections.abc import Iterator, Sequence
@@ -103,9 +103,10 @@ class CenterFaceFinder:
                 break
         if not found:
             return next((faces for faces in self._turned(image, min(1.0, TURNED / longest)) if faces), [])
-        if len(found) > 1 and found[-1].side * scale < 2 * SMALLEST:
+        if len(found) > 1 and found[-1].side * scale < ENOUGH:
             found = self._with_smaller(image, found, scale)
-        return self._set_upright(image, found, scale) if found[0].confidence < SURE else found
+        unsure = found[0].confidence < SURE and scale * longest <= 2 * TURNED  # on larger copies it takes too long
+        return self._set_upright(image, found, scale) if unsure else found
 
     def _turned(self, image: Image.Image, scale: float) -> Iterator[list[FoundFace]]:
         """The faces of a copy upside down, and turned to either side, in pixels of the picture."""
@@ -116,7 +117,7 @@ class CenterFaceFinder:
     def _with_smaller(self, image: Image.Image, found: list[FoundFace], scale: float) -> list[FoundFace]:
         """The faces found at `scale`, and those that the next level finds more."""
         finer = next((s for level in LEVELS if (s := min(1.0, level / max(image.size))) > scale), None)
-        if finer is None or scale * WANTED >= SMALLEST:
+        if finer is None:
             return found
         more = (f for f in self._search(image, finer) if all(_overlap(f.box, g.box) <= OVERLAP for g in found))
         return sorted([*found, *more], key=lambda f: _area(f.box), reverse=True)
