@@ -44,7 +44,7 @@ def start(*arguments, **options):
     return subprocess.Popen(command(*arguments), **(pipes | options))
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=300):
     """What the condition returns as soon as that is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -58,7 +58,7 @@ def test_a_killed_run_leaves_no_process_and_is_gone_on_with(pictures, model_path
         assert len(workers) >= 2
         run.kill()
         run.communicate()  # ends when nobody holds the pipes any more
-        wait_for(lambda: not any(alive(pid) for pid in workers), 5)
+        wait_for(lambda: not any(alive(pid) for pid in workers), 30)
     assert faceauth(*arguments, "--resume")[0] == 0
     assert lasting(read_rows(target)) == undisturbed
 
@@ -73,7 +73,7 @@ def test_a_signal_ends_a_run_soon_with_one_line(pictures, model_path, tmp_path, 
         begin = time.monotonic()
         os.kill(run.pid, number)
         out, err = run.communicate()
-        assert time.monotonic() - begin < 10  # under 2 s where nothing else runs
+        assert time.monotonic() - begin < 30  # under 2 s where nothing else runs
     assert run.returncode == 128 + number
     assert out == ""
     assert len(err.splitlines()) == 1

@@ -130,7 +130,7 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_job(tmp_path, number):
         assert all(alive(pid) for pid in workers)
         parent.send_signal(number)
         parent.stdout.read()  # ends when nobody holds the pipe any more
-        wait_for(lambda: not any(alive(pid) for pid in workers), 5)
+        wait_for(lambda: not any(alive(pid) for pid in workers), 30)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal")

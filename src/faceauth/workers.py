@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from faceauth.errors import FaceAuthError
 
 AHEAD = 8
-STARTING = 300.0  # seconds in which a worker has to have opened its model, on the slowest of disks
+STARTING = 600.0  # seconds in which a worker has to have opened its model, on the slowest of disks
 SLICE = 0.2  # seconds between looks at the clock, where a wait cannot be interrupted
 
 Job = TypeVar("Job")
