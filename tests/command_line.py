@@ -13,9 +13,14 @@ from unittest import mock
 from faceauth.__main__ import main
 
 
-def faceauth(*arguments, stdin=b"", cwd=None):
-    """Run the command in this process, as the installed script does; stdout and stderr are no terminals."""
-    out, err = io.StringIO(), io.StringIO()
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def faceauth(*arguments, stdin=b"", cwd=None, terminal=False):
+    """Run the command in this process, as the installed script does; stderr is no terminal, nor stdout unless asked."""
+    out, err = _Terminal() if terminal else io.StringIO(), io.StringIO()
     before = os.getcwd()
     os.chdir(cwd or before)
     try:

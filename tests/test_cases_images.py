@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from command_line import faceauth
 from conftest import encoded, picture
 from faceauth.errors import ImageError
 from faceauth.faces import FoundFace
@@ -47,7 +48,6 @@ from image_files import (
     wide_png,
     with_preview,
 )
-from test_cli import faceauth
 
 # id, the file, and how far its pixels may lie from BASE (mean of 255 steps)
 SHOWN = {

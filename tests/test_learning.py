@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attributed import BLUE, COLOURS, GREEN, RED, coloured, write_colour_model, write_pictures
+from command_line import faceauth
 from conftest import PORTRAIT, ROOT, encoded
 from faceauth import images, learned
 from faceauth.attribution import Kind, Taught, pack
 from faceauth.detector import Detector
 from faceauth.errors import UsageError
 from faceauth.learning import ALIKE, forget
-from test_cli import faceauth
 
 
 @pytest.fixture(scope="module")

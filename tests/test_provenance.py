@@ -6,6 +6,7 @@ import zlib
 import pytest
 from PIL import Image
 
+from command_line import faceauth
 from conftest import encoded, picture
 from faceauth.detector import Detector
 from faceauth.provenance import LONGEST, MOST, c2pa, claims, containers, generators
@@ -26,7 +27,6 @@ from metadata import (
     with_segment,
     xmp,
 )
-from test_cli import faceauth
 
 SIGNATURE = "Signature: " + "A" * 80
 UUID = "123e4567-e89b-12d3-a456-426614174000"

@@ -2,15 +2,15 @@
 
 import json
 import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from faceauth.console import stdout
 from faceauth.errors import FaceAuthError, ImageError, UsageError
+from faceauth.files import replacing
 
 if TYPE_CHECKING:
     from faceauth.provenance import TrustList
@@ -101,28 +101,14 @@ def _check(output: Path, *, overwrite: bool) -> None:
 
 def _write_file(output: Path, reports: "Iterator[Report]") -> int:
     """Write all reports, whole or not at all; returns how many files could not be read."""
-    temporary: str | None = None
+    write = _lines if output.suffix.lower() == ".jsonl" else _list
     try:
-        handle, temporary = tempfile.mkstemp(dir=output.resolve().parent, prefix=f".{output.name[:100]}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            unreadable = _lines(file, reports) if output.suffix.lower() == ".jsonl" else _list(file, reports)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, output)
-        temporary = None
+        with replacing(output) as part, open(part, "w", encoding="utf-8") as file:
+            return write(file, reports)
     except OSError as error:
         raise UsageError(
             f"cannot write {str(output)!r}: {error.strerror or error}", "is the disk full, or read-only?"
         ) from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-    return unreadable
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _lines(file: IO[str], reports: "Iterator[Report]") -> int:
@@ -148,11 +134,11 @@ def _row(report: "Report") -> dict[str, Any]:
 
 
 def _print(reports: "Iterator[Report]") -> int:
-    if not sys.stdout.isatty():
-        return _lines(sys.stdout, reports)
+    if not stdout().isatty():
+        return _lines(stdout(), reports)
     from rich.console import Console
 
-    console = Console(file=sys.stdout)
+    console = Console(file=stdout())
     unreadable = 0
     for report in reports:
         _draw(report, console.print)
