@@ -66,7 +66,7 @@ def assemble(
         "last_axis": np.array([1], np.int64), "swap_limit": np.array(rule.limit, np.float32),
         "first": np.array(0, np.int64), "second": np.array(1, np.int64),
     }  # fmt: skip
-    graph.initializer.extend(numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in arrays.items())
+    graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in arrays.items())
     graph.node.extend([
         helper.make_node("Gemm", ["features", "parts_weight", "parts_bias"], ["parts"]),
         helper.make_node("ReduceMax", ["parts", "last_axis"], ["larger"], keepdims=0),
