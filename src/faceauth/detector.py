@@ -368,6 +368,8 @@ def _at_full_size(face: Face, scale: tuple[float, float]) -> Face:
     left, top, right, bottom = face.box
     x, y = scale
     return replace(face, box=(round(left * x), round(top * y), round(right * x), round(bottom * y)))
+
+
 def _classes(score: float) -> Classes:
     """Both labels with their probabilities, the likelier first; none for NaN."""
     both = [{"label": "fake", "score": score}, {"label": "real", "score": 1 - score}]

@@ -141,7 +141,6 @@ class Verdict:
         return to_html(self)
 
 
-
 def utc_now() -> str:
     """The time in UTC, ISO 8601, in whole seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
