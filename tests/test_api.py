@@ -121,8 +121,8 @@ def test_threads_may_share_a_detector(portraits):
 
 
 def test_load_takes_the_name_of_a_model_of_the_package():
-    assert faceauth.load("detector").model.sha256 == faceauth.load().model.sha256
-    with pytest.raises(faceauth.ModelError, match="there are .*detector"):
+    assert faceauth.load("accurate").model.sha256 == faceauth.load().model.sha256
+    with pytest.raises(faceauth.ModelError, match="there are .*accurate"):
         faceauth.load("no-such-model")
 
 

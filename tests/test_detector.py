@@ -184,7 +184,7 @@ def test_limits_reach_the_decoder(model_path):
 
 
 def test_load_takes_the_embedded_model(model_path):
-    assert faceauth.load().model.card.name == "embedded"
+    assert faceauth.load().model.card.name == "accurate"
     assert faceauth.load(str(model_path)).model.card.name == "brightness"
 
 
