@@ -20,8 +20,8 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from conftest import make_card, write_model
-from faceauth.__main__ import app
 from faceauth.errors import DataError, UsageError
+from faceauth.lab.cli import app
 from faceauth.lab.data.dataset import read_dataset
 from faceauth.lab.evaluation import metrics, score_sets, score_table
 from faceauth.lab.evaluation.candidates import manifest_of, open_candidates
@@ -56,7 +56,7 @@ def table(folder, **more):
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
     table(folder)
-    done = CliRunner().invoke(app, ["lab", "evaluate", str(folder / "scores.parquet"), "-o", str(folder / "report")])
+    done = CliRunner().invoke(app, ["evaluate", str(folder / "scores.parquet"), "-o", str(folder / "report")])
     assert done.exit_code == 0, done.output
     return folder, done.stdout
 
@@ -155,10 +155,10 @@ def test_the_dev_set_is_opened_once_and_its_thresholds_come_from_test(tmp_path):
     rows = fold_rows(KINDS, per_kind=12, splits=("test", "dev"))
     opening = open_dev(tmp_path / "dev_ledger.jsonl", METADATA["dataset_sha256"], {}, "score")
     score_table.write(tmp_path / "scores.parquet", rows, METADATA, opening)
-    test = CliRunner().invoke(app, ["lab", "evaluate", str(tmp_path / "scores.parquet"), "-o", str(tmp_path / "t")])
+    test = CliRunner().invoke(app, ["evaluate", str(tmp_path / "scores.parquet"), "-o", str(tmp_path / "t")])
     assert test.exit_code == 0, test.output
     assert len(read_ledger(tmp_path / "dev_ledger.jsonl")) == 1
-    command = ["lab", "evaluate", str(tmp_path / "scores.parquet"), "-o", str(tmp_path / "d"), "--open-dev"]
+    command = ["evaluate", str(tmp_path / "scores.parquet"), "-o", str(tmp_path / "d"), "--open-dev"]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert "split dev" in done.stdout
     assert [line["purpose"] for line in read_ledger(tmp_path / "dev_ledger.jsonl")] == ["score", "evaluate"]
@@ -188,7 +188,7 @@ def test_a_model_file_is_calibrated_from_a_table_and_no_weight_moves(tmp_path):
     model = write_model(tmp_path / "m.onnx", make_card())
     before = ModelFile(model)
     x = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
-    done = CliRunner().invoke(app, ["lab", "calibrate", str(model), "--scores", str(table(tmp_path))])
+    done = CliRunner().invoke(app, ["calibrate", str(model), "--scores", str(table(tmp_path))])
     assert done.exit_code == 0, done.output
     after = ModelFile(model)
     assert "2 real kinds, scored by fold models" in after.card.thresholds.measured_on
@@ -354,7 +354,7 @@ def test_each_opening_of_dev_is_a_line_in_the_ledger(place):
     pytest.importorskip("torch")
     run = place / "runs" / "bright"
     for count in (1, 2):
-        command = ["lab", "evaluate", str(run), "--open-dev", "--cache", str(place / "cache"), "-o", str(place / "dev")]
+        command = ["evaluate", str(run), "--open-dev", "--cache", str(place / "cache"), "-o", str(place / "dev")]
         done = CliRunner().invoke(app, command, catch_exceptions=False)
         assert "split dev" in done.stdout
         lines = read_ledger(place / "set" / "dev_ledger.jsonl")
@@ -381,7 +381,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(place, tmp_path):
         open_candidates([tmp_path / "text.onnx"])
     with pytest.raises(UsageError, match="--manifest"):
         manifest_of(open_candidates([runner / "detector.onnx"]))
-    mixed = CliRunner().invoke(app, ["lab", "evaluate", str(runner), str(place / "scores.parquet")])
+    mixed = CliRunner().invoke(app, ["evaluate", str(runner), str(place / "scores.parquet")])
     assert isinstance(mixed.exception, UsageError)
 
 
@@ -464,7 +464,7 @@ def test_a_calibrated_model_file_is_used_as_it_is(tmp_path):
     run = write_run(tmp_path / "runs", manifest, sources=("cam-a", "gan-a"))
     before = evaluated([run], manifest, tmp_path)["tables"]["calibration"]
     assert {r["fitted on"] for r in before} == {"the other half of the images"}
-    result = CliRunner().invoke(app, ["lab", "calibrate", str(run), "--cache", str(tmp_path / "cache")])
+    result = CliRunner().invoke(app, ["calibrate", str(run), "--cache", str(tmp_path / "cache")])
     assert result.exit_code == 0, result.output
     card = ModelFile(run / "detector.onnx").card
     assert "trained on" in card.thresholds.measured_on

@@ -180,4 +180,22 @@ def score(prepared: Plan, models: Sequence[Path], store: ScoreStore, workers: in
     }  # fmt: skip
     samples, features = control_samples(about, found[CONTROLS])
     controls, fitted_on = score_controls(samples, features, held)
-    return pd.concat([*parts, controls], ignore_index=True), fitted_on
+    without = _without_a_face(about, found[CONTROLS], controls)
+    return pd.concat([*parts, controls, without], ignore_index=True), fitted_on
+
+
+def _without_a_face(
+    about: pd.DataFrame, known: dict[tuple[str, str], Answer | None], controls: pd.DataFrame
+) -> pd.DataFrame:
+    """Rows without a logit, for every control and fold, of the pictures in which no face was found."""
+    by_image = about.set_index("image_sha256", drop=False)
+    missing = [(i, view) for (i, view), a in known.items() if a is None and view != "matched" and i in by_image.index]
+    rows = by_image.loc[[image for image, _ in missing]].reset_index(drop=True)
+    rows["variant"], rows["face"] = [view for _, view in missing], False
+    held = controls[controls["held_out"]].groupby(["model", "model_sha256", "seed", "fold"])["kind"].agg(set)
+    parts = [controls.iloc[:0]]
+    for (model, sha256, seed, fold), kinds in held.items():
+        out = rows["kind"].isin(kinds)
+        part = rows[out | (rows["split"] != "train")].assign(model=model, model_sha256=sha256, seed=seed, fold=fold)
+        parts.append(part.assign(held_out=part["kind"].isin(kinds)))
+    return pd.concat(parts, ignore_index=True)
