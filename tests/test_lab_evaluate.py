@@ -43,9 +43,9 @@ RESAVED = list(score_sets.RESAVED)
 
 def table(folder, **more):
     """A table of a detector and both controls in two variants; returns its path."""
-    rows = fold_rows(KINDS, per_kind=12, variants=("clean", "web"), **more)
+    rows = fold_rows(KINDS, per_kind=24, variants=("clean", "web"), **more)
     for control, gap in (("file-facts", 0.2), ("thumbnail", 1.9)):
-        rows += fold_rows(KINDS, per_kind=12, variants=("clean", "web"), model=control, gap=gap)
+        rows += fold_rows(KINDS, per_kind=24, variants=("clean", "web"), model=control, gap=gap)
     score_table.write(
         folder / "scores.parquet", rows, METADATA | {"controls": {"file-facts": RESAVED, "thumbnail": RESAVED}}
     )
@@ -96,7 +96,7 @@ def test_every_table_is_printed_and_written_with_how_it_was_made(written):
 
 def test_figures_are_those_of_the_rows(written):
     tables = json.loads((written[0] / "report" / "evaluation.json").read_text())["tables"]
-    rows = fold_rows(KINDS, per_kind=12, variants=("clean", "web"))
+    rows = fold_rows(KINDS, per_kind=24, variants=("clean", "web"))
     areas = []
     for seed in (0, 1):
         for fold in (0, 1):
@@ -107,7 +107,7 @@ def test_figures_are_those_of_the_rows(written):
     assert found["AUROC"]["value"] == pytest.approx(np.mean(areas))
     assert found["AUROC, worst fold"] == pytest.approx(min(areas))
     assert found["AUROC, spread of seeds"] == pytest.approx(abs(np.mean(areas[:2]) - np.mean(areas[2:])))
-    assert (found["real"], found["fake"], found["folds"]) == (24, 24, 4)
+    assert (found["real"], found["fake"], found["folds"]) == (48, 48, 4)
     assert {r["images"] for r in tables["special"]} == {"swap", "edited"}
     assert {r["pictures"] for r in tables["plain"]} == {"real", "GAN", "diffusion", "swapped", "edited"}
     for shares in tables["plain"]:

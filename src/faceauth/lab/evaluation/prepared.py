@@ -140,9 +140,10 @@ def _controls(
         unknown = frozenset(set(about["source"]) - set(candidate.card.sources))
         if unknown not in done:
             try:
-                done[unknown], _ = score_controls(samples, flat, {(-1, -1): set(unknown)}, variants=VARIANTS)
+                rows, _ = score_controls(samples, flat, {(-1, -1): set(unknown)}, variants=VARIANTS)
             except DataError:
                 continue  # the model knows one class alone; its rows say that there is no control
+            done[unknown] = rows[rows["split"] != "train"]  # the models are not scored on train images either
         rows = done[unknown]
         rows = rows[rows["split"] != "train"]  # those of unknown sources are scored too, and no model's are beside them
         parts.append(rows.assign(model=rows["model"] + f"/{candidate.name}"))
