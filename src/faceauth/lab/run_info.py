@@ -4,8 +4,9 @@ import hashlib
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from faceauth import __version__
 
 
 def commit() -> str:
@@ -23,14 +24,6 @@ def command() -> str:
     return " ".join(["faceauth", *sys.argv[1:]])
 
 
-def code_version() -> str:
-    """The installed version of faceauth; `unknown` where the package runs from a folder."""
-    try:
-        return version("faceauth")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def now() -> str:
     """The time, UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -39,7 +32,7 @@ def now() -> str:
 def run_info(dataset_sha256: str) -> dict[str, str]:
     """The metadata of a table of scores (`score_table`): dataset hash, commit, command, code version, time."""
     return {
-        "dataset_sha256": dataset_sha256, "commit": commit(), "command": command(), "code_version": code_version(),
+        "dataset_sha256": dataset_sha256, "commit": commit(), "command": command(), "code_version": __version__,
         "created": now(),
     }  # fmt: skip
 

@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from faceauth import __version__
 from faceauth.errors import DataError, UsageError
 from faceauth.files import locked, replacing, write_text
 from faceauth.lab.data.dataset import IMAGES_COLUMNS, LABELS, leads_outside
@@ -242,7 +242,7 @@ class _Server:
         self._lock = threading.Lock()
         self._pool = urllib3.PoolManager(
             maxsize=connections, block=True, timeout=urllib3.Timeout(connect=10.0, read=_TIMEOUT),
-            headers={"User-Agent": f"faceauth/{_version()} (lab corpus fetch)"}, retries=_retries(),
+            headers={"User-Agent": f"faceauth/{__version__} (lab corpus fetch)"}, retries=_retries(),
         )  # fmt: skip
 
     def get(self, entry: Entry) -> bytes:
@@ -284,13 +284,6 @@ def _retries() -> "urllib3.Retry":
         total=_TRIES, backoff_factor=_BACKOFF, backoff_max=60, status_forcelist=(429, 500, 502, 503, 504),
         raise_on_status=False, redirect=3, retry_after_max=_PATIENCE,
     )  # fmt: skip
-
-
-def _version() -> str:
-    try:
-        return version("faceauth")
-    except PackageNotFoundError:
-        return "0"
 
 
 def _reason(error: Exception) -> str:

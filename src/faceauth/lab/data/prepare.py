@@ -13,13 +13,13 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from faceauth import __version__
 from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.files import locked
 from faceauth.lab.cpus import usable_cpus
@@ -142,7 +142,7 @@ def _state(config: PrepareConfig, sources: Mapping[str, Found]) -> dict[str, Any
         for f in sources.values()
     ]  # fmt: skip
     stored = {"size": SPEC.size, "crop": SPEC.crop, **JPEG} if config.mode == "crop" else "as they are"
-    made = {"faceauth": version("faceauth"), "config": _identity(config), "stored": stored}
+    made = {"faceauth": __version__, "config": _identity(config), "stored": stored}
     return made | {"sources": found, "finished": False}
 
 
