@@ -138,5 +138,5 @@ def test_a_pool_that_nobody_closed_does_not_hold_up_the_interpreter(tmp_path):
     (tmp_path / "parent.py").write_text(PARENT.replace("MORE", ""))
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     subprocess.run(
-        [sys.executable, tmp_path / "parent.py"], env=os.environ | {"PYTHONPATH": path}, timeout=60, check=True
+        [sys.executable, tmp_path / "parent.py"], env=os.environ | {"PYTHONPATH": path}, timeout=300, check=True
     )
