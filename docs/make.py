@@ -9,7 +9,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
-    [], ["detect"], ["learn"], ["forget"], ["model", "info"], ["lab", "sources"], ["lab", "prepare"],
+    [], ["detect"], ["provenance"], ["learn"], ["forget"], ["model", "info"], ["lab", "sources"], ["lab", "prepare"],
     ["lab", "train"], ["lab", "export"], ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "evaluate"],
     ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "report"], ["lab", "study"],
     ["lab", "synthesize"],

@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import encoded, noise, picture
+from conftest import ROOT, encoded, noise, picture
+from faceauth import cli_provenance
 from faceauth.provenance import double_jpeg, jpeg
 from faceauth.provenance.containers import read
-from faceauth.provenance.report import NOTHING, examine
+from faceauth.provenance.report import NOTHING, Report, examine
 from metadata import IPTC, exif, png, source_type, with_segment, xmp
 from metadata import jpeg as photo
 from test_cli import faceauth
@@ -65,7 +67,7 @@ def test_tables_of_photoshop_and_tables_of_nobody_are_told_apart():
     found = jpeg.quantisation(encoded(noise(), "JPEG", qtables=[near, near]))
     assert found.family == "custom"
     assert abs(found.quality - 80) < 8
-    assert jpeg.quantisation(encoded(noise(), "JPEG", qtables=[[255] * 63 + [1]] * 2)).quality is None
+    assert jpeg.quantisation(encoded(noise(), "JPEG", qtables=[[255, 1] * 32] * 2)).quality is None
     assert jpeg.quantisation(encoded(noise())) is None
     assert jpeg.quantisation(b"\xff\xd8\xff") is None
 
@@ -177,7 +179,11 @@ def test_a_signed_camera_and_a_named_generator_disagree():
     pytest.importorskip("c2pa")
     from test_provenance_c2pa import signed
 
-    data = with_segment(signed("trainedAlgorithmicMedia", program="A Program"), 0xE1, b"Exif\0\0" + exif({0x010F: "Canon"}).tobytes()[6:])
+    data = with_segment(
+        signed("trainedAlgorithmicMedia", program="A Program"),
+        0xE1,
+        b"Exif\0\0" + exif({0x010F: "Canon"}).tobytes()[6:],
+    )
     assert any("of a camera" in sentence for sentence in examine(data).disagreements)
 
 
@@ -243,17 +249,35 @@ def test_usage_errors_are_one_line_and_a_hint(tmp_path, arguments):
     assert "hint: " in err
 
 
-def test_a_terminal_gets_a_table_without_control_characters(tmp_path, monkeypatch):
-    (tmp_path / "a\x1b[31m.png").write_bytes(png(Software="Grok"))
-    (tmp_path / "b.jpg").write_bytes(photo({0x010F: "Ca\x1b[31mnon", 0x0131: "Midjourney"}))
-    monkeypatch.setattr(io.StringIO, "isatty", lambda _: True, raising=False)
-    with mock.patch.dict("os.environ", {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "100"}):
-        code, out, _ = faceauth("provenance", tmp_path)
-    assert code == 0
-    assert "\x1b[31m" not in out
-    assert "disagreement: " in out.partition("says")[0] or "disagreement: " in out
-    assert out.index("disagreement: ") < out.index("Midjourney\n") if "Midjourney\n" in out else True
-    assert NOTHING in out
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_a_table_without_control_characters_and_what_disagrees_first(monkeypatch):
+    reports = [
+        examine(png(Software="Grok"), "a\x1b[31m.png"),
+        examine(photo({0x010F: "Ca\x1b[31mnon", 0x0131: "Midjourney"}), "b.jpg"),
+        Report("c.jpg", error="no such \x1b[31mfile"),
+    ]
+    for name, value in (("TERM", "dumb"), ("NO_COLOR", "1"), ("COLUMNS", "110")):
+        monkeypatch.setenv(name, value)
+    with mock.patch.object(sys, "stdout", Terminal()) as out:
+        assert cli_provenance._print(iter(reports)) == 1
+    text = out.getvalue()
+    assert "\x1b[31m" not in text
+    _, _, second = text.partition("b.jpg")
+    assert (
+        0 < second.index("disagreement: ") < second.index("says ") < second.index("measured ") < second.index(NOTHING)
+    )
+    assert "no such" in second
+
+
+def test_the_benchmark_of_earlier_savings_prints_its_counts():
+    command = [sys.executable, str(ROOT / "benchmarks" / "double_jpeg.py"), str(ROOT / "samples"), "2"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert out.startswith("2 pictures, ")
+    assert "saved once: 0 called saved before" in out
 
 
 def test_help_has_examples():
