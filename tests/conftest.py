@@ -43,14 +43,15 @@ def make_card(**changes):
     return ModelCard(**(values | changes))
 
 
-def write_model(path, card, pattern=None, colour=False, sources=2, more=None, parts=0):
+def write_model(path, card, pattern=None, colour=False, sources=None, more=None, parts=0):
     """A network of few nodes: logit = 4 * mean of the normalised pixels, so bright is fake and dark is real.
 
     With a pattern (size, size) the pixels are multiplied by it first. The source logits are -logit and logit in turn,
-    `sources` of them. The embedding is the source logits, or with `colour` the mean of each channel; `more` are
+    as many as the card has sources, or `sources`. The embedding is the source logits, or with `colour` the mean of each channel; `more` are
     further metadata. With `parts` there is an output of that name and so many columns, all of them the logit.
     """
     size = card.preprocess.size
+    sources = len(card.sources) if sources is None else sources
     pattern = np.ones((size, size)) if pattern is None else pattern
     embedding = helper.make_node("Identity", ["source_logits"], ["embedding"])
     if colour:

@@ -68,7 +68,7 @@ def test_too_few_images_give_a_threshold_that_calls_nothing_fake():
     fake = np.arange(20) % 2 == 0
     found = fit_thresholds(np.linspace(0, 0.9, 20), fake, np.ones(20), np.arange(20), "ten real images")
     assert found.fake == 1.0
-    assert found.promising(0.1) < 1
+    assert found.threshold_at_fpr(0.1) < 1
 
 
 def test_thresholds_keep_both_rates():

@@ -23,7 +23,7 @@ WIDTH = {
     "vit": 16,
     "densenet": 16,
     "timm/vit_tiny_patch16_224": 16,
-    "pyramid": 258,
+    "pyramid": 56,
     "npr": 512,
     "safe": 512,
 }

@@ -40,14 +40,24 @@ def first_quality(data: bytes) -> tuple[int, float] | None:
 
     None where no earlier saving is found, or nothing can be measured.
     """
+    counted = _counted(data)
+    gain, quality = max((_gain(counted, q), q) for q in range(30, 100))
+    return (quality, gain) if gain >= ENOUGH else None
+
+
+def measurable(data: bytes) -> bool:
+    """Whether a JPEG has detail enough for an earlier saving of some quality to be seen."""
+    counted = _counted(data)
+    return any(_gain(counted, q) > -math.inf for q in range(30, 100))
+
+
+def _counted(data: bytes) -> "dict[tuple[int, int], _Counted]":
+    """The histograms of the frequencies that have enough coefficients; none where nothing can be measured."""
     measured = _coefficients(data)
     if measured is None:
-        return None
+        return {}
     coefficients, table = measured
-    counted = {f: h for f in _FREQUENCIES if (h := _histogram(coefficients[:, *f], int(table[f])))}
-    found = [(_gain(counted, q), q) for q in range(30, 100)]
-    gain, quality = max(found)
-    return (quality, gain) if gain >= ENOUGH else None
+    return {f: h for f in _FREQUENCIES if (h := _histogram(coefficients[:, *f], int(table[f])))}
 
 
 def _coefficients(data: bytes) -> tuple[Floats, NDArray[np.int64]] | None:

@@ -3,6 +3,7 @@
 Measured, and weak: programs share tables, a setting is not a program, and every upload writes tables of its own.
 """
 
+import functools
 import io
 import warnings
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Quantisation:
         return f"standard tables (IJG) of quality {self.quality}{chroma}; most programs write them"
 
 
+@functools.cache
 def standard(quality: int, table: Table = _LUMINANCE) -> Table:
     """A standard table at a quality from 1 to 100, as `jpeg_set_quality` of the IJG's library scales it."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality

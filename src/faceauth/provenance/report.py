@@ -104,17 +104,13 @@ def _signed(blocks: containers.Blocks, found: Credentials | None, problem: str) 
 
 def _validity(found: Credentials) -> str:
     """When it was signed, and whether the certificate was good then and is good now."""
-    if found.signed_at:
-        return f"time stamp of {found.signed_at}; certificate good {_now(found)}"
-    return f"no time stamp: when it was signed is not known; certificate good {_now(found)}"
-
-
-def _now(found: Credentials) -> str:
-    if found.state == "expired":
-        return "now: no; when it was signed: not known"
+    when = f"time stamp of {found.signed_at}" if found.signed_at else "no time stamp: when it was signed is not known"
     if found.state == "broken":
-        return "now: not looked at, since the manifest does not hold"
-    return "when it was signed: yes; now: yes" if found.good_now else "when it was signed: yes; now: no"
+        return f"{when}; not looked at, since the manifest does not hold"
+    now = "yes" if found.good_now else "no"
+    if found.signed_at:
+        return f"{when}; certificate good when it was signed: yes; now: {now}"
+    return f"{when}; certificate good now: {now}"
 
 
 def _fields(blocks: containers.Blocks, claimed: set[str]) -> Iterator[Finding]:

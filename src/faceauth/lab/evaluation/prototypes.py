@@ -59,7 +59,7 @@ def look_at_prepared(model: Path, examples: Examples, cache: Path, workers: int)
     """A prepared data set's faces, train and test, as they lie. Raises DataError where a split is empty."""
     chosen = [i for split in ("train", "test") for i in choose(examples, split, PER_SOURCE, 0)]
     [outputs] = look([model], examples, chosen, cache, workers)
-    one = Outputs(*(getattr(outputs, name)[:, None] for name in Outputs.__slots__))
+    one = Outputs(outputs.logit[:, None], outputs.source_logits[:, None], outputs.embedding[:, None])
     records = tuple(examples.records[i] for i in chosen)
     return Looked(records, np.array([examples.splits[i] for i in chosen]), (ModelFile(model).card,), (one,))
 

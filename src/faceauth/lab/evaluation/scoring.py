@@ -29,6 +29,7 @@ from faceauth.lab.progress import tracked
 from faceauth.model_file import ModelFile, Outputs
 from faceauth.tta import VIEWS
 
+KEPT = ("logit", "source_logits", "embedding")  # of a model's outputs
 Floats = npt.NDArray[np.floating[Any]]
 BATCH = 16
 
@@ -100,7 +101,7 @@ def look(
             done = pool.map(lambda batch: _look_at(todo, examples, batch), batches)
             found = list(tracked(done, len(batches), "scoring prepared faces"))
         for row, i in enumerate(missing):
-            keep(kept[i], **{n: np.concatenate([getattr(f[row], n) for f in found]) for n in Outputs.__slots__})
+            keep(kept[i], **{n: np.concatenate([getattr(f[row], n) for f in found]) for n in KEPT})
     return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
 
 
@@ -152,7 +153,7 @@ def _load(file: Path, model: ModelFile) -> Outputs:
         one = model.run(np.zeros((1, 3, size, size), np.float32))
         return Outputs(one.logit[:0], one.source_logits[:0], one.embedding[:0])
     with np.load(file) as arrays:
-        return Outputs(*(arrays[name] for name in Outputs.__slots__))
+        return Outputs(*(arrays[name] for name in KEPT))
 
 
 def keep(path: Path, array: Floats | None = None, /, **arrays: npt.NDArray[Any]) -> None:
