@@ -141,7 +141,7 @@ def test_embed_writes_every_image_of_the_split(place):
     table = pd.read_parquet(place / "e.parquet")
     with np.load(place / "e.npz", allow_pickle=False) as arrays:
         assert set(arrays) == {"embedding", "path", "source", "target", "score"}
-        assert arrays["embedding"].shape == (32, 2)
+        assert arrays["embedding"].shape == (32, 4)
         assert np.array_equal(np.stack(table["embedding"]), arrays["embedding"])
         assert table["path"].tolist() == arrays["path"].tolist()
     assert set(zip(table["source"], table["target"], strict=True)) == {

@@ -281,7 +281,7 @@ class ModelFile:
         declared = outputs["embedding"][1]
         complete = all(isinstance(width, int) for _, shape in outputs.values() for width in shape[1:])
         if complete and len(declared) == 2:
-            return int(declared[1])
+            return int(str(declared[1]))
         size = self.card.preprocess.size
         names = list(outputs)
         try:

@@ -1,6 +1,5 @@
 """The embedding of a detector on frozen encoders, and what its prototypes are fitted to, from stored features."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -85,5 +84,5 @@ def outputs_of(prepared: Prepared, found: Examples, card: ModelCard, projected: 
 def _outputs(features: npt.NDArray[np.float32], projected: Projection, views: int) -> Outputs:
     embedding = features @ projected.weight + projected.bias
     logits = embedding @ projected.sources + projected.sources_bias
-    shaped: Sequence[npt.NDArray[np.float32]] = [v.reshape(-1, views, v.shape[1]) for v in (logits, embedding)]
-    return Outputs(np.zeros(shaped[0].shape[:2], np.float32), shaped[0], shaped[1])
+    given, embedded = (np.asarray(v, np.float32).reshape(-1, views, v.shape[1]) for v in (logits, embedding))
+    return Outputs(np.zeros(given.shape[:2], np.float32), given, embedded)

@@ -59,7 +59,7 @@ def assemble(
     graph = proto.graph
     parts = np.stack([heads.generated.weight, heads.swapped.weight], axis=1)
     biases = np.array([heads.generated.bias, heads.swapped.bias + rule.offset], np.float32)
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "parts_weight": parts.astype(np.float32), "parts_bias": biases,
         "embedding_weight": projection.weight, "embedding_bias": projection.bias,
         "sources_weight": projection.sources, "sources_bias": projection.sources_bias,

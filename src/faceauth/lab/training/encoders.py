@@ -53,7 +53,7 @@ def export_clip(checkpoint: str, output: Path) -> int:
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot load {checkpoint!r}: {reason}", "give a folder, or go online") from error
     network = ClipBlocks(encoder).eval()
-    size = int(encoder.config.image_size)
+    size = int(str(encoder.config.image_size))
     example = torch.zeros(2, 3, size, size)
     program = torch.onnx.export(
         network, (example,), dynamo=True, input_names=["pixels"], output_names=["features"],

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,11 +67,11 @@ class ModernRecipe:
         ]
         self.network = network
         self.average = AveragedModel(network, avg_fn=_averaging(config.ema), use_buffers=True)
-        self.evaluated: FaceNetwork = self.average.module
+        self.evaluated = cast(FaceNetwork, self.average.module)
 
     @property
     def rate(self) -> float:
-        return max(self.schedule.get_last_lr())
+        return max(float(rate) for rate in self.schedule.get_last_lr())
 
     @torch.no_grad()
     def step(self) -> None:
@@ -84,7 +84,9 @@ class ModernRecipe:
         return False  # the budget ends the training, and the last average is saved
 
     def state(self) -> dict[str, Any]:
-        parts = {"optimizer": self.optimizer, "schedule": self.schedule, "average": self.average}
+        parts: dict[str, Any] = {
+            "optimizer": self.optimizer, "schedule": self.schedule, "average": self.average
+        }  # fmt: skip
         return {name: part.state_dict() for name, part in parts.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
