@@ -188,6 +188,7 @@ def model_info(
     if as_json:
         typer.echo(card.to_json())
         return
+    named = list(_attribution_lines(opened, learned))  # a learned file that cannot be read ends the command first
     spec, limits = card.preprocess, card.thresholds
     fakes = [s for s, label in zip(card.sources, card.labels, strict=True) if label == "fake"]
     reals = [s for s, label in zip(card.sources, card.labels, strict=True) if label == "real"]
@@ -210,7 +211,7 @@ def model_info(
         typer.echo(f"{name:16} {value}")
     for name, value in card.notes.items():
         typer.echo(f"{name:16} {value}")
-    for name, value in _attribution_lines(opened, learned):
+    for name, value in named:
         typer.echo(f"{name:16} {value}")
 
 
