@@ -79,20 +79,21 @@ def _since(start: tuple[float, float]) -> str:
 
 
 def _manifest(count: int) -> None:
-    from faceauth.lab.data.manifest import Row, read_manifest, write_manifest
+    from faceauth.lab.data.dataset import ImageRow, read_dataset
+    from faceauth.lab.data.manifest import write_manifest
 
     rows = [
-        Row(
-            f"/data/wiki/{k % 100:02}/{k:08}_1960-01-01_2001.jpg", f"images/wiki{k % 2}/{k % 100:02}_{k:08}.jpg",
-            f"wiki{k % 2}", ("train", "test", "dev")[k % 3], k % 2, f"{k:064x}", 512, 512, f"wiki:{k}", "real",
-            (29.54, 29.54, 226.46, 226.46),
+        ImageRow(
+            f"images/wiki{k % 2}/{k % 100:02}_{k:08}.jpg", f"wiki{k % 2}", ("fake", "real")[k % 2], "real",
+            f"wiki{k % 2}", f"wiki:{k}", f"wiki{k % 2}", f"{k:064x}", ("train", "test", "dev")[k % 3],
+            (29.54, 29.54, 226.46, 226.46), f"/data/wiki/{k % 100:02}/{k:08}_1960-01-01_2001.jpg", 512, 512,
         )
         for k in range(count)
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         for row in rows:
-            (Path(name) / row.destination_path).parent.mkdir(parents=True, exist_ok=True)
-            (Path(name) / row.destination_path).touch()
+            (Path(name) / row.path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(name) / row.path).touch()
         print(f"\n| manifest of {count:,} rows | seconds | CPU seconds | MB |\n|---|---|---|---|")
         start = time.perf_counter(), time.process_time()
         written = write_manifest(Path(name), rows)
@@ -101,7 +102,7 @@ def _manifest(count: int) -> None:
         for suffix in ("xlsx", "parquet"):
             path = Path(name) / f"manifest.{suffix}"
             start = time.perf_counter(), time.process_time()
-            assert read_manifest(path).sha256 == written.sha256
+            assert read_dataset(path).sha256 == written.sha256
             print(f"| read and check .{suffix} | {_since(start)} | {path.stat().st_size / 1e6:.1f} |")
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
-    [], ["detect"], ["learn"], ["forget"], ["model", "info"], ["lab", "sources"], ["lab", "prepare"],
-    ["lab", "train"], ["lab", "export"], ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "evaluate"],
+    [], ["detect"], ["learn"], ["forget"], ["provenance"], ["model", "info"], ["lab", "sources"],
+    ["lab", "corpus", "fetch"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"], ["lab", "encoder"],
+    ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "score"], ["lab", "evaluate"],
     ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "report"], ["lab", "study"],
     ["lab", "synthesize"], ["lab", "finder"],
 )  # fmt: skip
@@ -33,14 +34,14 @@ def picture() -> str:
     from rich.console import Console
 
     from faceauth.detector import Detector
-    from faceauth.images import expand
+    from faceauth.inputs import expand
     from faceauth.output import TableOutput
 
     os.chdir(DOCS.parent)
     console = Console(record=True, width=92, file=io.StringIO(), force_terminal=True)
     console.print("[bold]$ faceauth detect samples/[/bold]")
     table = TableOutput(io.StringIO())
-    for verdict in Detector().stream(expand(["samples/"])):
+    for verdict in Detector().stream(expand(["samples/"]).references):
         table.write(verdict)
     console.print(table.table())
     svg = console.export_svg(title="faceauth", unique_id="faceauth")

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from faceauth.lab.data.manifest import COLUMNS, DETAILS
+from faceauth.lab.data.dataset import COLUMNS, DETAILS
 from faceauth.lab.training.config import TrainConfig
 from lab_corpus import SOURCES, face
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from conftest import make_card, write_model
-from faceauth.lab.data.manifest import COLUMNS, DETAILS, read_manifest
+from faceauth.lab.data.dataset import COLUMNS, DETAILS, read_dataset
 from lab_corpus import face
 
 SOURCES = {"cam-a": 1, "cam-b": 1, "gan-a": 0, "gan-b": 0}
@@ -42,7 +42,7 @@ def write_run(root, manifest, name="bright", sources=("cam-a", "cam-b", "gan-a",
     """A finished run's folder: run.json, log.jsonl, the weights' file and an exported model, brightness for a network."""
     run = root / name
     run.mkdir(parents=True)
-    data = read_manifest(manifest).sha256
+    data = read_dataset(manifest).sha256
     card = make_card(
         name=name, sources=sources, labels=tuple("real" if s.startswith("cam") else "fake" for s in sources),
         data_sha256=data, **changes,

@@ -1,35 +1,14 @@
-import contextlib
-import io
 import json
 import os
 import subprocess
 import sys
-from unittest import mock
 
 import pytest
 
-from conftest import PORTRAIT, encoded, noise, picture
-from faceauth.__main__ import main
-
-
-def faceauth(*arguments, stdin=b"", cwd=None):
-    """Run the command in this process, as the installed script does; stdout and stderr are no terminals."""
-    out, err = io.StringIO(), io.StringIO()
-    before = os.getcwd()
-    os.chdir(cwd or before)
-    try:
-        with (
-            mock.patch.object(sys, "argv", ["faceauth", *map(str, arguments)]),
-            mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            main()
-    except SystemExit as leaving:
-        return leaving.code or 0, out.getvalue(), err.getvalue()
-    finally:
-        os.chdir(before)
-    raise AssertionError("the command did not exit")
+from command_line import command, faceauth
+from conftest import PORTRAIT, encoded, make_card, noise, picture, write_model
+from faceauth import images, inputs
+from faceauth.detector import Detector
 
 
 def test_the_installed_command_does_the_same(folder, model_path):
@@ -91,7 +70,7 @@ def test_pictures_without_a_face_are_rows_that_fail_nothing(folder, model_path):
     assert [(r["label"], r["score"], r["false_alarm_rate"], r["error"]) for r in found] == [
         ("no-face", *[None] * 3)
     ] * 3
-    assert "3 images without one, not judged" in err
+    assert "3 without a face, not judged" in err
 
 
 def test_unreadable_inputs_are_rows_and_exit_code_3(folder, model_path):
@@ -170,20 +149,184 @@ def test_model_info_says_what_the_file_says(model_path):
     assert data["sources"] == ["camera", "bulb"]
 
 
-def test_help_has_examples_for_every_command():
-    for command in (
-        ["detect"],
-        ["learn"],
-        ["forget"],
-        ["lab", "prototypes"],
-        ["model", "info"],
-        ["lab", "train"],
-        ["lab", "export"],
-        ["lab", "calibrate"],
-        ["lab", "synthesize"],
-        ["lab", "finder"],
-    ):
-        code, out, _ = faceauth(*command, "--help")
-        assert code == 0
-        assert "Example" in out
-        assert f"faceauth {' '.join(command)}" in out
+def commands():
+    """Every command with its parents' names, as typer builds them."""
+    import typer.main
+
+    from faceauth.cli import app
+    from faceauth.lab.cli import app as lab
+
+    def below(group, names):
+        for name, one in group.commands.items():
+            if hasattr(one, "commands"):
+                yield from below(one, [*names, name])
+            else:
+                yield [*names, name]
+
+    yield from below(typer.main.get_command(app), [])
+    yield from ([*c] for c in below(typer.main.get_command(lab), ["lab"]))
+
+
+@pytest.mark.parametrize("words", [list(c) for c in sorted(set(map(tuple, commands())))], ids="-".join)
+def test_help_has_an_example(words):
+    code, out, _ = faceauth(*words, "--help")
+    assert code == 0
+    assert "Example" in out
+    assert f"faceauth {' '.join(words)}" in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_completion_can_be_shown(shell):
+    code, out, _ = faceauth("--show-completion", shell)
+    assert code == 0
+    assert f"_FACEAUTH_COMPLETE={shell and 'complete_' + shell}".lower() in out.lower().replace('"', "").replace(
+        " = ", "="
+    )
+
+
+def test_completion_can_be_installed_and_completes(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, out, _ = faceauth("--install-completion", "bash")
+    assert code == 0
+    assert "bash" in out
+    assert "faceauth" in (tmp_path / ".bashrc").read_text()
+    asked = {"_FACEAUTH_COMPLETE": "complete_bash", "COMP_WORDS": "faceauth model ", "COMP_CWORD": "2"}
+    done = subprocess.run(command(), env=os.environ | asked, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["info"]
+
+
+def test_the_list_of_sources_needs_no_laboratory(tmp_path):
+    code = """
+import sys
+for name in ("torch", "pandas", "onnx", "pydantic", "sklearn"): sys.modules[name] = None
+sys.argv = ["faceauth", "lab", "sources"]
+from faceauth.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "licence" in done.stdout
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "pdf", "txt"])
+def test_what_cannot_be_written_is_told_with_what_can(tmp_path, suffix):
+    code, _, err = faceauth("detect", "x.jpg", "-o", tmp_path / f"v.{suffix}")
+    assert code == 2
+    assert f"cannot write a .{suffix} file" in err
+    assert all(known in err for known in (".jsonl", ".json", ".csv", ".xlsx", ".parquet", ".html"))
+
+
+def test_a_dash_writes_json_lines(folder, model_path):
+    code, out, err = faceauth("detect", folder, "--model", model_path, "--whole-image", "-o", "-")
+    assert code == 0
+    assert [json.loads(line)["label"] for line in out.splitlines()] == ["fake", "real", "uncertain"]
+    assert "written to" not in err
+
+
+def test_whatever_happens_to_an_image_is_its_row(folder, model_path, monkeypatch):
+    load = images.load
+
+    def hostile(source, *more, **options):
+        if "dark" in str(source):
+            raise ZeroDivisionError("1 x 4 pixels")
+        return load(source, *more, **options)
+
+    monkeypatch.setattr(images, "load", hostile)
+    code, out, err = faceauth("detect", folder, "--model", model_path, "--whole-image")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert code == 3
+    assert [r["label"] for r in found] == ["fake", None, "uncertain"]
+    assert "ZeroDivisionError: 1 x 4 pixels" in found[1]["error"]
+    assert "Traceback" not in err
+
+
+def test_an_image_that_hangs_is_a_row(folder, model_path, monkeypatch):
+    judge = Detector.judge
+
+    def slow(self, source):
+        if "dark" in str(source):
+            import threading
+
+            threading.Event().wait(20)
+        return judge(self, source)
+
+    monkeypatch.setattr(Detector, "judge", slow)
+    code, out, _ = faceauth("detect", folder, "--model", model_path, "--whole-image", "--timeout", "5")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert code == 3
+    assert [r["label"] for r in found] == ["fake", None, "uncertain"]
+    assert "more than 5 s" in found[1]["error"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_that_answers_no_number_gives_json(folder, tmp_path, workers):
+    import numpy as np
+
+    path = write_model(tmp_path / "nan.onnx", make_card(), np.full((32, 32), np.nan))
+    code, out, _ = faceauth("detect", folder, "--model", path, "--whole-image", "--workers", workers)
+
+    def refuse(name):
+        raise ValueError(name)
+
+    found = [json.loads(line, parse_constant=refuse) for line in out.splitlines()]
+    assert code in {0, 3}
+    assert len(found) == 3
+    assert all(r["score"] is None and r["error"] for r in found)
+
+
+def test_an_unexpected_error_is_one_line(folder, model_path, monkeypatch):
+    def fault(*arguments, **options):
+        raise RuntimeError("who knows\x1b[31m")
+
+    monkeypatch.setattr(inputs, "expand", fault)
+    code, out, err = faceauth("detect", folder, "--model", model_path)
+    assert (code, out) == (1, "")
+    assert "error: RuntimeError: who knows" in err
+    assert "--debug" in err
+    assert "\x1b" not in err
+    assert "Traceback" not in err
+
+
+def test_control_characters_of_a_model_file_do_not_reach_the_terminal(tmp_path):
+    card = make_card(name="evil\x1b[31m", licence="a\rb", notes={"note": "\x9b2J\u202e"})
+    code, out, _ = faceauth("model", "info", write_model(tmp_path / "m.onnx", card))
+    assert code == 0
+    assert "evil\\x1b[31m" in out
+    assert not {"\x1b", "\r", "\x9b", "\u202e"} & set(out)
+
+
+def test_neither_are_those_of_an_argument(tmp_path):
+    code, out, err = faceauth("detect", tmp_path, "--\x1b[31mred")
+    assert code == 2
+    assert "\x1b" not in out + err
+
+
+def test_progress_is_for_terminals_only(folder, model_path):
+    err = faceauth("detect", folder, "--model", model_path)[2]
+    assert len(err.splitlines()) == 2
+    assert "images/s" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
+def test_a_terminal_sees_the_rate_and_the_time_left(tmp_path, model_path):
+    import pty
+
+    for i in range(20):
+        picture((i, i, i)).save(tmp_path / f"{i}.png")
+    ours, theirs = pty.openpty()
+    arguments = command("detect", tmp_path, "--model", model_path, "-o", tmp_path / "o.jsonl")
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                data = os.read(ours, 65536)
+            except OSError:
+                break
+            if not data:
+                break
+            shown += data
+        assert process.wait() == 0
+    os.close(ours)
+    assert b"/20" in shown
+    assert b"images/s" in shown
+    assert b"left" in shown

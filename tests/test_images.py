@@ -1,4 +1,3 @@
-import io
 import os
 import struct
 import subprocess
@@ -7,58 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from conftest import encoded, noise, picture
-from faceauth.errors import ImageError, UsageError
-from faceauth.images import Limits, decode, expand, load, references
-
-
-def names(found):
-    return [os.path.basename(f) for f in found]
-
-
-def test_folder_is_walked_in_order_and_by_suffix(folder):
-    (folder / "notes.txt").write_text("no image")
-    assert names(expand([str(folder)])) == ["bright.png", "dark.jpg", "grey.webp"]
-
-
-def test_glob_finds_below(folder):
-    assert names(expand([f"{folder}/**/*.webp"])) == ["grey.webp"]
-
-
-def test_list_file_with_lines_or_nuls(folder):
-    paths = [str(folder / "bright.png"), str(folder / "with\nnewline.png")]
-    (folder / "lines").write_text(paths[0] + "\r\n\n")
-    (folder / "nuls").write_bytes("\0".join(paths).encode())
-    assert expand([f"@{folder}/lines"]) == paths[:1]
-    assert expand([f"@{folder}/nuls"]) == paths
-
-
-def test_stdin_is_an_image_or_a_list():
-    data = encoded(picture())
-    assert expand(["-"], io.BytesIO(data)) == [data]
-    assert expand(["-"], io.BytesIO(b"a.jpg\nb.jpg\n")) == ["a.jpg", "b.jpg"]
-
-
-@pytest.mark.parametrize("argument", ["no/*.jpg", "@no-such-list", "-"])
-def test_what_names_nothing_is_a_usage_error(argument):
-    with pytest.raises(UsageError):
-        expand([argument], io.BytesIO(b""))
-
-
-def test_empty_folder_says_what_it_looked_for(tmp_path):
-    with pytest.raises(UsageError, match=r"no images.*\.jpg"):
-        expand([str(tmp_path)])
-
-
-def test_no_path_starts_like_a_formula(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    picture().save("=cmd.png")
-    assert expand(["=cmd.png"]) == [f".{os.sep}=cmd.png"]
-    assert load(expand(["=cmd.png"])[0]).image.size == (96, 96)
+from faceauth.errors import ImageError
+from faceauth.images import Limits, decode, load
 
 
 @pytest.mark.parametrize(("format", "options"), [
@@ -173,7 +125,7 @@ def _bomb():
 @pytest.mark.parametrize(("data", "says"), [
     (b"", "empty"),
     (b"<html>not found</html>", "known format"),
-    (encoded(noise(), "JPEG")[:900], "truncated"),
+    (encoded(noise(), "JPEG")[:900], "cut off: the last .*%"),
     (encoded(noise())[:900], "truncated"),
     (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "truncated|known format"),
     (_bomb(), "limit"),
@@ -223,33 +175,11 @@ def test_sha256_is_that_of_the_file(tmp_path):
 
 
 def test_arrays_are_checked():
-    assert load(np.zeros((5, 6, 3), np.uint8)).image.size == (6, 5)
-    assert load(np.zeros((5, 6), np.uint8)).image.mode == "RGB"
+    assert load(np.zeros((15, 16, 3), np.uint8)).image.size == (16, 15)
+    assert load(np.zeros((15, 16), np.uint8)).image.mode == "RGB"
     for bad in (np.zeros((5, 6, 3)), np.zeros((5, 6, 4), np.uint8), np.zeros((0, 6), np.uint8)):
         with pytest.raises(ImageError, match="RGB order"):
             load(bad)
-
-
-def test_references_flatten_what_is_given(folder):
-    array = np.zeros((4, 4, 3), np.uint8)
-    assert len(list(references([folder, array, encoded(picture())]))) == 5
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    st.binary(max_size=200),
-    st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]),
-    st.integers(0, 400),
-)
-def test_damage_never_escapes_as_another_error(junk, format, where):
-    data = bytearray(encoded(noise((24, 24)), format))
-    data[where : where + len(junk)] = junk
-    try:
-        image = decode(bytes(data))
-    except ImageError as error:
-        assert error.message and "\n" not in error.message
-    else:
-        assert image.mode == "RGB"
 
 
 def test_decoding_loads_no_plugin_outside_the_list():

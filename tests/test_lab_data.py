@@ -12,103 +12,22 @@ from lab_corpus import write_corpus
 pytest.importorskip("pydantic")
 from faceauth.errors import DataError
 from faceauth.images import dhash
+from faceauth.lab.data import examples
 from faceauth.lab.data.augment import AugmentConfig, augment
 from faceauth.lab.data.blend import self_blended
-from faceauth.lab.data.dataset import LARGEST, open_crops
-from faceauth.lab.data.sources import Record, read_corpus
-from faceauth.lab.data.split import check_folds, split
+from faceauth.lab.data.dataset import read_dataset
+from faceauth.lab.data.examples import LARGEST, open_crops
 from faceauth.preprocess import PreprocessSpec
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    return read_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
-
-
-def test_a_corpus_is_read(corpus):
-    assert corpus.sources("real") == ("cam-a", "cam-b")
-    assert corpus.sources("fake") == ("gan-a", "gan-b")
-    assert len(corpus.records) == 124
-    assert sum(r.fake for r in corpus.records) == 60
-
-
-@pytest.mark.parametrize(("change", "says"), [
-    (lambda t: t.replace("source,label", "source,lable"), "lacks the columns label"),
-    (lambda t: t.replace("cam-a,real", "cam-a,maybe", 1), "line 2: label 'maybe'"),
-    (lambda t: t.replace("cam-a,real", "cam-a,fake", 1), "line 3: cam-a is both"),
-    (lambda t: t.replace("cam-a/000.png", "../000.png", 1), "outside"),
-    (lambda t: t.replace("cam-a/000.png", "/etc/passwd", 1), "outside"),
-    (lambda t: t.replace("cam-a/000.png", "cam-a/no.png", 1), "line 2: no file"),
-    (lambda t: t.replace("cam-a/001.png", "cam-a/000.png", 1), "stands 2 times"),
-    (lambda t: t.splitlines()[0], "names no images"),
-])  # fmt: skip
-def test_a_bad_table_is_one_line_with_its_number(tmp_path, change, says):
-    root = write_corpus(tmp_path, count=2)
-    (root / "images.csv").write_text(change((root / "images.csv").read_text()))
-    with pytest.raises(DataError, match=says):
-        read_corpus(root)
-
-
-def test_no_corpus_names_the_setting(tmp_path):
-    with pytest.raises(DataError, match="data.root"):
-        read_corpus(tmp_path)
-
-
-def record(i, group=""):
-    return Record(f"{i}.png", "s", "real", "real", "camera", group, f"{i:064x}")
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 40)), min_size=1, max_size=80), st.integers(0, 5))
-def test_no_group_and_no_near_duplicate_is_on_two_sides(ties, seed):
-    records = [record(i, f"g{g}" if g else "") for i, (g, _) in enumerate(ties)]
-    hashes = [h for _, h in ties]
-    sides = split(records, hashes, seed)
-    for key in (lambda i: records[i].group or i, lambda i: f"h{hashes[i]}"):
-        of = {}
-        for i, side in enumerate(sides):
-            assert of.setdefault(key(i), side) == side
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.randoms())
-def test_the_split_does_not_depend_on_the_order(random):
-    items = [(record(i, f"g{i % 7}" if i % 3 else ""), i // 2) for i in range(60)]
-    before = {r.path: s for (r, _), s in zip(items, split(*zip(*items, strict=True)), strict=True)}
-    random.shuffle(items)
-    assert {r.path: s for (r, _), s in zip(items, split(*zip(*items, strict=True)), strict=True)} == before
-
-
-def test_the_shares_come_out():
-    records = [record(i) for i in range(4000)]
-    sides = split(records, list(range(4000)), 0, (0.65, 0.15, 0.2))
-    assert sides.count("train") / 4000 == pytest.approx(0.65, abs=0.03)
-    assert sides.count("dev") / 4000 == pytest.approx(0.2, abs=0.03)
-    assert split(records, list(range(4000)), 1) != sides
-
-
-def test_a_source_kept_whole_is_trained_on_with_all_that_is_tied_to_it():
-    records = [record(i, "one" if i in (3, 70) else "") for i in range(200)]
-    records[:60] = [dataclasses.replace(r, source="flux") for r in records[:60]]
-    sides = split(records, list(range(200)), whole=["flux"])
-    assert set(sides[:60]) == {"train"} == {sides[70]}
-    assert set(sides) == {"train", "test", "dev"}
-    plain = split(records, list(range(200)))
-    assert [s for i, s in enumerate(sides) if i >= 60 and i != 70] == [
-        s for i, s in enumerate(plain) if i >= 60 and i != 70
-    ]
-
-
-@pytest.mark.parametrize("folds", [[["a"]], [["a", "b"], ["b"]], [["a"], ["b"], ["c"]]])
-def test_folds_hold_out_every_source_once(folds):
-    with pytest.raises(DataError):
-        check_folds(folds, ["a", "b"])
-    check_folds([["a"], ["b"]], ["a", "b"])
+    return read_dataset(write_corpus(tmp_path_factory.mktemp("corpus")))
 
 
 def test_crops_are_cut_once_and_read_back(corpus, tmp_path):
     crops = open_crops(corpus, tmp_path, workers=1)
-    assert len(crops) == len(corpus.records)
+    assert len(crops) == len(corpus.rows)
     image, box = crops[3]
     assert image.width == image.height <= LARGEST
     assert 0 <= box[0] < box[2] <= image.width + 1
@@ -118,15 +37,82 @@ def test_crops_are_cut_once_and_read_back(corpus, tmp_path):
     assert np.array_equal(np.asarray(again[3][0]), np.asarray(image))
 
 
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A data set of five images, quickly cut."""
+    return read_dataset(write_corpus(tmp_path_factory.mktemp("three"), count=0))
+
+
+def test_what_shapes_a_crop_is_part_of_its_key(three, corpus, tmp_path, monkeypatch):
+    cut = []
+    monkeypatch.setattr(
+        examples, "_cut_all", lambda data, folder, workers: cut.append(folder) or cut_here(data, folder, workers)
+    )
+    before = open_crops(three, tmp_path)
+    open_crops(three, tmp_path)
+    assert len(set(cut)) == len(cut) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(examples, "LARGEST", 40)
+        assert open_crops(three, tmp_path)[0][0].width == 40 < before[0][0].width
+    with monkeypatch.context() as patch:
+        patch.setattr(examples, "CONTEXT", 1.0)
+        assert open_crops(three, tmp_path)[0][0].width < before[0][0].width
+    for name, value in (("REVISION", "other"), ("VERSION", 99)):
+        with monkeypatch.context() as patch:
+            patch.setattr(examples, name, value)
+            open_crops(three, tmp_path)
+    open_crops(dataclasses.replace(three, rows=three.rows[:3], sha256="1" * 64), tmp_path)
+    assert len(set(cut)) == len(cut) == 6, "each has a cache of its own"
+    assert open_crops(three, tmp_path)[0][0].size == before[0][0].size
+
+
+class Here:
+    """A pool of processes that is none."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def map(self, function, items, chunksize):
+        return map(function, items)
+
+
+def cut_here(data, folder, workers):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examples, "ProcessPoolExecutor", Here)
+        whole_cut(data, folder, workers)
+
+
+whole_cut = examples._cut_all
+
+
+@pytest.mark.parametrize("file", ["pixels.bin", "index.npz"])
+@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
+def test_a_torn_cache_is_cut_again(three, tmp_path, file, keep, monkeypatch):
+    monkeypatch.setattr(examples, "ProcessPoolExecutor", Here)
+    before = [np.asarray(open_crops(three, tmp_path)[i][0]).copy() for i in range(len(three.rows))]
+    [torn] = tmp_path.glob(f"*/{file}")
+    data = torn.read_bytes()
+    torn.write_bytes(data[: int(keep * len(data))])
+    again = open_crops(three, tmp_path)
+    assert all(np.array_equal(np.asarray(again[i][0]), b) for i, b in enumerate(before))
+    assert [p.name for p in sorted(tmp_path.glob("*/*"))] == ["index.npz", "pixels.bin"]
+
+
 def test_an_unreadable_image_stops_the_cutting(tmp_path):
     root = write_corpus(tmp_path / "c", count=2)
     (root / "cam-a" / "000.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"cam-a.000\.png"):
-        open_crops(read_corpus(root), tmp_path / "cache", workers=1)
+        open_crops(read_dataset(root), tmp_path / "cache", workers=1)
 
 
 def test_dhash_stays_under_a_resave_and_tells_pictures_apart(corpus):
-    images = [Image.open(corpus.file(r)) for r in corpus.records[:2]]
+    images = [Image.open(corpus.file(r)) for r in corpus.rows[:2]]
     small = images[0].resize((48, 48), Image.Resampling.BICUBIC)
     assert (dhash(images[0]) ^ dhash(small)).bit_count() <= 12
     assert 0 <= dhash(images[1]) < 2**64
@@ -187,8 +173,3 @@ def test_blending_takes_any_picture(seed, width, height, span):
     picture = Image.new("RGB", (width, height), "grey")
     made = self_blended(picture, (-5, 3, span - 5, span), np.random.default_rng(seed))
     assert (made.size, made.mode) == (picture.size, "RGB")
-
-
-def test_records_are_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        record(1).label = "fake"

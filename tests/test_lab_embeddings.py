@@ -15,10 +15,9 @@ from faceauth.detector import Detector
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.dataset import from_manifest
 from faceauth.lab.data.manifest import read_manifest
+from faceauth.lab.evaluation.candidates import choose, open_candidates
 from faceauth.lab.evaluation.embeddings import Embedded, clusters, embed, load_map, tsne
-from faceauth.lab.evaluation.evaluate import choose
 from faceauth.lab.evaluation.spectrum import source_spectra
-from faceauth.lab.evaluation.subjects import open_subjects
 from lab_prepared import write_run, write_set
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
@@ -197,7 +196,7 @@ def test_at_most_so_many_of_each_source_are_drawn_with_the_seed(place):
     assert chosen == choose(examples, "test", 3, 0) != choose(examples, "test", 3, 1)
     assert len(chosen) == 12
     assert {examples.splits[i] for i in chosen} == {"test"}
-    [subject] = open_subjects([place / "runs" / "bright"])
+    [subject] = open_candidates([place / "runs" / "bright"])
     assert len(embed(subject, examples, "test", place / "cache", 1, 3).path) == 12
     with pytest.raises(DataError, match="empty"):
         embed(subject, examples, "none", place / "cache", 1)

@@ -1,12 +1,15 @@
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("pydantic")
 from faceauth.errors import UsageError
-from faceauth.lab.data.choice import Outcome
 from faceauth.lab.data.journal import Journal, finish_state, read_plan, read_state, write_plan, write_state
-from test_lab_manifest import rows
+from faceauth.lab.data.sampling import Outcome
+from test_lab_dataset import rows
 
 OUTCOME = st.builds(
     Outcome, sha256=st.text("0123456789abcdef", min_size=4, max_size=4), dhash=st.integers(0, 2**64 - 1), width=st.integers(0, 9),
@@ -15,21 +18,47 @@ OUTCOME = st.builds(
 
 
 @settings(max_examples=40, deadline=None)
-@given(outcomes=st.lists(OUTCOME, min_size=1, max_size=6), cut=st.integers(0, 500), garbage=st.binary(max_size=6))
-def test_a_journal_loses_at_most_what_was_cut_off(tmp_path_factory, outcomes, cut, garbage):
-    path = tmp_path_factory.mktemp("j") / "journal.jsonl"
+@given(outcomes=st.lists(OUTCOME, min_size=1, max_size=6))
+def test_a_journal_keeps_what_it_was_told(tmp_path_factory, outcomes):
+    path = tmp_path_factory.mktemp("j") / "journal.sqlite"
     with Journal(path) as journal:
         for k, outcome in enumerate(outcomes):
             journal.add("a", f"{k}\n{k}", outcome)
-    data = path.read_bytes()
-    cut = min(cut, len(data))
-    path.write_bytes(data[:cut] + garbage.replace(b"\n", b""))
-    whole = data[:cut].count(b"\n")
     with Journal(path) as journal:
-        assert list(journal.outcomes.values()) == outcomes[:whole]
+        assert list(journal.outcomes.values()) == outcomes
+        journal.add("a", "0\n0", outcomes[-1])
         journal.add("b", "x", outcomes[0])
     with Journal(path) as journal:
-        assert list(journal.outcomes.values()) == [*outcomes[:whole], outcomes[0]]
+        assert len(journal.outcomes) == len(outcomes) + 1
+        assert journal.outcomes["a", "0\n0"] == outcomes[-1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut=st.integers(0, 12_288), garbage=st.binary(max_size=6))
+def test_a_journal_that_was_cut_off_never_says_what_it_was_not_told(tmp_path_factory, cut, garbage):
+    path = tmp_path_factory.mktemp("j") / "journal.sqlite"
+    told = {("a", str(k)): Outcome(sha256=f"{k:064x}", dhash=k) for k in range(12)}
+    with Journal(path) as journal:
+        for (source, name), outcome in told.items():
+            journal.add(source, name, outcome)
+    data = path.read_bytes()
+    path.write_bytes(data[:cut] + garbage)
+    with Journal(path) as journal:
+        assert set(journal.outcomes.items()) <= set(told.items())
+        journal.add("b", "x", Outcome(error="broken"))
+    with Journal(path) as journal:
+        assert journal.outcomes["b", "x"] == Outcome(error="broken")
+
+
+def test_a_killed_process_leaves_what_it_wrote_down(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from faceauth.lab.data.journal import Journal, Outcome\n"
+        "j = Journal(Path(sys.argv[1])); j.add('a', 'b', Outcome(sha256='1')); os._exit(9)"
+    )
+    path = tmp_path / "journal.sqlite"
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    with Journal(path) as journal:
+        assert journal.outcomes == {("a", "b"): Outcome(sha256="1")}
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path):
@@ -41,7 +70,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
 def test_a_state_belongs_to_one_configuration(tmp_path):
     assert read_state(tmp_path, {"seed": 1}) == {}
     write_state(tmp_path, {"config": {"seed": 1}, "finished": False})
-    (tmp_path / "journal.jsonl").write_text("")
+    (tmp_path / "journal.sqlite").write_text("")
     assert read_state(tmp_path, {"seed": 1})["finished"] is False
     with pytest.raises(UsageError, match="another seed"):
         read_state(tmp_path, {"seed": 2})

@@ -6,13 +6,11 @@ from hypothesis import strategies as st
 pytest.importorskip("sklearn")
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
-from faceauth.errors import DataError
 from faceauth.lab.evaluation import metrics
 
 rounded = st.floats(0, 1).map(lambda v: round(v, 2))
 
 
-AUROC = {"AUROC": metrics.auroc}
 SCORES, FAKE = np.array([0.1, 0.4, 0.4, 0.8, 0.9]), np.array([False, False, True, True, False])
 
 
@@ -56,31 +54,19 @@ def test_calibration_error_is_nought_for_honest_scores_and_not_for_boasts():
     assert metrics.calibration_error(boast, fake) > 0.2
 
 
-def test_the_calibration_error_that_chance_makes_is_what_honest_scores_show():
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(60):
-        honest = rng.random(400)
-        found.append(metrics.calibration_error(honest, rng.random(400) < honest))
-    chance = metrics.calibration_chance(honest, rng.random(400) < honest)
-    assert chance == pytest.approx(np.mean(found), rel=0.1)
-    assert metrics.calibration_chance(rng.random(20_000), rng.random(20_000) < 0.5) < chance / 4
+def test_the_raw_calibration_error_follows_the_shares_of_the_classes():
+    scores, fake = np.full(100, 0.1), np.arange(100) < 10  # one in ten is fake, and the scores say so
+    assert metrics.calibration_error(scores, fake, balanced=False) == pytest.approx(0)
+    assert metrics.calibration_error(scores, fake) == pytest.approx(0.4)
 
 
-def test_intervals_draw_groups_not_images():
-    rng = np.random.default_rng(0)
-    people = np.repeat(np.arange(40), 25)
-    fake = people % 2 == 0
-    scores = np.clip(0.5 + 0.1 * fake + rng.normal(0, 0.2, 40)[people], 0, 1)
-    by_person = metrics.intervals(AUROC, scores, fake, people, draws=300)["AUROC"]
-    by_image = metrics.intervals(AUROC, scores, fake, np.arange(1000), draws=300)["AUROC"]
-    assert by_person.low <= by_person.value <= by_person.high
-    assert by_person.high - by_person.low > 2 * (by_image.high - by_image.low)
-
-
-def test_intervals_need_both_classes():
-    with pytest.raises(DataError):
-        metrics.intervals(AUROC, np.array([0.1, 0.2]), np.array([True, True]), np.arange(2))
+def test_kinds_are_drawn_within_their_class():
+    kinds = np.array(["a", "a", "b", "c", "d"])
+    fake = np.array([False, False, False, True, True])
+    drawn = metrics.kind_draws(kinds, fake, 300, 0)
+    assert set(drawn) == {("a", False), ("b", False), ("c", True), ("d", True)}
+    assert set(drawn["a", False]) == {0, 1, 2}
+    assert (drawn["a", False] + drawn["b", False] == 2).all()
 
 
 ALL = (

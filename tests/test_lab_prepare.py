@@ -20,9 +20,10 @@ pytest.importorskip("pydantic")
 from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.images import dhash
 from faceauth.lab.cli import app
-from faceauth.lab.data import store
-from faceauth.lab.data.dataset import from_manifest
-from faceauth.lab.data.manifest import read_manifest
+from faceauth.lab.data import crop_writer
+from faceauth.lab.data.dataset import read_dataset
+from faceauth.lab.data.examples import from_manifest
+from faceauth.lab.data.journal import Journal
 from faceauth.lab.data.prepare import PrepareConfig, prepare, prepare_config
 
 pytestmark = pytest.mark.torch  # need_lab asks for torch
@@ -71,18 +72,18 @@ def prepared(study, tmp_path_factory):
 
 def test_the_study_in_small(prepared):
     manifest, lines = prepared
-    counts = Counter(r.folder for r in manifest.rows)
+    counts = Counter(r.source for r in manifest.rows)
     assert counts == {
         "celebahq256_imgs": 10, "wiki": 10, "text2img": 4, "inpainting": 4, "insight": 4, "1m_faces_00": 4, "iFakeFaceDB": 4,
     }  # fmt: skip
-    assert {(r.folder, r.family) for r in manifest.rows if not r.target} == {
+    assert {(r.source, r.family) for r in manifest.rows if not r.target} == {
         ("text2img", "diffusion"), ("inpainting", "diffusion"), ("insight", "swap"), ("1m_faces_00", "gan"), ("iFakeFaceDB", "laundered"),
     }  # fmt: skip
     assert "wiki (real): 28 images; left out 1 with several faces, 1 without a face" in lines
     sides = {}
     for row in manifest.rows:
         assert sides.setdefault(row.group or row.sha256, row.split) == row.split
-    assert manifest.rows == read_manifest(manifest.root / "manifest.xlsx").rows
+    assert manifest.rows == read_dataset(manifest.root / "manifest.xlsx").rows
 
 
 def test_crops_are_squares_of_one_codec(prepared):
@@ -101,7 +102,7 @@ def test_crops_are_squares_of_one_codec(prepared):
             assert (row.width, row.height) == (96, 96)
     assert len(heads) == 1, "nothing in the file's head tells the class"
     files = {p.relative_to(manifest.root).as_posix() for p in manifest.root.rglob("*") if p.is_file()}
-    assert files == {r.destination_path for r in manifest.rows} | {"manifest.xlsx", "manifest.parquet", "prepare.json"}
+    assert files == {r.path for r in manifest.rows} | {"manifest.xlsx", "manifest.parquet", "prepare.json"}
 
 
 def test_a_face_box_is_in_pixels_of_the_stored_crop(tmp_path):
@@ -127,13 +128,13 @@ def test_the_result_is_a_function_of_seed_and_files(study, prepared, tmp_path):
     backwards = PrepareConfig(data=dict(reversed(backwards.data.items())), count=40)
     assert prepare(backwards, tmp_path / "backwards", 1, silent).sha256 == manifest.sha256
     other = prepare(study_config(study, count=40, seed=1), tmp_path / "other", 1, silent)
-    assert {r.image_path for r in other.rows} != {r.image_path for r in manifest.rows}
+    assert {r.original for r in other.rows} != {r.original for r in manifest.rows}
 
 
 def test_a_corpus_is_prepared_without_what_is_left_out(tmp_path):
     config = PrepareConfig(data={"corpus": str(write_corpus(tmp_path / "c", count=8))}, leave_out=["gan-b"])
     manifest = prepare(config, tmp_path / "out", 1, silent)
-    assert Counter(r.folder for r in manifest.rows) == {"cam-a": 4, "cam-b": 4, "gan-a": 8}
+    assert Counter(r.source for r in manifest.rows) == {"cam-a": 4, "cam-b": 4, "gan-a": 8}
     assert len(from_manifest(manifest).records) == 16
     with pytest.raises(UsageError, match="cannot leave out gan-c"):
         prepare(PrepareConfig(data=config.data, leave_out=["gan-c"]), tmp_path / "no", 1, silent)
@@ -158,7 +159,7 @@ def test_an_unreadable_image_is_replaced(tmp_path):
     lines = []
     manifest = prepare(config, tmp_path / "out", 1, lines.append)
     assert Counter(r.target for r in manifest.rows) == {0: 5, 1: 5}
-    assert {Path(r.image_path).name for r in manifest.rows if not r.target} == {f"00{i}.png" for i in range(3, 8)}
+    assert {Path(r.original).name for r in manifest.rows if not r.target} == {f"00{i}.png" for i in range(3, 8)}
     assert any(line.startswith("gan:") and "cannot be used" in line and "broken or truncated" in line for line in lines)
 
 
@@ -169,7 +170,7 @@ def test_too_many_unreadable_images_shrink_the_whole_balance(tmp_path):
     manifest = prepare(config, tmp_path / "out", 1, silent)
     assert Counter(r.target for r in manifest.rows) == {0: 2, 1: 2}
     stored = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out" / "images").rglob("*.jpg")}
-    assert stored == {r.destination_path for r in manifest.rows}, "what was cut in vain is gone"
+    assert stored == {r.path for r in manifest.rows}, "what was cut in vain is gone"
 
 
 def test_nothing_but_unreadable_images_is_an_error(tmp_path):
@@ -190,7 +191,7 @@ def test_one_file_under_both_labels_names_both(tmp_path):
     (tmp_path / "fake" / "same.png").unlink()
     manifest = prepare(config, tmp_path / "out", 1, silent)
     stored = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out" / "images").rglob("*.jpg")}
-    assert stored == {r.destination_path for r in manifest.rows}, "the removed file's crop is gone too"
+    assert stored == {r.path for r in manifest.rows}, "the removed file's crop is gone too"
 
 
 def test_one_file_twice_counts_once(tmp_path):
@@ -209,7 +210,7 @@ def test_near_duplicates_stay_together(tmp_path):
     split_of = {}
     tied = 0
     for row in manifest.rows:
-        key = dhash(Image.open(row.image_path))
+        key = dhash(Image.open(row.original))
         tied += key in split_of
         assert split_of.setdefault(key, row.split) == row.split
     assert tied == 6
@@ -222,9 +223,9 @@ def test_files_are_taken_as_they_are(tmp_path, mode):
     manifest = prepare(config, tmp_path / "out", 1, silent)
     assert len(manifest.rows) == 6
     for row in manifest.rows:
-        assert manifest.file(row).read_bytes() == before[row.image_path]
-        assert os.path.exists(row.image_path) == (mode != "move")
-        assert mode != "link" or os.path.samefile(row.image_path, manifest.file(row))
+        assert manifest.file(row).read_bytes() == before[row.original]
+        assert os.path.exists(row.original) == (mode != "move")
+        assert mode != "link" or os.path.samefile(row.original, manifest.file(row))
     assert len(list((tmp_path / "real").iterdir())) == (1 if mode == "move" else 4), "what is not chosen stays"
     assert prepare(config, tmp_path / "out", 1, silent).sha256 == manifest.sha256, "once more changes nothing"
 
@@ -241,7 +242,7 @@ def test_members_are_copied_out_of_archives(study, tmp_path):
     manifest = prepare(config, tmp_path / "out", 1, silent)
     for row in manifest.rows:
         assert hashlib.sha256(manifest.file(row).read_bytes()).hexdigest() == row.sha256
-    assert any("1m_faces_00.tar!/1m_faces_00/" in r.image_path for r in manifest.rows)
+    assert any("1m_faces_00.tar!/1m_faces_00/" in r.original for r in manifest.rows)
 
 
 # -- OUT ---------------------------------------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
 def test_another_command_does_not_go_on_in_a_folder(tmp_path):
     config = two(tmp_path, 3, 3)
     prepare(config, tmp_path / "out", 1, silent)
-    with pytest.raises(UsageError, match="begun with another seed"):
+    with pytest.raises(UsageError, match="started with another seed"):
         prepare(config.model_copy(update={"seed": 4}), tmp_path / "out", 1, silent)
 
 
@@ -283,7 +284,7 @@ def test_a_full_disk_is_no_unreadable_image(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(DataError, match="No space left"):
-        patch.setattr(store.os, "replace", full)
+        patch.setattr(crop_writer.os, "replace", full)
         patch.setattr("faceauth.lab.data.prepare.write_state", lambda *_: None)
         prepare(config, tmp_path / "out", 1, silent)
 
@@ -294,7 +295,7 @@ def test_a_full_disk_is_no_unreadable_image(tmp_path, monkeypatch):
 def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
     config, out = two(tmp_path, 8, 8), tmp_path / "out"
     done = []
-    original = store.store
+    original = crop_writer.store
 
     def dies(job):
         if len(done) == 5:
@@ -306,15 +307,39 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         prepare(config, out, 1, silent)
     assert not (out / "manifest.xlsx").exists()
-    with open(out / "journal.jsonl", "a") as journal:
-        journal.write('["cam", "00')  # the line that was being written
     next((out / "images").rglob("*.jpg")).unlink()  # by somebody else
     again = []
     monkeypatch.setattr("faceauth.lab.data.prepare.store", lambda job: again.append(job) or original(job))
     manifest = prepare(config, out, 1, silent)
     assert len(again) == 16 - 5 + 1
     assert manifest.sha256 == prepare(config, tmp_path / "whole", 1, silent).sha256
-    assert not (out / "journal.jsonl").exists()
+    assert not list(out.glob("journal*"))
+
+
+def test_a_damaged_journal_is_started_anew(tmp_path, monkeypatch):
+    config, out = two(tmp_path, 4, 4), tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("faceauth.lab.data.prepare.write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        prepare(config, out, 1, silent)
+    journal = out / "journal.sqlite"
+    journal.write_bytes(journal.read_bytes()[:5000])
+    assert prepare(config, out, 1, silent).sha256 == prepare(config, tmp_path / "whole", 1, silent).sha256
+
+
+def test_two_runs_at_once_do_not_meet(tmp_path, monkeypatch):
+    config, out, refused = two(tmp_path, 3, 3), tmp_path / "out", []
+    original = crop_writer.store
+
+    def meets(job):
+        with pytest.raises(UsageError, match="another faceauth is writing"):
+            prepare(config, out, 1, silent)
+        refused.append(job)
+        return original(job)
+
+    monkeypatch.setattr("faceauth.lab.data.prepare.store", meets)
+    prepare(config, out, 1, silent)
+    assert len(refused) == 6
+    assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == ["out"]
 
 
 CROPPER = """
@@ -357,7 +382,8 @@ def test_a_killed_run_with_workers_goes_on_and_leaves_none_behind(tmp_path):
     while any(map(alive, workers)):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.02)
-    assert (tmp_path / "out" / "journal.jsonl").read_bytes().count(b"\n") == 9
+    with Journal(tmp_path / "out" / "journal.sqlite") as journal:
+        assert len(journal.outcomes) == 9
     manifest = prepare(config, tmp_path / "out", 1, silent)
     assert manifest.sha256 == prepare(config, tmp_path / "whole", 1, silent).sha256
     assert not list((tmp_path / "out").rglob("*.part"))
@@ -397,7 +423,7 @@ def test_the_command(tmp_path):
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == str(tmp_path / "out" / "manifest.xlsx")
     assert "cam (real): 3 images" in done.stderr
-    assert Counter(r.split for r in read_manifest(tmp_path / "out" / "manifest.parquet").rows) == {
+    assert Counter(r.split for r in read_dataset(tmp_path / "out" / "manifest.parquet").rows) == {
         "train": 2,
         "test": 2,
         "dev": 2,
@@ -426,7 +452,7 @@ def test_sources_are_listed_with_licence_and_home():
 
 
 def test_a_download_takes_its_place_among_the_data(study, tmp_path, monkeypatch):
-    monkeypatch.setattr("faceauth.lab.data.adapters.download", lambda name: study / f"{name}.zip")
+    monkeypatch.setattr("faceauth.lab.data.importers.download", lambda name: study / f"{name}.zip")
     config = PrepareConfig(data={"celebahq256_imgs": str(study)}, download=["text2img"], count=4)
     manifest = prepare(config, tmp_path / "out", 1, silent)
-    assert {r.folder for r in manifest.rows} == {"celebahq256_imgs", "text2img"}
+    assert {r.source for r in manifest.rows} == {"celebahq256_imgs", "text2img"}

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, make_card, write_model
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Unknown
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.sources import Record, read_corpus
+from faceauth.lab.data.dataset import ImageRow, read_dataset
 from faceauth.lab.evaluation import naming, prototypes
 from faceauth.lab.evaluation.prototypes import Looked
 from faceauth.lab.training.export import HEADS_SEE
@@ -37,7 +37,7 @@ def looked():
     records, splits, embeddings = [], [], []
     for source, (label, family, generator) in SOURCES.items():
         for i in range(90):
-            records.append(Record(f"{source}/{i}", source, label, family, generator, "", f"{source}{i}"))
+            records.append(ImageRow(f"{source}/{i}", source, label, family, generator, "", source, f"{source}{i}"))
             splits.append("train" if i < 60 else "test")
             embeddings.append((means[source] + rng.normal(size=(2, D))) @ mixing.T)
     x = np.array(embeddings, np.float32)
@@ -206,7 +206,7 @@ def test_joins_begin_with_the_nearest_pair(found):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     root = write_corpus(tmp_path_factory.mktemp("corpus") / "data")
-    corpus = read_corpus(root)
+    corpus = read_dataset(root)
     folder = tmp_path_factory.mktemp("models")
     sources = (*corpus.sources("real"), *corpus.sources("fake"))
     for name, lacks in (("model", ()), ("fold", ("gan-b", "cam-b"))):

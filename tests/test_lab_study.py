@@ -95,17 +95,19 @@ def test_the_whole_chain_and_again(plan, tmp_path, monkeypatch):
     rows = [json.loads(line) for line in (tmp_path / "out" / "times.jsonl").read_text().splitlines()]
     assert rows[0]["step"] == "prepare"
     assert len(rows) == 10
-    models = json.loads((tmp_path / "out" / "evaluation" / "evaluation.json").read_text())["models"]
-    assert [m["name"] for m in models] == ["tiny", "tiny-a"]
-    assert models[1]["sources"] == ["cam-a", "cam-b", "gan-a"]
-    assert [len(m["dev_openings"]) for m in models] == [1, 1]
+    found = json.loads((tmp_path / "out" / "evaluation" / "evaluation.json").read_text())
+    assert [row["model"] for row in found["tables"]["study"]] == ["tiny", "tiny-a"]
+    assert {r["set"] for r in found["tables"]["headline"] if r["model"] == "tiny-a"} >= {"unseen generated, seen real"}
+    assert found["made"]["split"] == "dev"
+    assert [o["purpose"] for o in found["made"]["dev_openings"]] == ["score and evaluate"]
+    assert (tmp_path / "out" / "prepared" / "dev_ledger.jsonl").is_file()
     again = []
     assert run_study(read_study(plan), again.append) == report
     assert len(again) == 1 and again[0].startswith("done")
 
 
 def test_a_step_that_fails_names_its_reason_and_its_log(plan, tmp_path):
-    with pytest.raises(DataError, match="prepare: 'corpus' is no known source") as caught:
+    with pytest.raises(DataError, match="prepare: no folder .* for corpus") as caught:
         run_study(read_study(plan), lambda _: None)
     assert "prepare.log" in str(caught.value.hint)
     assert (tmp_path / "out" / "logs" / "prepare.log").read_text()

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attributed import BLUE, COLOURS, GREEN, RED, coloured, write_colour_model, write_pictures
+from command_line import faceauth
 from conftest import PORTRAIT, ROOT, encoded
 from faceauth import images, learned
 from faceauth.attribution import Kind, Taught, pack
 from faceauth.detector import Detector
 from faceauth.errors import UsageError
 from faceauth.learning import ALIKE, forget
-from test_cli import faceauth
 
 
 @pytest.fixture(scope="module")
@@ -369,19 +369,11 @@ def test_a_file_that_cannot_be_locked_is_one_clear_line(file, monkeypatch):
 
 
 NAMES = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=20)
+FREE_NAMES = NAMES.filter(lambda name: name not in learned.RESERVED)
+ROWS = st.tuples(FREE_NAMES, st.sampled_from(["real", "fake"]), st.integers(10, 50), st.floats(-9, 0))
 
 
-@given(
-    st.lists(
-        st.tuples(
-            NAMES.filter(lambda n: n not in learned.RESERVED),
-            st.sampled_from(["real", "fake"]),
-            st.integers(10, 50),
-            st.floats(-9, 0),
-        ),
-        unique_by=lambda row: row[0],
-    )
-)
+@given(st.lists(ROWS, unique_by=lambda row: row[0]))
 @settings(max_examples=30, deadline=None)
 def test_the_file_gives_back_what_was_written(tmp_path_factory, rows):
     file = tmp_path_factory.mktemp("learned") / "learned.json"

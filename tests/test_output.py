@@ -1,16 +1,21 @@
 import csv
 import io
 import json
+import math
+import ntpath
 import os
+import re
 import sys
 import zipfile
+from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
 
 from conftest import picture
-from faceauth.errors import MissingExtra, UsageError
-from faceauth.output import FIELDS, FileOutput, TableOutput, printable, rows, sentence
+from faceauth.errors import FaceAuthError, MissingExtra, UsageError
+from faceauth.output import FIELDS, FileOutput, TableOutput, count, path_id, printable, rows, sentence, writers
+from faceauth.output.gallery import link
 from faceauth.verdict import Face, Verdict
 
 FACE = Face(0, (1, 2, 30, 40), "fake", 0.75, "stylegan2", 0.6, 0.05, stability=0.8)
@@ -18,7 +23,8 @@ GOOD = Verdict("a.png", (FACE, Face(1, (5, 5, 9, 9), "uncertain", None, None, 0.
                "e" * 64, 96, 96, 3.5)  # fmt: skip
 BAD = Verdict("=b\n.png", (), "m", "f" * 64, ms=0.1, error="the file is empty")
 EMPTY = Verdict("c.png", (), "m", "f" * 64, "e" * 64, 96, 96, 3.5)
-SUFFIXES = [".jsonl", ".csv", ".xlsx", ".parquet", ".html"]
+NO_FACE = Verdict("n.png", (Face(None, None, "no-face", None, None, 0.6, None),), "m", "f" * 64, "d" * 64, 8, 8, 1.0)
+SUFFIXES = [".jsonl", ".json", ".csv", ".xlsx", ".parquet", ".html"]
 
 
 def written(path, verdicts=(GOOD, BAD), **options):
@@ -58,7 +64,7 @@ def test_json_lines(tmp_path):
 
 
 def test_csv(tmp_path):
-    with open(written(tmp_path / "o.csv"), newline="") as file:
+    with open(written(tmp_path / "o.csv"), newline="", encoding="utf-8-sig") as file:
         found = list(csv.DictReader(file))
     assert tuple(found[0]) == FIELDS
     assert found[0]["box"] == "1 2 30 40"
@@ -116,16 +122,6 @@ def test_a_broken_run_leaves_no_half_file_under_the_name(tmp_path, suffix):
     assert path.read_text() == "precious"
 
 
-def test_resume_judges_the_last_image_again_and_keeps_the_rest(tmp_path):
-    path = written(tmp_path / "o.jsonl", (BAD, GOOD))
-    with open(path, "a") as file:
-        file.write('{"path": "torn')
-    with FileOutput(path, resume=True) as output:
-        assert output.done == {(BAD.path, BAD.model_sha256)}
-        output.write(GOOD)
-    assert [json.loads(line) for line in path.read_text().splitlines()] == rows(BAD) + rows(GOOD)
-
-
 @pytest.mark.parametrize("content", ["not json\n", '{"other": 1}\n', "[1]\n"])
 def test_resume_refuses_a_foreign_file(tmp_path, content):
     path = tmp_path / "o.jsonl"
@@ -150,8 +146,9 @@ def test_a_missing_extra_names_the_command(tmp_path, monkeypatch):
 
 def test_a_full_disk_is_one_line(tmp_path):
     os.symlink("/dev/full", tmp_path / "o.jsonl")
-    with pytest.raises(UsageError, match="disk full"):
+    with pytest.raises(FaceAuthError, match="No space left.*disk full") as caught:
         written(tmp_path / "o.jsonl", overwrite=True)
+    assert caught.value.exit_code == 1
 
 
 def test_the_table_shows_every_face_and_says_what_was_not_drawn():
@@ -173,3 +170,152 @@ def test_printable_takes_the_teeth_out():
     assert printable("a\x1b[31mb\n") == "a\\x1b[31mb\\n"
     assert printable("\udcff.png") == "\\udcff.png"
     assert printable("Zoë 图.png") == "Zoë 图.png"
+
+
+def test_a_row_says_by_what_and_when(tmp_path):
+    import faceauth
+
+    (row,) = rows(Verdict("a.png", (FACE,), "m", "f" * 64, learned_sha256="1" * 64, face_finder="dlib"))
+    assert row["version"] == faceauth.__version__
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["judged_at"])
+    assert (row["learned_sha256"], row["face_finder"], row["reason"]) == ("1" * 64, "dlib", None)
+
+
+def test_a_path_has_one_id_however_it_is_spelled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spellings = ["a.png", "./a.png", "x/../a.png", str(tmp_path / "a.png")]
+    assert len({path_id(s) for s in spellings}) == 1
+    assert path_id("b.png") != path_id("a.png")
+    assert path_id("-") is path_id(None) is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_number_becomes_null_with_an_error(tmp_path, value):
+    faces = (
+        Face(0, (1, 2, 30, 40), "fake", value, "a", 0.6, 0.05, generator="a", generators=(("a", value),)),
+        Face(1, None, "real", 0.1, "a", value, 0.05),
+    )
+    first, second = rows(Verdict("a.png", faces, "m", "f" * 64))
+    assert (first["score"], first["label"], first["generators"]) == (None, "uncertain", {})
+    assert (second["threshold"], second["score"]) == (None, 0.1)
+    assert first["error"]
+    assert "threshold" in second["error"]
+    path = written(tmp_path / "o.jsonl", (Verdict("a.png", faces, "m", "f" * 64),))
+    assert "NaN" not in path.read_text()
+    assert "Infinity" not in path.read_text()
+
+
+def test_no_face_is_shown_everywhere(tmp_path):
+    (row,) = rows(NO_FACE)
+    assert (row["label"], row["score"], row["error"], row["face"]) == ("no-face", None, None, None)
+    assert "no face found" in sentence(row)
+    assert NO_FACE.label == "no-face"
+    tally = Counter()
+    count(tally, [row])
+    assert tally == {"images": 1, "no-face": 1}
+    stream = io.StringIO()
+    with TableOutput(stream) as table:
+        table.write(NO_FACE)
+    assert "no-face" in stream.getvalue()
+    page = written(tmp_path / "o.html", (NO_FACE,)).read_text()
+    assert '<li class="no-face">no face found' in page
+
+
+def test_the_reason_is_shown_where_there_is_one(tmp_path):
+    face = Face(0, None, "uncertain", 0.5, "a", 0.6, 0.05, reason="between the two thresholds")
+    verdict = Verdict("a.png", (face,), "m", "f" * 64)
+    assert "between the two thresholds" in sentence(rows(verdict)[0])
+    stream = io.StringIO()
+    with TableOutput(stream) as table:
+        table.write(verdict)
+    assert "between the two" in " ".join(stream.getvalue().split())
+
+
+def test_json_is_one_array(tmp_path):
+    assert json.loads(written(tmp_path / "o.json").read_text()) == rows(GOOD) + rows(BAD)
+    assert json.loads(written(tmp_path / "none.json", ()).read_text()) == []
+
+
+def test_csv_begins_with_a_byte_order_mark_and_holds_no_formula(tmp_path):
+    face = Face(0, None, "fake", 0.9, "=1+1", 0.6, 0.05, generator="@sum", generators=(("@sum", 1.0),))
+    path = written(tmp_path / "o.csv", (Verdict("Zoë.png", (face,), "-m", "f" * 64),))
+    assert path.read_bytes().startswith(b"\xef\xbb\xbfpath,")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        (row,) = csv.DictReader(file)
+    assert row["path"] == "Zoë.png"
+    assert [row[n][:2] for n in ("source", "generator", "generators", "model")] == ["'=", "'@", "'@", "'-"]
+
+
+@pytest.mark.parametrize("first", "=+-@")
+def test_xlsx_keeps_formulas_as_text(tmp_path, first):
+    path = written(tmp_path / "o.xlsx", (Verdict(f"{first}1+1", (FACE,), f"{first}m", "f" * 64),))
+    with zipfile.ZipFile(path) as book:
+        texts = [n for n in book.namelist() if n.endswith(".xml")]
+        content = "".join(book.read(n).decode() for n in texts)
+    assert "<f>" not in content
+    assert f"{first}1+1" in content
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["o.xlsx"]
+
+
+def test_xlsx_goes_on_on_another_sheet(tmp_path, monkeypatch):
+    monkeypatch.setattr(writers, "SHEET_ROWS", 3)
+    long = Verdict("x" * 40_000, (FACE,), "m", "f" * 64)
+    with zipfile.ZipFile(written(tmp_path / "o.xlsx", (long,) * 5)) as book:
+        sheets = [book.read(f"xl/worksheets/sheet{i}.xml").decode() for i in (1, 2, 3)]
+    assert [s.count("<row ") for s in sheets] == [3, 3, 2]
+    assert "x" * writers.CELL_CHARACTERS in sheets[0]
+
+
+@pytest.mark.parametrize(("picture", "folder", "url"), [
+    (r"D:\photos\a b#1.jpg", r"C:\reports", "file:///D:/photos/a%20b%231.jpg"),
+    (r"C:\photos\a b.jpg", r"C:\reports", "../photos/a%20b.jpg"),
+    (r"c:\photos\a.jpg", r"C:\reports", "../photos/a.jpg"),
+    (r"\\server\share\a b.jpg", r"C:\reports", "file://server/share/a%20b.jpg"),
+])  # fmt: skip
+def test_links_on_windows(picture, folder, url):
+    assert link(picture, folder, ntpath) == url
+
+
+def test_upper_case_suffixes_are_formats_too(tmp_path):
+    assert written(tmp_path / "V.CSV").read_bytes().startswith(b"\xef\xbb\xbfpath,")
+    assert zipfile.is_zipfile(written(tmp_path / "V.XLSX"))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES[1:])
+def test_rows_are_kept_where_the_file_cannot_be_finished(tmp_path, monkeypatch, suffix):
+    class Failing:
+        def __init__(self, path, folder):
+            pass
+
+        def write(self, row):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            pass
+
+    path = tmp_path / f"o{suffix}"
+    monkeypatch.setitem(writers.WRITERS, suffix, Failing)
+    with pytest.raises(FaceAuthError, match="No space left") as caught:
+        written(path)
+    kept = tmp_path / f"o{suffix}.rows.jsonl"
+    assert str(kept) in caught.value.hint
+    assert caught.value.exit_code == 1
+    assert [json.loads(line) for line in kept.read_text().splitlines()] == rows(GOOD) + rows(BAD)
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_nothing_is_left_beside_a_finished_output(tmp_path, suffix):
+    path = written(tmp_path / f"o{suffix}")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_with_another_writer_is_refused(tmp_path):
+    path = tmp_path / "o.jsonl"
+    with FileOutput(path) as output:
+        output.write(GOOD)
+        for options in ({}, {"overwrite": True}, {"resume": True}):
+            with pytest.raises(UsageError, match="another faceauth is writing|exists"):
+                FileOutput(path, **options)
+        output.write(BAD)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == rows(GOOD) + rows(BAD)

@@ -51,7 +51,7 @@ def test_the_gravest_face_names_the_image():
 def test_the_tree_of_errors_is_the_one_drawn():
     codes = {n: c.exit_code for n, c in vars(errors).items() if inspect.isclass(c)}
     assert codes == {
-        "FaceAuthError": 1, "UsageError": 2, "ConfigError": 2, "ImageError": 3, "ModelError": 1, "DataError": 1, "MissingExtra": 1,
+        "FaceAuthError": 1, "UsageError": 2, "ConfigError": 2, "SourceTypeError": 2, "ImageError": 3, "ModelError": 1, "DataError": 1, "MissingExtra": 1,
     }  # fmt: skip
     for name in codes:
         assert name in errors.__doc__

@@ -35,6 +35,22 @@ def test_the_cli_page_is_what_help_says():
     assert make.cli_page() == (ROOT / "docs" / "cli.md").read_text(), "run: python docs/make.py"
 
 
+def test_the_cli_page_has_every_command():
+    from typer.main import get_command
+
+    from faceauth.cli import app
+    from faceauth.cli_provenance import provenance
+    from faceauth.lab.cli import app as lab
+
+    def commands(group, *before):
+        for name, one in group.commands.items():
+            yield from commands(one, *before, name) if hasattr(one, "commands") else [" ".join([*before, name])]
+
+    wanted = [*commands(get_command(app)), provenance.__name__, *commands(get_command(lab), "lab")]
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert [name for name in wanted if f"## faceauth {name}\n" not in page] == []
+
+
 def test_the_picture_of_the_output_fetches_nothing():
     svg = (ROOT / "docs" / "detect.svg").read_text()
     assert "grace-hopper.jpg" in svg

@@ -1,15 +1,36 @@
-"""The roof: the `faceauth` command, the hall's own commands with each wing's beside them."""
+"""The `faceauth` command: the core's commands, and the laboratory's beside them as `faceauth lab`."""
 
-from faceauth.cli import app, run
-from faceauth.lab.cli import app as lab
+import os
+import sys
 
-app.add_typer(lab, name="lab")
+
+def script() -> None:
+    """Run the command line as a process of its own; at its end nothing else has to run on."""
+    try:
+        main()
+    except SystemExit as leaving:
+        workers = sys.modules.get("faceauth.workers")
+        if workers and workers.abandoned():  # a thread in an image that was given up can crash a closing interpreter
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+            os._exit(leaving.code if isinstance(leaving.code, int) else 1)
+        raise
 
 
 def main() -> None:
     """Run the command line; exits the process."""
+    try:  # imported here, so that worker processes, which import this module anew, do without
+        from faceauth.cli import app
+        from faceauth.cli_provenance import provenance
+        from faceauth.console import run
+        from faceauth.lab.cli import app as lab
+    except KeyboardInterrupt:
+        sys.exit(130)
+    if "lab" not in {group.name for group in app.registered_groups}:
+        app.command()(provenance)
+        app.add_typer(lab, name="lab")
     run(app)
 
 
 if __name__ == "__main__":
-    main()
+    script()

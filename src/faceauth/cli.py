@@ -1,32 +1,32 @@
-"""The command line: parsing, progress, printing. Data goes to stdout, notices to stderr.
-
-What a command needs is imported inside it, so that `--help` is quick. It computes nothing itself.
-"""
+"""The commands: what they take, what they print. What a command needs is imported inside it, so `--help` is quick."""
 
 import os
 import sys
-import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceauth.errors import FaceAuthError, UsageError
+from faceauth import __version__, console
+from faceauth.console import Ended, Interrupted, echo, notice, progress, stdout
+from faceauth.errors import UsageError
 
 if TYPE_CHECKING:
     from faceauth.detector import Detector
     from faceauth.model_file import ModelFile
     from faceauth.output import FileOutput, LinesOutput, TableOutput
-    from faceauth.verdict import Verdict
+    from faceauth.output.resume import Again
 
 app = typer.Typer(
     name="faceauth",
     help="Is this face photograph real, and if not, what made it?",
-    epilog="Exit codes: 0 done, 1 error, 2 usage, 3 some inputs could not be read, 4 --fail-on was met.",
+    epilog="Exit codes: 0 done, 1 error, 2 usage, 3 some inputs could not be read, 4 --fail-on was met, "
+    "128 + n ended by signal n.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=False,  # typer's own takes a shell's name or detects the shell, by what is installed
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,14 +35,39 @@ model_app = typer.Typer(help="Look into model files.", no_args_is_help=True, ric
 app.add_typer(model_app, name="model")
 
 UNREADABLE, FAIL_ON = 3, 4
-_debug = False
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+FEW = 32  # images for which the start of worker processes takes longer than they save
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from faceauth import __version__
-
         typer.echo(f"faceauth {__version__}")
+        raise typer.Exit
+
+
+def _shell(option: str) -> str | None:
+    """The word after an option, where it names a shell; typer detects the shell in use where it does not."""
+    words = sys.argv[sys.argv.index(option) + 1 :] if option in sys.argv else []
+    return words[0] if words and words[0] in SHELLS else None
+
+
+def _install_completion(wanted: bool) -> None:
+    if wanted:
+        from typer.completion import install  # type: ignore[attr-defined]
+
+        shell, path = install(_shell("--install-completion"), "faceauth")
+        echo(f"{shell} completes faceauth from the next terminal on; written to {path}")
+        raise typer.Exit
+
+
+def _show_completion(wanted: bool) -> None:
+    if wanted:
+        from typer.completion import _get_shell_name, get_completion_script  # type: ignore[attr-defined]
+
+        shell = _shell("--show-completion") or _get_shell_name() or ""
+        if shell not in SHELLS:
+            raise UsageError("the shell in use is not known", f"name one: {', '.join(SHELLS)}")
+        typer.echo(get_completion_script(prog_name="faceauth", complete_var="_FACEAUTH_COMPLETE", shell=shell))
         raise typer.Exit
 
 
@@ -52,34 +77,42 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    install_completion: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=_install_completion,
+            is_eager=True,
+            help="Let the shell in use, or the one named after it, complete commands and options.",
+        ),
+    ] = False,
+    show_completion: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            callback=_show_completion,
+            is_eager=True,
+            help="Print what does so: for bash, zsh, fish, powershell or pwsh.",
+        ),
+    ] = False,
 ) -> None:
-    """Is this face photograph real, and if not, what made it?"""
-    global _debug
-    _debug = debug
+    """Is this face photograph real, and if not, what made it?
 
-
-def run(command: typer.Typer) -> None:
-    """Run a typer app; an error of ours becomes one line on stderr and its exit code."""
-    try:
-        command()
-    except FaceAuthError as error:
-        if _debug:
-            traceback.print_exc()
-        _notice(f"error: {error.message}")
-        if error.hint:
-            _notice(f"hint: {error.hint}")
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; say nothing of it
-        sys.exit(1)
-    except KeyboardInterrupt:
-        _notice("interrupted")
-        sys.exit(130)
+    \b
+    Examples:
+      faceauth detect photo.jpg
+      faceauth --install-completion
+      faceauth --show-completion bash
+    """
+    console.debug = debug
 
 
 Images = Annotated[list[str], typer.Argument(help="Files, folders, quoted globs, @list.txt, or - for standard input.")]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Write rows to FILE: .jsonl .csv .xlsx .parquet .html")
+    Path | None,
+    typer.Option(
+        "-o", "--output", help="Write rows to FILE: .jsonl .json .csv .xlsx .parquet .html; - for JSON Lines."
+    ),
 ]
 Model = Annotated[
     Path | None, typer.Option(help="A faceauth model file, or the name of one of the package, for the default one.")
@@ -99,14 +132,20 @@ WholeImage = Annotated[
 NoRecheck = Annotated[
     bool, typer.Option("--no-recheck", help="Do not try again, in re-saved copies, what reaches the threshold.")
 ]
-Workers = Annotated[int, typer.Option(help="Processes; 0 takes one a core for 64 images or more.", min=0, max=256)]
-MaxPixels = Annotated[int, typer.Option(help="Refuse larger images undecoded.", min=1, max=178_956_970)]
+Workers = Annotated[int, typer.Option(help="Processes; 0 takes one a core for 32 images or more.", min=0, max=256)]
+Timeout = Annotated[float, typer.Option(help="Give an image up after so many seconds; its row says so.", min=0.01)]
+MaxPixels = Annotated[
+    int, typer.Option(help="Refuse larger images undecoded (a JPEG above four times that).", min=1, max=2_000_000_000)
+]
 MaxBytes = Annotated[int, typer.Option(help="Refuse larger files unread.", min=1)]
 Learned = Annotated[
     Path | None, typer.Option(help="A file of learned generators and cameras instead of the user's own.")
 ]
 NoLearned = Annotated[bool, typer.Option("--no-learned", help="Judge without what was learned.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a .jsonl output that was broken off.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with a .jsonl output: judge what is new, was changed or could not be read."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
 
@@ -121,6 +160,7 @@ def detect(
     whole_image: WholeImage = False,
     no_recheck: NoRecheck = False,
     workers: Workers = 0,
+    timeout: Timeout = 120.0,
     max_pixels: MaxPixels = 100_000_000,
     max_bytes: MaxBytes = 200_000_000,
     learned: Learned = None,
@@ -144,24 +184,31 @@ def detect(
       faceauth detect folder/ | jq -r 'select(.label == "fake") | .path'
     """
     from faceauth.detector import Detector
-    from faceauth.images import Limits, expand
+    from faceauth.images import Limits
+    from faceauth.inputs import expand
     from faceauth.output import check
 
     wanted = _labels(fail_on)
-    if resume and output is None:
+    file = None if output is None or str(output) == "-" else output
+    if file is not None:
+        check(file, resume=resume, overwrite=overwrite)
+    elif resume:
         raise UsageError("--resume needs an output to go on with", "add -o FILE.jsonl")
-    if output is not None:
-        check(output, resume=resume, overwrite=overwrite)
-    limits = Limits(max_pixels, max_bytes)
+    else:
+        stdout()
+    if "-" in images and sys.stdin is None:
+        raise UsageError("standard input is closed", "name files, or pipe an image in")
     rate = _rate(false_alarms)
     detector = Detector(
-        model, threshold=threshold, false_alarms=rate, recheck=not no_recheck, whole_image=whole_image, limits=limits,
-        learned=False if no_learned else learned or True,
+        model, threshold=threshold, false_alarms=rate, recheck=not no_recheck, whole_image=whole_image,
+        limits=Limits(max_pixels, max_bytes), learned=False if no_learned else learned or True,
     )  # fmt: skip
-    references = expand(images, max_bytes=max_bytes)
-    with _sink(output, resume=resume, overwrite=overwrite) as sink:
-        tally = _judge(detector, references, sink, workers)
-    _summary(tally, detector, output)
+    found = expand(images, max_bytes=max_bytes)
+    if file is None:
+        tally = _print(detector, found.references, workers, timeout, table=output is None and stdout().isatty())
+    else:
+        tally = _save(detector, found.references, file, workers, timeout, resume=resume, overwrite=overwrite)
+    _summary(tally, detector, file, found.notes())
     if any(tally[label] for label in wanted):
         raise typer.Exit(FAIL_ON)
     if tally["unreadable"]:
@@ -207,12 +254,8 @@ def model_info(
         "real to score": f"{limits.real:.3f}; between the two: uncertain",
         "licence": card.licence,
     }
-    for name, value in lines.items():
-        typer.echo(f"{name:16} {value}")
-    for name, value in card.notes.items():
-        typer.echo(f"{name:16} {value}")
-    for name, value in named:
-        typer.echo(f"{name:16} {value}")
+    for name, value in (*lines.items(), *card.notes.items(), *named):
+        echo(f"{name:16} {value}")
 
 
 @app.command()
@@ -250,8 +293,8 @@ def learn(
     detector = Detector(model, whole_image=whole_image, learned=file if file.exists() else False)
     lesson = learning.learn(detector, name, folder, file, real=real, family=family)
     for line in lesson.lines():
-        _notice(line)
-    typer.echo(f"{name}: learned from {lesson.taught.count} pictures, {lesson.taught.estimate()}; kept in {file}")
+        notice(line)
+    echo(f"{name}: learned from {lesson.taught.count} pictures, {lesson.taught.estimate()}; kept in {file}")
 
 
 @app.command()
@@ -270,7 +313,7 @@ def forget(
 
     file = learned or default_file()
     learning.forget(name, file)
-    typer.echo(f"{name}: forgotten; {file} is without it")
+    echo(f"{name}: forgotten; {file} is without it")
 
 
 def _attribution_lines(model: "ModelFile", file: Path | None) -> "Iterator[tuple[str, str]]":
@@ -297,7 +340,7 @@ def _attribution_lines(model: "ModelFile", file: Path | None) -> "Iterator[tuple
 def _labels(text: str | None) -> list[str]:
     wanted = [t.strip() for t in text.split(",")] if text else []
     for label in wanted:
-        if label not in {"fake", "uncertain", "real"}:
+        if label not in {"fake", "uncertain", "real", "no-face"}:
             raise UsageError(f"--fail-on {label!r} is no label", "fake, uncertain, or both with a comma")
     return wanted
 
@@ -312,12 +355,55 @@ def _rate(text: str | None) -> float | None:
         raise UsageError(f"--false-alarms {text!r} is no rate", "write it as 1% or 0.01") from error
 
 
-def _sink(output: Path | None, *, resume: bool, overwrite: bool) -> "FileOutput | TableOutput | LinesOutput":
-    from faceauth.output import FileOutput, LinesOutput, TableOutput
+def _print(
+    detector: "Detector", references: list[str | bytes], workers: int, timeout: float, *, table: bool
+) -> "Counter[str]":
+    """Judge to standard output: as a table, or as JSON Lines."""
+    from faceauth.output import LinesOutput, TableOutput
 
-    if output is not None:
-        return FileOutput(output, resume=resume, overwrite=overwrite)
-    return TableOutput(sys.stdout) if sys.stdout.isatty() else LinesOutput(sys.stdout)
+    sink: LinesOutput | TableOutput = TableOutput(stdout()) if table else LinesOutput(stdout())
+    tally: Counter[str] = Counter()
+    with sink:
+        _judge(detector, references, sink, workers, timeout, tally)
+    return tally
+
+
+def _save(
+    detector: "Detector",
+    references: list[str | bytes],
+    output: Path,
+    workers: int,
+    timeout: float,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> "Counter[str]":
+    """Judge to a file what it does not hold already; the tally is of all that is in the file."""
+    from faceauth.detector import row_details
+    from faceauth.output import FileOutput, Settings
+
+    model = detector.model
+    details = row_details(detector)
+    settings = Settings(
+        __version__, model.card.name, model.sha256, float(detector.fake_from), details["learned_sha256"],
+        details["face_finder"], detector.whole_image, detector.recheck,
+    )  # fmt: skip
+    sink = FileOutput(output, resume=resume, overwrite=overwrite, settings=settings)
+    try:
+        with sink:
+            left, again = sink.remaining(references, detector.limits.max_bytes)
+            if resume:
+                _say_what_is_kept(len(references), len(left), again)
+            _judge(detector, left, sink, workers, timeout)
+    except Interrupted as asked:
+        raise Ended(asked.number, "; ".join(filter(None, ["interrupted", sink.where()]))) from asked
+    return sink.tally
+
+
+def _say_what_is_kept(count: int, left: int, again: "Again") -> None:
+    reasons = {"changed since": again.changed, "could not be read": again.unreadable}
+    more = ", ".join(f"{n} that {why}" for why, n in reasons.items() if n)
+    notice(f"{count - left} of {count} images are in the output already" + (f"; judged again: {more}" if more else ""))
 
 
 def _judge(
@@ -325,74 +411,37 @@ def _judge(
     references: list[str | bytes],
     sink: "FileOutput | TableOutput | LinesOutput",
     workers: int,
-) -> "Counter[str]":
-    """Judge what the sink does not hold already; returns what was counted."""
-    done: set[tuple[str, str]] = getattr(sink, "done", set())
-    left = [r for r in references if (r, detector.model.sha256) not in done]
-    if len(left) < len(references):
-        _notice(f"{len(references) - len(left)} of {len(references)} images are in the output already")
-    tally: Counter[str] = Counter()
-    count = workers or (os.cpu_count() or 1 if len(left) >= 64 else 1)
-    for verdict in _progress(detector.stream(left, count), len(left)):
-        sink.write(verdict)
-        _count(tally, verdict)
-    return tally
+    timeout: float,
+    tally: "Counter[str] | None" = None,
+) -> None:
+    """Judge images and write their rows, counted in `tally`."""
+    from faceauth.output import count, rows
+
+    number = workers or (os.cpu_count() or 1 if len(references) >= FEW else 1)
+    with closing(detector.stream(references, number, timeout=timeout)) as verdicts:
+        for verdict in progress(verdicts, len(references)):
+            sink.write(verdict)
+            if tally is not None:
+                count(tally, rows(verdict))
 
 
-def _progress(verdicts: "Iterable[Verdict]", total: int) -> "Iterator[Verdict]":
-    if total < 2 or not sys.stderr.isatty():
-        yield from verdicts
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True),
-               TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, rate="")
-        for verdict in verdicts:
-            speed = bar.tasks[0].speed
-            bar.update(task, advance=1, rate=f"{speed:.0f} images/s" if speed else "")
-            yield verdict
-
-
-def _count(tally: "Counter[str]", verdict: "Verdict") -> None:
-    tally["images"] += 1
-    tally["unreadable"] += verdict.error is not None
-    tally["no-face"] += verdict.label == "no-face"
-    for face in verdict.faces:
-        tally["whole" if face.index is None else "faces"] += 1
-        tally[face.label] += 1
-
-
-def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None) -> None:
-    _notice(
+def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None, passed_over: list[str]) -> None:
+    """What was found, in words, and what the words mean."""
+    notice(
         f"{tally['images']} images, {tally['faces']} faces"
         + (f" and {tally['whole']} images without one, judged whole" if tally["whole"] else "")
-        + (f" and {tally['no-face']} images without one, not judged" if tally["no-face"] else "")
         + f": {tally['real']} real, {tally['fake']} fake, {tally['uncertain']} uncertain"
+        + (f"; {tally['no-face']} without a face, not judged" if tally["no-face"] else "")
         + (f"; {tally['unreadable']} unreadable" if tally["unreadable"] else "")
+        + "".join(f"; {note}" for note in passed_over)
         + (f"; written to {output}" if output else "")
     )
     measured = detector.model.card.thresholds.measured_on
-    rate = f"where {detector.false_alarm_rate:.1%} of real faces are called fake (measured on {measured})"
+    meaning = f"where {detector.false_alarm_rate:.1%} of real faces are called fake (measured on {measured})"
     if measured.startswith("nothing"):
-        rate = "at a rate of false alarms that is not known: this model was not calibrated (faceauth lab calibrate)"
-    _notice(f"{detector.model.card.name}: fake from {detector.fake_from:.2f} on, {rate}. A score is no proof.")
+        meaning = "whose false-alarm rate is not known: this model was not calibrated (faceauth lab calibrate)"
+    notice(f"{detector.model.card.name}: fake from {detector.fake_from:.2f} on, {meaning}. A score is no proof.")
     if detector.attributor and (taught := [t.kind.name for t in detector.attributor.taught]):
-        _notice(f"with what was learned: {', '.join(taught)}; the shares above were measured without it")
+        notice(f"with what was learned: {', '.join(taught)}; the shares above were measured without it")
     if others := [t.kind.name for t in detector.taught_to_others]:
-        _notice(f"not used, learned with another model file: {', '.join(others)} (learn again, or faceauth forget)")
-
-
-def _notice(text: str) -> None:
-    from faceauth.output import printable
-
-    print(printable(text), file=sys.stderr)
+        notice(f"not used, learned with another model file: {', '.join(others)} (learn again, or faceauth forget)")

@@ -1,14 +1,10 @@
 """The detector: images in, verdicts out. It knows nothing of terminals, files of results, or how models are made."""
 
-import multiprocessing
-import signal
+import contextlib
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +13,21 @@ import numpy.typing as npt
 from PIL import Image
 
 from faceauth import images as images_
+from faceauth import inputs
 from faceauth import learned as learned_
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Taught
-from faceauth.errors import FaceAuthError, ImageError, ModelError, UsageError
-from faceauth.faces import FaceFinder, FoundFace, finder
+from faceauth.errors import ImageError, ModelError, UsageError
+from faceauth.faces import REVISION, FaceFinder, FoundFace, finder
 from faceauth.images import Limits, Source
 from faceauth.model_file import ModelFile, Outputs, Thresholds
 from faceauth.notebook import thumbnail
 from faceauth.provenance import claims
 from faceauth.tta import VIEWS, views
-from faceauth.verdict import Face, Label, Reason, Verdict
+from faceauth.verdict import Face, Label, Reason, Verdict, finite
+from faceauth.workers import Pool, in_thread
 
 SMALLEST_FACE = 48  # pixels of the longer side of a face box; nothing was measured below
 DARK, BLURRED = 40, 6  # mean grey level of a face, and mean step between neighbours of its 96 px copy, in grey levels
-CHUNK = 8  # images handed to a worker at a time
 
 Floats = npt.NDArray[np.floating[Any]]
 Classes = list[dict[str, Any]]
@@ -98,40 +95,54 @@ class Detector:
         """One verdict an image, in order. What cannot be read gives a verdict with `error` set.
 
         Args:
-            images: a path, folder, glob, `@list`, bytes, PIL image, (H, W, 3) or (H, W) uint8 RGB array, or an
-                iterable of such.
+            images: a path, folder, glob, `@list`, bytes, open binary file, `{"bytes", "path"}`, PIL image, (H, W, 3)
+                or (H, W) uint8 RGB array, or an iterable of such.
 
         Raises:
             UsageError: where a folder, glob or list names no image.
+            SourceTypeError: for what is no image, nor a way to one; a TypeError too.
         """
-        return list(self.stream(images_.references(images)))
+        return list(self.stream(inputs.references(images, self.limits.max_bytes)))
 
-    def stream(self, references: Iterable[Source], workers: int = 1) -> Iterator[Verdict]:
+    def stream(
+        self, references: Iterable[Source], workers: int = 1, *, timeout: float | None = None
+    ) -> Generator[Verdict, None, None]:
         """Like `detect`, one at a time and in order, with memory that does not grow with their number.
+
+        Whatever goes wrong with an image, one it takes too long over or that ends its process too, is its verdict's
+        `error`. Close the iterator to end the processes early.
 
         Args:
             references: paths, bytes, PIL images or arrays; nothing is expanded.
-            workers: processes to share the work between, 1 for none.
+            workers: processes to share the work between; 1 for this process alone.
+            timeout: seconds that an image may take; None for ever.
+
+        Raises:
+            FaceAuthError: where a worker process cannot be started.
         """
-        if workers <= 1:
-            yield from map(self.judge, references)
-            return
-        context = multiprocessing.get_context("spawn")  # forking a process that holds onnxruntime's threads hangs
-        pending: deque[Future[list[Verdict]]] = deque()
-        with ProcessPoolExecutor(workers, context, _start_worker, (self._arguments,)) as pool:
-            try:
-                iterator = iter(references)
-                while chunk := list(islice(iterator, CHUNK)):
-                    pending.append(pool.submit(_judge_chunk, chunk))
-                    if len(pending) > 3 * workers:
-                        yield from pending.popleft().result()
-                while pending:
-                    yield from pending.popleft().result()
-            except BrokenProcessPool as error:
-                hint = "out of memory? try --workers 1, and --resume with a .jsonl output"
-                raise FaceAuthError("a worker process died", hint) from error
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        details = row_details(self)
+        with contextlib.closing(self._verdicts(references, workers, timeout)) as verdicts:
+            for verdict in verdicts:
+                yield replace(verdict, **details)
+
+    def _verdicts(
+        self, references: Iterable[Source], workers: int, timeout: float | None
+    ) -> Generator[Verdict, None, None]:
+        name, sha256 = self.model.card.name, self.model.sha256
+
+        def failed(source: Source, reason: str) -> Verdict:
+            return Verdict(images_.shown(source), (), name, sha256, error=reason)
+
+        def pool(count: int) -> Pool[Source, Verdict]:
+            return Pool(count, _start_worker, self._arguments, failed, timeout)
+
+        if workers > 1:
+            with pool(workers) as started:
+                yield from started.answers(references)
+        elif timeout is None:
+            yield from map(partial(_judge_safely, self), references)
+        else:
+            yield from in_thread(references, partial(_judge_safely, self), timeout, failed, partial(pool, 1))
 
     def judge(self, source: Source) -> Verdict:
         """The verdict on one image; never raises for the image's sake."""
@@ -142,8 +153,8 @@ class Detector:
         except ImageError as error:
             path = images_.shown(source)
             return Verdict(path, (), *model, ms=_since(start), error=str(error))
-        faces = self._judge_faces(loaded.image)
-        width, height = loaded.image.size
+        faces = tuple(_at_full_size(face, loaded.scale) for face in self._judge_faces(loaded.image))
+        width, height = loaded.full_size
         return Verdict(
             loaded.path,
             faces,
@@ -152,9 +163,8 @@ class Detector:
             width=width,
             height=height,
             ms=_since(start),
-            evidence=claims(source),
+            evidence=claims(source if loaded.data is None else loaded.data),
             picture=thumbnail(loaded.image) if loaded.path in {None, "-"} else None,
-            **self._learned,
         )
 
     def scores(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float64]:
@@ -222,7 +232,7 @@ class Detector:
         return Outputs(one.logit[:0], one.source_logits[:0], one.embedding[:0], parts)
 
     def _largest(self, images: Source | Iterable[Source]) -> Iterator[tuple[Image.Image, FoundFace | None]]:
-        for reference in images_.references(images):
+        for reference in inputs.references(images, self.limits.max_bytes):
             try:
                 image = images_.load(reference, self.limits).image
             except ImageError as error:
@@ -351,6 +361,15 @@ def _fake_from(limits: Thresholds, threshold: float | None, false_alarms: float 
     return limits.fake if threshold is None else threshold
 
 
+def _at_full_size(face: Face, scale: tuple[float, float]) -> Face:
+    """A face that was found on a reduced copy of a very large picture, with its box in the picture itself."""
+    if face.box is None or scale == (1, 1):
+        return face
+    left, top, right, bottom = face.box
+    x, y = scale
+    return replace(face, box=(round(left * x), round(top * y), round(right * x), round(bottom * y)))
+
+
 def _classes(score: float) -> Classes:
     """Both labels with their probabilities, the likelier first; none for NaN."""
     both = [{"label": "fake", "score": score}, {"label": "real", "score": 1 - score}]
@@ -361,15 +380,20 @@ def _since(start: float) -> float:
     return round((time.perf_counter() - start) * 1000, 2)
 
 
-_worker: Detector | None = None
+def row_details(detector: Detector) -> dict[str, Any]:
+    """What judged, as far as it differs between detectors of one model: fields of `Verdict`."""
+    return {**detector._learned, "face_finder": f"centerface {REVISION}"}
 
 
-def _start_worker(arguments: dict[str, Any]) -> None:
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the run
-    _worker = Detector(**arguments)
+def _judge_safely(detector: Detector, source: Source) -> Verdict:
+    """The verdict on one image; what is raised while it is judged is its error, never the end of a run."""
+    try:
+        return finite(detector.judge(source))
+    except Exception as error:  # anything at all: the images that follow have to be judged
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        text = f"not judged: {type(error).__name__}: {reason}"
+        return Verdict(images_.shown(source), (), detector.model.card.name, detector.model.sha256, error=text)
 
 
-def _judge_chunk(chunk: list[Source]) -> list[Verdict]:
-    assert _worker is not None
-    return [_worker.judge(source) for source in chunk]
+def _start_worker(arguments: dict[str, Any]) -> Callable[[Source], Verdict]:
+    return partial(_judge_safely, Detector(**arguments))

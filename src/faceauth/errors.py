@@ -3,6 +3,7 @@
     FaceAuthError            1  something went wrong; `hint` names the next step
     ├── UsageError           2  what was asked for makes no sense: an option, a suffix, a path
     │   └── ConfigError      2  a TOML config with an unknown key or a value out of range
+    ├── SourceTypeError      2  an object that is no image, nor a way to one; a TypeError too
     ├── ImageError           3  one image could not be read; a run goes on and gives it a row
     ├── ModelError           1  a model file that is missing, broken or not one of ours
     ├── DataError            1  a corpus or split that cannot be trained or judged on
@@ -37,6 +38,12 @@ class UsageError(FaceAuthError):
 
 class ConfigError(UsageError):
     """A TOML config with an unknown key or a value out of range."""
+
+
+class SourceTypeError(FaceAuthError, TypeError):
+    """An object that is no image, nor a way to one."""
+
+    exit_code = 2
 
 
 class ImageError(FaceAuthError):

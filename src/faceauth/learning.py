@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from faceauth import images, learned
+from faceauth import images, inputs, learned
 from faceauth.attribution import UNKNOWN, Attributor, Kind, Prototypes, Taught, logsumexp
 from faceauth.detector import SMALLEST_FACE, Detector
 from faceauth.errors import DataError, ImageError, ModelError, UsageError
@@ -232,7 +232,7 @@ def _embed(detector: Detector, folder: Path) -> "_Seen":
     """Embed up to `MOST` different pictures, in the order of their names, one in memory at a time."""
     seen = _Seen()
     known: list[tuple[str | None, int]] = []
-    files = images.expand([str(folder)])
+    files = inputs.expand([str(folder)]).references
     for done, path in enumerate(files):
         if len(seen.embeddings) == MOST:
             seen.left = len(files) - done

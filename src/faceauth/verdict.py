@@ -1,12 +1,17 @@
 """What faceauth says about an image: frozen records. Nothing here knows where they come from."""
 
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
+
+from faceauth import __version__
 
 Label = Literal["real", "fake", "uncertain", "no-face"]
 Reason = Literal[
     "too small", "blurred or dark", "changes when re-saved", "unlike anything tested", "between thresholds"
 ]
+GRAVEST_FIRST: tuple[Label, ...] = ("fake", "uncertain", "real", "no-face")
 Shares = tuple[tuple[str, float], ...]  # names with their probabilities, falling, of sum 1
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright image; right/bottom exclusive
 
@@ -20,8 +25,8 @@ class Face:
         box: where the face is; None when the whole image was judged.
         label: `fake` where the score, and its mean over re-saved views, reach `threshold`; `real` where the score is at
             or below the model's lower threshold; else `uncertain`, with a `reason`.
-        score: calibrated P(fake) in [0, 1] of the picture as it is, whatever the threshold; None where the face was too
-            small to judge.
+        score: calibrated P(fake) in [0, 1] of the picture as it is, whatever the threshold; None where nothing was
+            judged.
         source: the training source that the face most resembles, among the fake ones where the label is fake or the
             score is at least 0.5, else among the real ones; None where it was not judged.
         threshold: the score from which on a face is called fake.
@@ -78,8 +83,10 @@ class Verdict:
         ms: wall time for this image in milliseconds: read, decode, find faces, judge.
         error: why the image could not be read, in words.
         evidence: what the file says of its own making; empty for pixels handed over in memory.
+        version: of faceauth; judged_at: when, in UTC, as in `2026-01-31T12:00:00Z`.
         learned: names of the learned classes that took part in the scores; learned_sha256: hash of them, None where
             none did.
+        face_finder: what found the faces, as in `centerface 3`.
         picture: a small JPEG of what was judged, for notebooks; None for files, which can be read again.
     """
 
@@ -93,18 +100,19 @@ class Verdict:
     ms: float | None = None
     error: str | None = None
     evidence: tuple[Evidence, ...] = ()
+    version: str = __version__
+    judged_at: str = field(default_factory=lambda: utc_now(), compare=False)
     learned: tuple[str, ...] = ()
     learned_sha256: str | None = None
+    face_finder: str | None = None
     picture: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def label(self) -> Label | None:
-        """The gravest label among the faces: fake, then uncertain, then real; None where nothing was read."""
+        """The gravest label among the faces: fake, uncertain, real, no-face; None where nothing was read."""
         labels = {face.label for face in self.faces}
-        for label in ("fake", "uncertain", "real"):
-            if label in labels:
-                return label
-        return "no-face" if self.error is None else None
+        found = next((label for label in GRAVEST_FIRST if label in labels), None)
+        return found or ("no-face" if self.error is None else None)
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict a face, as every output has them, ready for pandas; a single one where there is no face."""
@@ -131,3 +139,25 @@ class Verdict:
         from faceauth.notebook import to_html
 
         return to_html(self)
+
+
+def utc_now() -> str:
+    """The time in UTC, ISO 8601, in whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def finite(verdict: Verdict) -> Verdict:
+    """The verdict; a face whose score is no number (NaN, infinity) is `uncertain`, without one, and has an error."""
+    if all(_is_finite(face) for face in verdict.faces):
+        return verdict
+    faces = (
+        face if _is_finite(face) else replace(face, label="uncertain", score=None, source=None, stability=None,
+        error="the model gave a score that is no number", generator=None, generators=(), families=())
+        for face in verdict.faces
+    )  # fmt: skip
+    return replace(verdict, faces=tuple(faces))
+
+
+def _is_finite(face: Face) -> bool:
+    numbers = [face.score, face.stability, *(share for _, share in (*face.generators, *face.families))]
+    return all(number is None or math.isfinite(number) for number in numbers)

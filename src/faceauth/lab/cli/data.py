@@ -1,18 +1,69 @@
-"""Images: list known `sources`, `prepare` a data set, `synthesize` faces of our own."""
+"""Data: list known `sources`, `prepare` a data set, fetch the `corpus`, `synthesize` faces of our own."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from faceauth.errors import UsageError
+from faceauth.errors import MissingExtra, UsageError
 from faceauth.lab.cli.needs import need_lab
 
 
 def register(app: typer.Typer) -> None:
-    """Add this room's commands."""
+    """Add these commands."""
     for command in (sources, prepare, synthesize):
         app.command()(command)
+    app.add_typer(corpus, name="corpus")
+
+
+corpus = typer.Typer(
+    help="The development corpus, of which the repository keeps the addresses alone.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@corpus.callback()
+def _corpus() -> None:
+    """Make `fetch` a command of its own, though it is the only one."""
+
+
+@corpus.command()
+def fetch(
+    table: Annotated[Path, typer.Argument(help="Where each image was published; configs/corpus.csv.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make, or to go on with.")],
+    from_folder: Annotated[
+        Path | None, typer.Option(help="A copy at hand, with the same paths, instead of the server.")
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Template of a mirror's URL, with {repo}, {commit} and {path}; GitHub's raw files."),
+    ] = None,
+    connections: Annotated[int, typer.Option(help="At once; few are polite.", min=1, max=16)] = 4,
+) -> None:
+    """Fetch the images of a table from where they were published, into a folder that the laboratory reads.
+
+    Every file is checked by its SHA-256. A run that was broken off goes on when the same command is given again. What
+    cannot be had is listed in gone.csv with the reason. The images keep their publishers' licences; most are for
+    research alone, so do not publish them again.
+
+    \b
+    Examples:
+      faceauth lab corpus fetch configs/corpus.csv -o corpus
+      faceauth lab corpus fetch configs/corpus.csv -o corpus --from-folder /media/copy
+    """
+    try:
+        import filelock  # noqa: F401
+        import urllib3  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(f"fetching a corpus needs {error.name}", "lab") from error
+    from faceauth.lab.data.corpus import URL, summary
+    from faceauth.lab.data.corpus import fetch as fetch_
+
+    fetched = fetch_(table, output, from_folder, url or URL, connections)
+    for line in summary(fetched):
+        typer.echo(line, err=True)
+    typer.echo(output / "images.csv")
 
 
 def sources() -> None:
@@ -22,17 +73,14 @@ def sources() -> None:
     Example:
       faceauth lab sources
     """
-    need_lab()
-    from faceauth.lab.data.adapters import HUB, KNOWN
+    from faceauth.lab.data.importers import HUB, KNOWN
 
-    for adapter in KNOWN.values():
-        typer.echo(f"{adapter.folder}  {adapter.label}, {adapter.family}: {adapter.title}")
-        typer.echo(f"  layout    {adapter.layout}")
-        typer.echo(f"  licence   {adapter.licence}")
-        typer.echo(f"  home      {adapter.home}")
-        typer.echo(
-            f"  download  {f'--download {adapter.folder}: {adapter.hub} of {HUB}' if adapter.hub else 'by hand'}"
-        )
+    for known in KNOWN.values():
+        typer.echo(f"{known.source}  {known.label}, {known.family}: {known.title}")
+        typer.echo(f"  layout    {known.layout}")
+        typer.echo(f"  licence   {known.licence}")
+        typer.echo(f"  home      {known.home}")
+        typer.echo(f"  download  {f'--download {known.source}: {known.hub} of {HUB}' if known.hub else 'by hand'}")
     typer.echo("1m_faces_NN and lm_faces_NN name every archive of 1 Million Fake Faces.")
 
 

@@ -1,12 +1,15 @@
-"""Judging: `calibrate` a model file, `evaluate` models, `embed`, `tsne` and `spectrum`, and a `report` of it all."""
+"""Evaluation: `calibrate` a model file, `evaluate` scores or models, `embed`, `tsne`, `spectrum` and `report`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from faceauth.errors import UsageError
-from faceauth.lab.cli.needs import need_lab
+from faceauth.lab.cli.needs import need_lab, need_tables
+
+if TYPE_CHECKING:
+    from faceauth.lab.evaluation.ledger import Opening
 
 Runs = Annotated[list[Path], typer.Argument(help="Finished runs' folders, or model files.", metavar="RUN...")]
 Run = Annotated[Path, typer.Argument(help="A finished run's folder, or a model file.")]
@@ -14,10 +17,6 @@ ManifestOption = Annotated[
     Path | None, typer.Option("--manifest", help="The prepared data set; by default the run's own.")
 ]
 Rewritten = Annotated[Path, typer.Argument(help="A finished run, or a model file, whose metadata is rewritten.")]
-CorpusOption = Annotated[
-    Path | None, typer.Option("--corpus", help="The corpus that it was trained on, not a manifest.")
-]
-Folds = Annotated[list[Path] | None, typer.Option("--fold", help="A fold's model file; repeat for every fold.")]
 Cache = Annotated[Path, typer.Option(help="Where crops, scores and embeddings are kept.")]
 Workers = Annotated[int, typer.Option(help="Processes or threads.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of the choice of images, and of what else is drawn.")]
@@ -25,43 +24,55 @@ PerSource = Annotated[int | None, typer.Option(help="At most so many images of e
 
 
 def register(app: typer.Typer) -> None:
-    """Add this room's commands."""
-    for command in (calibrate, prototypes, evaluate, embed, tsne, spectrum, report):
+    """Add these commands."""
+    for command in (calibrate, prototypes, score, evaluate, embed, tsne, spectrum, report):
         app.command()(command)
 
 
 def calibrate(
     model: Rewritten,
+    scores: Annotated[
+        Path | None, typer.Option("--scores", help="A table of scores of the model, or of its fold models.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The model's name in the table, where it has several.")
+    ] = None,
     manifest: ManifestOption = None,
-    corpus: CorpusOption = None,
-    folds: Folds = None,
     cache: Cache = Path("cache"),
     workers: Workers = 1,
 ) -> None:
-    """Fit calibration and thresholds on the test split, and write them into the model file.
+    """Fit calibration and thresholds, and write them into the model file.
 
-    Without it a model file makes no promise. The promise of 5 % false alarms is kept on sources that the model knows,
-    and the file says so. With a corpus and --fold models, each of which scores the test images of the sources it was
-    trained without, it is kept on unseen sources.
+    With --scores they are fitted on the table's held-out rows: images of kinds that the scoring model was not trained
+    on. Without it a run is calibrated on the test images of its own prepared data set. The file says which. Kinds weigh
+    the same within a class, and both classes weigh the same.
 
     \b
     Examples:
       faceauth lab calibrate runs/deit
-      faceauth lab calibrate runs/embedded/detector.onnx --corpus ../shared/data \\
-        --fold runs/embedded-fold1/detector.onnx --fold runs/embedded-fold2/detector.onnx
+      faceauth lab calibrate runs/embedded/detector.onnx --scores scores.parquet
     """
     need_lab()
-    from faceauth.lab.evaluation import evaluate as on_manifest
-    from faceauth.lab.evaluation import protocol as on_corpus
+    from faceauth.lab.evaluation import score_table
+    from faceauth.lab.evaluation.candidates import open_candidates
+    from faceauth.lab.evaluation.cross_fit import fit_card
+    from faceauth.lab.evaluation.score_sets import answered, detectors, score_rows
+    from faceauth.lab.training.onnx_file import rewrite
 
-    if corpus is None:
-        if folds:
-            raise UsageError("--fold needs --corpus", "the folds are those of a corpus")
-        card = on_manifest.calibrate(model, manifest, cache, workers)
-    elif manifest is not None:
-        raise UsageError("--corpus and --manifest at once", "choose the one that the model was trained on")
-    else:
-        card = on_corpus.calibrate(model, corpus, folds or [], cache, workers)
+    if scores is not None and manifest is not None:
+        raise UsageError("--scores and --manifest at once", "choose the one that the model is to be calibrated with")
+    [candidate] = open_candidates([model])
+    if scores is None:
+        [scores], _ = _score_runs([model], cache / "calibration", manifest, None, False, cache, workers, 0, None)
+        name = candidate.name
+    rows = answered(score_rows(score_table.read(scores)))
+    names = detectors(rows)
+    if name is None and len(names) > 1:
+        raise UsageError(f"the table has the models {', '.join(names)}", "say with --name which one")
+    if (name or names[0]) not in names:
+        raise UsageError(f"the table has no model {name!r}", f"it has {', '.join(names)}")
+    card = fit_card(candidate.card, rows[rows["model"] == (name or names[0])])
+    rewrite(candidate.file, card)
     limits = card.thresholds
     typer.echo(f"score = sigmoid({card.calibration.scale:.3f} x logit {card.calibration.shift:+.3f})")
     typer.echo(f"fake from {limits.fake:.3f}, real to {limits.real:.3f}, on {limits.measured_on}")
@@ -70,8 +81,6 @@ def calibrate(
 def prototypes(
     model: Rewritten,
     manifest: ManifestOption = None,
-    corpus: CorpusOption = None,
-    folds: Folds = None,
     also: Annotated[
         list[str] | None, typer.Option("--also", help="A source it was not trained on, to be named too; repeatable.")
     ] = None,
@@ -80,70 +89,136 @@ def prototypes(
 ) -> None:
     """Let a model file name generators: write prototypes of its sources into it, for detect and learn.
 
-    They are fitted on train images and calibrated on test. With --fold models the threshold of "unknown" is set on
-    generators that a model was trained without; otherwise by taking each one's prototype away, which is kinder.
+    They are fitted on train images and calibrated on test. The threshold of "unknown" is set by taking each generator's
+    prototype away in turn.
 
     \b
     Examples:
       faceauth lab prototypes runs/deit
-      faceauth lab prototypes runs/embedded/detector.onnx --corpus ../shared/data \\
-        --fold runs/embedded-fold1/detector.onnx --fold runs/embedded-fold2/detector.onnx
     """
     need_lab()
     from faceauth.lab.evaluation import prototypes as made
-    from faceauth.lab.evaluation.subjects import open_examples, open_subjects
+    from faceauth.lab.evaluation.candidates import open_candidates, open_examples
 
-    [subject] = open_subjects([model])
-    if corpus is not None and manifest is None:
-        looked = made.look_at_corpus([subject.file, *(folds or [])], corpus, cache, workers)
-    elif corpus is not None or folds:
-        raise UsageError("--fold needs --corpus, and --corpus no --manifest", "the folds are those of a corpus")
-    else:
-        _, examples = open_examples([subject], manifest, "train")
-        looked = made.look_at_prepared(subject.file, examples, cache, workers)
+    [candidate] = open_candidates([model])
+    _, examples = open_examples([candidate], manifest, "train")
+    looked = made.look_at_prepared(candidate.file, examples, cache, workers)
     found = made.prototypes(looked, also or [])
-    made.write(subject.file, found)
+    made.write(candidate.file, found)
     typer.echo(f"{len(found.kinds)} prototypes from {found.fitted_on}; temperature {found.temperature:.2f}")
     typer.echo(f"unknown fitted on {found.unknown.fitted_on}")
 
 
 def evaluate(
-    runs: Runs,
-    manifest: ManifestOption = None,
+    given: Annotated[
+        list[Path],
+        typer.Argument(metavar="SCORES...", help="Tables of scores (.parquet), or finished runs and model files."),
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A folder for evaluation.json, .md and a CSV a table.")
+        Path | None, typer.Option("-o", "--output", help="A folder for JSON, Markdown, CSV and an HTML page.")
+    ] = None,
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="Evaluate only this model of the tables; repeatable.")
     ] = None,
     open_dev: Annotated[
-        bool, typer.Option("--open-dev", help="Judge on the sealed dev split; written in each run's dev_ledger.jsonl.")
+        bool, typer.Option("--open-dev", help="Figures of the sealed dev set; the ledger gets a line first.")
     ] = False,
+    ledger: Annotated[
+        Path | None, typer.Option(help="By default dev_ledger.jsonl beside the table of scores, or the manifest.")
+    ] = None,
+    manifest: ManifestOption = None,
     per_source: PerSource = None,
     cache: Cache = Path("cache"),
     workers: Workers = 1,
     seed: Seed = 0,
 ) -> None:
-    """Judge models on a prepared data set: the study's table, the protocol's, and the shortcut audit.
+    """Evaluate tables of scores: everything that the protocol names, with the controls beside every model.
 
-    Models are judged on the test split, in one pass over its images. Without a calibration of its own, a model is
-    calibrated on the test images of the sources that it knows.
+    Prints the tables, and with -o writes them. Runs and model files are first scored on a prepared data set, the split
+    test, into OUTPUT/scores.parquet; --manifest, --per-source, --workers and --seed are theirs.
 
     \b
     Examples:
-      faceauth lab evaluate runs/deit
-      faceauth lab evaluate runs/deit runs/vit runs/densenet -o evaluation --workers 4
-      faceauth lab evaluate model.onnx --manifest study/manifest.xlsx --per-source 500
-      faceauth lab evaluate runs/deit --open-dev
+      faceauth lab evaluate scores.parquet controls.parquet -o report/
+      faceauth lab evaluate scores.parquet --model clip -o report/ --open-dev
+      faceauth lab evaluate runs/deit runs/vit -o evaluation --workers 4
     """
-    need_lab()
-    from faceauth.lab.evaluation.evaluate import evaluate as evaluate_
-    from faceauth.lab.evaluation.report import text, write_evaluation
-    from faceauth.lab.evaluation.subjects import manifest_of, open_subjects
+    need_tables()
+    from faceauth.lab.evaluation.evaluate import evaluate_files, open_tables
+    from faceauth.lab.evaluation.pages import text, write_evaluation
 
-    subjects = open_subjects(runs)
-    part = "dev" if open_dev else "test"
-    found = evaluate_(subjects, manifest or manifest_of(subjects), part, cache, workers, seed, per_source)
+    if all(path.suffix == ".parquet" for path in given):
+        tables = given
+        opening = open_tables(tables, ledger or tables[0].parent / "dev_ledger.jsonl") if open_dev else None
+    else:
+        folder = output or cache / "evaluation"
+        tables, opening = _score_runs(given, folder, manifest, ledger, open_dev, cache, workers, seed, per_source)
+    found = evaluate_files(tables, models or (), opening)
     if output:
         write_evaluation(found, output)
     typer.echo(text(found), nl=False)
+
+
+def _score_runs(
+    runs: list[Path], folder: Path, manifest: Path | None, ledger: Path | None, open_dev: bool, cache: Path,
+    workers: int, seed: int, per_source: int | None,
+) -> tuple[list[Path], "Opening | None"]:  # fmt: skip
+    """Score runs on their prepared data set; the table's file, and the ledger's line where dev is opened."""
+    if any(path.suffix == ".parquet" for path in runs):
+        raise UsageError("tables of scores and runs at once", "give the tables of scores alone")
+    need_lab()
+    from faceauth.lab.data.dataset import read_dataset
+    from faceauth.lab.evaluation.candidates import manifest_of, open_candidates
+    from faceauth.lab.evaluation.ledger import open_dev as open_
+    from faceauth.lab.evaluation.prepared import score_prepared
+
+    candidates = open_candidates(runs)
+    opened = read_dataset(manifest or manifest_of(candidates))
+    opening = None
+    if open_dev:
+        models = {c.name: c.sha256 for c in candidates}
+        opening = open_(ledger or opened.root / "dev_ledger.jsonl", opened.sha256, models, "score and evaluate")
+    path = folder / "scores.parquet"
+    score_prepared(candidates, opened, path, cache, workers, seed, per_source, opening)
+    return [path], opening
+
+
+def score(
+    config: Annotated[Path, typer.Argument(help="A config with [encoders]: its data set, kinds, variants and folds.")],
+    models: Annotated[list[Path] | None, typer.Argument(help="Model files to score beside the controls.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The table of scores.")] = Path("scores.parquet"),
+    cache: Cache = Path("cache"),
+    workers: Workers = 1,
+) -> None:
+    """Score model files, and the controls that see no face, on a data set in every variant of the protocol.
+
+    Computed once and kept in the cache. Dev images take no part. Fold models of frozen encoders are scored by
+    faceauth lab train --folds; give both tables to faceauth lab evaluate.
+
+    \b
+    Examples:
+      faceauth lab score configs/accurate.toml -o controls.parquet --workers 2
+      faceauth lab score configs/accurate.toml old.onnx other.onnx -o scores.parquet
+    """
+    need_lab()
+    from faceauth.lab.evaluation import score_table
+    from faceauth.lab.evaluation.run_info import run_info
+    from faceauth.lab.evaluation.score_models import Plan, ScoreStore
+    from faceauth.lab.evaluation.score_models import score as score_
+    from faceauth.lab.training.frozen import deal_rows, read_config, tasks
+
+    read = read_config(config)
+    dealt = deal_rows(read, cache)
+    rows = tuple(row for row in dealt.rows if row.split != "dev")
+    wanted = {row.sha256 for row in rows}
+    chosen = tuple(t for t in tasks(read, dealt.data, dealt.rows, training=False) if t.sha256 in wanted)
+    folds = {
+        seed: [k for k, row in zip(of, dealt.rows, strict=True) if row.split != "dev"]
+        for seed, of in dealt.folds.items()
+    }
+    table, fitted_on = score_(Plan(rows, chosen, folds), models or [], ScoreStore(cache), workers)
+    score_table.write(output, table, {**run_info(dealt.data.sha256), "controls": fitted_on})
+    typer.echo(f"{output}: {len(table)} rows of {table['model'].nunique()} models")
 
 
 def embed(
@@ -163,12 +238,12 @@ def embed(
     """
     need_lab()
     from faceauth.lab.evaluation import embeddings
-    from faceauth.lab.evaluation.subjects import open_examples, open_subjects
+    from faceauth.lab.evaluation.candidates import open_candidates, open_examples
 
-    [subject] = open_subjects([run])
+    [candidate] = open_candidates([run])
     embeddings.check_suffix(output)
-    _, examples = open_examples([subject], manifest, split)
-    found = embeddings.embed(subject, examples, split, cache, workers)
+    _, examples = open_examples([candidate], manifest, split)
+    found = embeddings.embed(candidate, examples, split, cache, workers)
     found.save(output)
     typer.echo(f"{output}: {found.embedding.shape[0]} embeddings of {found.embedding.shape[1]} values")
 
@@ -201,26 +276,26 @@ def tsne(
     """
     need_lab()
     from faceauth.lab.evaluation import embeddings, figures, tables
-    from faceauth.lab.evaluation.report import write
-    from faceauth.lab.evaluation.subjects import open_examples, open_subjects
+    from faceauth.lab.evaluation.candidates import open_candidates, open_examples
+    from faceauth.lab.evaluation.pages import write
 
-    [subject] = open_subjects([run])
+    [candidate] = open_candidates([run])
     file = output / "map.npz"
     if place and file.is_file():
-        map_ = embeddings.load_map(file, subject.sha256)
+        map_ = embeddings.load_map(file, candidate.sha256)
     else:
-        opened, examples = open_examples([subject], manifest, split)
-        chosen = embeddings.embed(subject, examples, split, cache, workers, per_source, seed)
-        map_ = embeddings.tsne(chosen, seed, perplexity, subject.sha256, opened.sha256)
+        opened, examples = open_examples([candidate], manifest, split)
+        chosen = embeddings.embed(candidate, examples, split, cache, workers, per_source, seed)
+        map_ = embeddings.tsne(chosen, seed, perplexity, candidate.sha256, opened.sha256)
         map_.save(file)
-        figures.save(figures.tsne_map(map_, subject.name), output / "tsne.png", output / "tsne.svg")
+        figures.save(figures.tsne_map(map_, candidate.name), output / "tsne.png", output / "tsne.svg")
         write(output / "tsne.csv", tables.to_csv(embeddings.table(map_)))
         write(output / "clusters.csv", tables.to_csv(clusters := embeddings.clusters(chosen, seed)))
         typer.echo(tables.markdown(clusters))
     if place:
-        points = map_.place(embeddings.placed(subject, place)).tolist()
+        points = map_.place(embeddings.placed(candidate, place)).tolist()
         named = {str(path): point for path, point in zip(place, points, strict=True)}
-        figures.save(figures.tsne_map(map_, subject.name, named), output / "placed.png", output / "placed.svg")
+        figures.save(figures.tsne_map(map_, candidate.name, named), output / "placed.png", output / "placed.svg")
         for path, (x, y) in named.items():
             typer.echo(f"{path}: {x:.2f}, {y:.2f}; nearest {map_.nearest((x, y))}")
 
@@ -245,9 +320,9 @@ def spectrum(
     """
     need_lab()
     from faceauth.lab.evaluation import figures, tables
-    from faceauth.lab.evaluation.report import write
+    from faceauth.lab.evaluation.candidates import open_examples
+    from faceauth.lab.evaluation.pages import write
     from faceauth.lab.evaluation.spectrum import CAVEAT, source_spectra
-    from faceauth.lab.evaluation.subjects import open_examples
 
     _, examples = open_examples([], manifest, split)
     found = source_spectra(examples, split, per_source, seed, workers)
@@ -283,19 +358,20 @@ def report(
       faceauth lab report runs/deit --evaluation evaluation/evaluation.json --no-pictures
     """
     need_lab()
-    from faceauth.lab.data.manifest import read_manifest
-    from faceauth.lab.evaluation.evaluate import evaluate as evaluate_
+    from faceauth.lab.data.dataset import read_dataset
+    from faceauth.lab.evaluation.candidates import manifest_of, open_candidates
+    from faceauth.lab.evaluation.evaluate import evaluate_files
     from faceauth.lab.evaluation.report import check_page, read_evaluation
     from faceauth.lab.evaluation.report import report as report_
-    from faceauth.lab.evaluation.subjects import manifest_of, open_subjects
 
     check_page(output)
-    subjects = open_subjects(runs)
-    path = manifest or manifest_of(subjects)
-    opened = read_manifest(path)
+    candidates = open_candidates(runs)
+    path = manifest or manifest_of(candidates)
+    opened = read_dataset(path)
     if evaluation:
-        found = read_evaluation(evaluation, subjects, opened)
+        found = read_evaluation(evaluation, candidates, opened)
     else:
-        found = evaluate_(subjects, path, "test", cache, workers, seed, per_source)
-    for file in report_(subjects, opened, found, output, cache, workers, seed, pictures):
+        tables, _ = _score_runs(runs, cache / "report", path, None, False, cache, workers, seed, per_source)
+        found = evaluate_files(tables)
+    for file in report_(candidates, opened, found, output, cache, workers, seed, pictures):
         typer.echo(file)

@@ -1,18 +1,20 @@
-"""Networks: `train` them, `export` them as model files; `finder` makes the face finder of the package."""
+"""Networks: `train` them, `export` them as model files; `encoder` writes a frozen one, `finder` the face finder."""
 
 import json
 import os
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from faceauth.errors import ConfigError, UsageError
 from faceauth.lab.cli.needs import need_lab
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (train, export, finder):
+    for command in (train, export, encoder, finder):
         app.command()(command)
 
 
@@ -24,20 +26,39 @@ def train(
     init: Annotated[str | None, typer.Option(help="Start from: random, pretrained (the hub's), or a folder.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
+    folds: Annotated[
+        bool,
+        typer.Option("--folds", help="Frozen encoders: fit every fold of both seeds, score it, and ship the mean."),
+    ] = False,
+    cache: Annotated[Path, typer.Option(help="Frozen encoders: where features are kept.")] = Path("cache"),
+    open_dev: Annotated[
+        bool, typer.Option("--open-dev", help="Frozen encoders: score the sealed dev split too; the ledger notes it.")
+    ] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value over the config; repeatable.")] = None,
 ) -> None:
     """Train one model: on all sources, or with a fold's sources held out.
+
+    A config with [encoders] is a line on features of frozen encoders. It is fitted for all folds at once (--folds); the
+    run folder then holds scores.parquet, for faceauth lab evaluate, and the model file of their mean.
 
     \b
     Examples:
       faceauth lab train configs/embedded.toml
       faceauth lab train configs/embedded.toml --fold 1
       faceauth lab train configs/embedded.toml --resume
+      faceauth lab train configs/accurate.toml --folds --threads 2
       faceauth lab train configs/embedded.toml --set name=short --set images=5000
       faceauth lab train configs/report/deit.toml --init checkpoints/deit-base-384
       torchrun --nproc_per_node 4 -m faceauth lab train configs/report/vit.toml --init random
     """
     need_lab()
+    if is_frozen(config):
+        if not folds or overrides or fold is not None:
+            raise UsageError(
+                "a config with [encoders] is fitted for all folds at once", "add --folds, leave out --set and --fold"
+            )
+        typer.echo(_train_frozen(config, runs, cache, threads, open_dev))
+        return
     from faceauth.lab.training.config import read_config
     from faceauth.lab.training.loop import train as train_
 
@@ -93,3 +114,38 @@ def finder(
     from faceauth.lab.training.face_finder import convert
 
     typer.echo(f"{output}: {convert(source, output) / 1e6:.1f} MB")
+
+
+def encoder(
+    checkpoint: Annotated[str, typer.Argument(help="A hub's name or a folder with CLIP's image encoder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file.")] = Path("encoders/clip.onnx"),
+) -> None:
+    """Write CLIP's image encoder as ONNX, from pixels to the features of all its blocks.
+
+    \b
+    Examples:
+      faceauth lab encoder openai/clip-vit-base-patch16
+      faceauth lab encoder checkpoints/clip -o encoders/clip.onnx
+    """
+    need_lab()
+    from faceauth.lab.training.encoders import export_clip
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    typer.echo(f"{output}: {export_clip(checkpoint, output)} features")
+
+
+def is_frozen(config: Path) -> bool:
+    """Whether a config is one of frozen encoders. Raises ConfigError where it cannot be read."""
+    try:
+        return "encoders" in tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot read {str(config)!r}: {error}", "give a TOML file, such as configs/accurate.toml"
+        ) from error
+
+
+def _train_frozen(config: Path, runs: Path, cache: Path, workers: int, open_dev: bool) -> Path:
+    from faceauth.lab.evaluation.ship import train_and_ship
+    from faceauth.lab.training.frozen import read_config
+
+    return train_and_ship(read_config(config), runs, cache, workers, open_dev)

@@ -2,7 +2,7 @@
 
 Nothing is ever extracted under a name that an archive gives, and no symbolic link is followed. A tar is read by
 offset, so an image costs one seek however many stand before it; a compressed tar is decompressed once into a
-scratch folder, because it has no offsets. It knows nothing of sources, classes or pixels.
+scratch folder, because it has no offsets.
 """
 
 import bz2

@@ -1,213 +1,397 @@
-"""Examples: the images that a network is trained and judged on, of a corpus or of a prepared data set.
+"""The data set: which images there are, where each lies and what is known of it.
 
-A corpus has its faces cut once and kept, looser than any network sees them (`CONTEXT` face boxes) and never
-enlarged, so that augmentation can still move and scale them. A prepared data set is read as it lies.
+One type for three tables: an `images.csv` beside its images, the study's Excel manifest, and Parquet with the
+columns of either. Nothing is copied; a row refers to a file. A table is edited by hand, so everything that a hand can
+spoil is checked. The study's own convention, target 1 = real and 0 = fake, stays in its six columns.
 """
 
+import csv
+import functools
+import hashlib
+import io
 import os
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from multiprocessing import get_context
-from pathlib import Path
-from typing import Protocol
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
+from faceauth.errors import DataError
+from faceauth.lab.data.splits import SPLITS
 
-from faceauth import images
-from faceauth.errors import DataError, ImageError
-from faceauth.faces import REVISION, finder
-from faceauth.lab.data.manifest import Manifest
-from faceauth.lab.data.sources import Corpus, Record
-from faceauth.lab.data.split import FRACTIONS, split
-from faceauth.lab.progress import tracked
-from faceauth.preprocess import square
-
-CONTEXT = 2.0  # side of a kept crop, in face boxes
-LARGEST = 480  # pixels a side; what is larger is reduced: a face of 256 px and what is about it
-Pixels = npt.NDArray[np.uint8]
-
-
-class Faces(Protocol):
-    """Pictures of faces by index: an RGB image, and the face box in its pixels (left, top, right, bottom)."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]: ...
+LABELS = ("real", "fake", "edited")
+IMAGES_COLUMNS = ("path", "source", "label", "family", "generator", "group", "sha256")
+COLUMNS = ("image_path", "destination_path", "Folder", "split", "target_class", "target")
+DETAILS = ("sha256", "width", "height", "group", "family", "face_left", "face_top", "face_right", "face_bottom")
+TABLES = ("images.csv", "manifest.xlsx", "manifest.parquet")  # what a folder is searched for, in this order
+CLASSES = ("fake", "real")  # of the study, by target
+FETCH = "`faceauth lab corpus fetch configs/corpus.csv -o DIR` fetches the corpus, `faceauth lab prepare` makes another"
+_FACE = DETAILS[5:]
+_NAMED = 5  # rows that an error names; it counts the rest
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
-    """What a network is trained and judged on.
+class ImageRow:
+    """One image of a data set.
 
     Attributes:
-        records: what is known of each image; splits: train, test or dev for each; faces: its pixels.
-        sha256: of the corpus or manifest.
-        own: the sources among them that stand beside it (`beside`), each with the sha256 of its own corpus.
+        path: the file, relative to the data set's folder.
+        source: what made it or took it: a generator, a camera collection; in the study its `Folder`.
+        label: real, fake or edited; `edited` images are a probe outside both classes and are never trained on.
+        family: real, gan, diffusion, swap, restored, ...; generator: by name.
+        group: ties what must stay on one side of a split; empty for none.
+        kind: sources that share a collection, a generator or persons, and are held out together.
+        sha256: of the file, or in a prepared data set of the original's bytes.
+        split: train, test or dev; empty where none is assigned.
+        face: left, top, right, bottom in pixels; None where no face was found or nothing is known.
+        original: the file that a prepared one was made of, or `archive.zip!/member`; width, height: its pixels.
     """
 
-    records: tuple[Record, ...]
-    splits: tuple[str, ...]
-    faces: Faces
+    path: str
+    source: str
+    label: str
+    family: str
+    generator: str
+    group: str
+    kind: str
     sha256: str
-    own: Mapping[str, str] = field(default_factory=dict)
+    split: str = ""
+    face: tuple[float, float, float, float] | None = None
+    original: str = ""
+    width: int = 0
+    height: int = 0
+
+    @property
+    def fake(self) -> bool:
+        """Whether score = P(fake) should be high."""
+        return self.label == "fake"
+
+    @property
+    def target(self) -> int:
+        """The study's class: 1 = real, 0 = fake."""
+        return int(self.label == "real")
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Images by reference.
+
+    Attributes:
+        rows: the images, in the order of the table.
+        root: the folder that paths are relative to.
+        sha256: of the table as read: of an images.csv its bytes, of a manifest what its rows say, whatever its format.
+    """
+
+    rows: tuple[ImageRow, ...]
+    root: Path
+    sha256: str
+
+    def file(self, row: ImageRow) -> Path:
+        """Where an image lies."""
+        return self.root / row.path
 
     def sources(self, label: str) -> tuple[str, ...]:
         """Names of the sources with a label, sorted."""
-        return tuple(sorted({r.source for r in self.records if r.label == label}))
+        return tuple(sorted({r.source for r in self.rows if r.label == label}))
 
 
-def from_corpus(
-    corpus: Corpus, cache: Path, seed: int = 0, fractions: Sequence[float] = FRACTIONS, whole: Collection[str] = ()
-) -> Examples:
-    """A corpus, split by `split.split`, its crops from `cache`. Raises DataError for an unreadable image."""
-    crops = open_crops(corpus, cache)
-    splits = split(corpus.records, crops.dhashes, seed, fractions, whole)
-    return Examples(corpus.records, tuple(splits), crops, corpus.sha256)
+def read_dataset(path: Path, kinds: Path | None = None) -> DataSet:
+    """Read and check a data set: `.csv`, `.xlsx`, `.parquet`, or a folder with one of `TABLES`. Rows may be deleted.
 
-
-def from_manifest(manifest: Manifest) -> Examples:
-    """A prepared data set, split as its manifest says."""
-    records = tuple(
-        Record(r.destination_path, r.folder, "real" if r.target else "fake", r.family, r.folder, r.group, r.sha256)
-        for r in manifest.rows
-    )
-    return Examples(records, tuple(r.split for r in manifest.rows), _Prepared(manifest), manifest.sha256)
-
-
-def beside(examples: Examples, corpus: Corpus, cache: Path) -> Examples:
-    """The same with the images of another corpus, all of them to train on and none to be judged on.
+    Args:
+        kinds: a table of source and kind, as `configs/kinds.csv`. Without it, a column `kind` counts; a source that
+            neither names is its own kind.
 
     Raises:
-        DataError: a source of that name is there already, or an image cannot be read.
+        DataError: no such table, or one that cannot be read; a column that is missing; and for rows, a line for each
+            sort of fault with row numbers as Excel counts them: an unknown split or label, a target that contradicts
+            its class, a path outside the folder, a missing file, an image that is listed twice, a source under two
+            labels.
     """
-    names = sorted({r.source for r in corpus.records})
-    for name in set(names) & {r.source for r in examples.records}:
-        raise DataError(f"{corpus.root} names a source {name!r} that is there already", "rename it in its images.csv")
-    return Examples(
-        examples.records + corpus.records, examples.splits + ("train",) * len(corpus.records),
-        _Joined(examples.faces, open_crops(corpus, cache)), examples.sha256,
-        {**examples.own, **dict.fromkeys(names, corpus.sha256)},
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Joined:
-    """The pictures of one after those of the other."""
-
-    first: Faces
-    second: Faces
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]:
-        count = len(self.first)
-        return self.first[index] if index < count else self.second[index - count]
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """The files of a prepared data set, decoded when they are asked for."""
-
-    manifest: Manifest
-
-    def __len__(self) -> int:
-        return len(self.manifest.rows)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]:
-        row = self.manifest.rows[index]
-        try:
-            image = images.load(str(self.manifest.file(row))).image
-        except ImageError as error:
-            raise DataError(f"{row.destination_path}: {error}", "prepare the data set again") from error
-        return image, row.face or middle(*image.size)
-
-
-def middle(width: int, height: int) -> tuple[float, float, float, float]:
-    """The box that stands in where no face was found: the middle 80 % of the image."""
-    return 0.1 * width, 0.1 * height, 0.9 * width, 0.9 * height
-
-
-@dataclass(frozen=True, slots=True)
-class Crops:
-    """Crops of a corpus, in its order.
-
-    Attributes:
-        pixels: all crops end to end, uint8, mapped from disk.
-        offsets: where each starts; sides: (n,) its side in pixels.
-        faces: (n, 4) the face box in crop pixels: left, top, right, bottom.
-        found: (n,) whether a face was found; where not, the box is the middle 80 % of the image.
-        dhashes: 64-bit difference hash of each whole image.
-    """
-
-    pixels: Pixels
-    offsets: npt.NDArray[np.int64]
-    sides: npt.NDArray[np.int64]
-    faces: npt.NDArray[np.float32]
-    found: npt.NDArray[np.bool_]
-    dhashes: list[int]
-
-    def __len__(self) -> int:
-        return len(self.sides)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]:
-        """The crop, and the face box in it."""
-        side, start = int(self.sides[index]), int(self.offsets[index])
-        block = self.pixels[start : start + side * side * 3].reshape(side, side, 3)
-        return Image.fromarray(np.asarray(block)), tuple(map(float, self.faces[index]))
-
-
-def open_crops(corpus: Corpus, cache: Path, workers: int | None = None) -> Crops:
-    """The crops of a corpus from `cache`, cut now where they are not there yet.
-
-    Raises:
-        DataError: for an image that cannot be read.
-    """
-    folder = cache / f"crops-{corpus.sha256[:16]}-{LARGEST}-{REVISION}"
-    if not (folder / "index.npz").is_file():
-        _cut_all(corpus, folder, workers or os.cpu_count() or 1)
-    with np.load(folder / "index.npz") as index:
-        pixels = np.memmap(folder / "pixels.bin", np.uint8, "r")
-        hashes = [int(h) for h in index["dhashes"]]
-        return Crops(pixels, index["offsets"], index["sides"], index["faces"], index["found"], hashes)
-
-
-def _cut_all(corpus: Corpus, folder: Path, workers: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    sides, faces, found, hashes = [], [], [], []
-    with (
-        open(folder / "pixels.bin.part", "wb") as pixels,
-        ProcessPoolExecutor(workers, get_context("spawn")) as pool,
-    ):
-        paths = [str(corpus.file(r)) for r in corpus.records]
-        for crop, face, was_found, hash_ in tracked(pool.map(_cut, paths, chunksize=32), len(paths), "cutting faces"):
-            pixels.write(crop.tobytes())
-            sides.append(len(crop))
-            faces.append(face)
-            found.append(was_found)
-            hashes.append(hash_)
-    os.replace(folder / "pixels.bin.part", folder / "pixels.bin")
-    sizes = np.asarray(sides, np.int64) ** 2 * 3
-    np.savez(
-        folder / "index.npz", sides=np.asarray(sides), offsets=np.cumsum(sizes) - sizes, found=np.asarray(found),
-        faces=np.asarray(faces, np.float32), dhashes=np.asarray(hashes, np.uint64),
-    )  # fmt: skip
-
-
-def _cut(path: str) -> tuple[Pixels, Sequence[float], bool, int]:
+    table = _find(path)
     try:
-        image = images.load(path).image
-    except ImageError as error:
-        raise DataError(f"{path}: {error}") from error
-    faces = finder()(image)
-    width, height = image.size
-    face = faces[0].box if faces else middle(width, height)
-    span = max(face[2] - face[0], face[3] - face[1])
-    region = square(((face[0] + face[2]) / 2, (face[1] + face[3]) / 2), CONTEXT * span, width, height)
-    side = min(LARGEST, round(region[2] - region[0]))
-    k = side / (region[2] - region[0])
-    crop = image.resize((side, side), Image.Resampling.BICUBIC, box=region)
-    inside = [(v - region[i % 2]) * k for i, v in enumerate(face)]
-    return np.asarray(crop), inside, bool(faces), images.dhash(image)
+        data = table.read_bytes()
+        columns, records = _READERS[table.suffix.lower()](table, data)
+    except OSError as error:
+        raise DataError(f"cannot read {str(table)!r}: {error.strerror or error}") from error
+    form = _STUDY if set(COLUMNS) <= set(columns) or table.suffix.lower() == ".xlsx" else _IMAGES
+    if missing := [c for c in form.columns if c not in columns]:
+        raise DataError(f"{table} lacks the columns {', '.join(missing)}", f"it needs {', '.join(form.columns)}")
+    first = 1 if table.suffix.lower() == ".parquet" else 2
+    rows = _checked(table, form, records, first)
+    sha256 = hashlib.sha256(data).hexdigest() if table.suffix.lower() == ".csv" else digest(rows)
+    if kinds is not None:
+        of = read_kinds(kinds)
+        rows = [replace(row, kind=of.get(row.source, row.source)) for row in rows]
+    return DataSet(tuple(rows), table.parent, sha256)
+
+
+def read_kinds(path: Path) -> dict[str, str]:
+    """The kind of each source, of a table with the columns source and kind.
+
+    Raises:
+        DataError: no such table, a column missing, a source that is listed twice.
+    """
+    try:
+        columns, records = _from_csv(path, path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read the kinds {str(path)!r}: {error.strerror}", "configs/kinds.csv is one") from error
+    if not {"source", "kind"} <= set(columns):
+        raise DataError(f"{path} lacks the columns source, kind")
+    kinds: dict[str, str] = {}
+    for number, record in enumerate(records, 2):
+        source, kind = _text(record["source"]), _text(record["kind"])
+        if not source or not kind:
+            raise DataError(f"{path}: row {number}: no source or no kind")
+        if source in kinds:
+            raise DataError(f"{path}: row {number}: {source} is in an earlier row already")
+        kinds[source] = kind
+    return kinds
+
+
+def study_values(row: ImageRow) -> tuple[str | int, ...]:
+    """The study's six columns, `COLUMNS`."""
+    return row.original, row.path, row.source, row.split, CLASSES[row.target], row.target
+
+
+def detail_values(row: ImageRow) -> tuple[str | int | float | None, ...]:
+    """What else a manifest keeps, `DETAILS`."""
+    return row.sha256, row.width, row.height, row.group, row.family, *(row.face or (None,) * 4)
+
+
+def digest(rows: Sequence[ImageRow]) -> str:
+    """SHA-256 of what the rows say, in whatever order and format they are written down."""
+    told = (repr((*study_values(r), r.label, r.generator, *detail_values(r))) for r in rows)
+    return hashlib.sha256("\n".join(sorted(told)).encode()).hexdigest()
+
+
+# --- reading ---
+
+Record = Mapping[str, Any]
+Table = tuple[Sequence[str], Sequence[Record]]
+
+
+def _find(path: Path) -> Path:
+    if path.is_dir():
+        found = next((path / name for name in TABLES if (path / name).is_file()), None)
+        if found is None:
+            raise DataError(f"no data set in {str(path)!r}: none of {', '.join(TABLES)}", FETCH)
+        return found
+    if not path.is_file():
+        raise DataError(f"no data set {str(path)!r}", FETCH)
+    if path.suffix.lower() not in _READERS:
+        raise DataError(f"{str(path)!r} is no table of images", f"give {', '.join(_READERS)}, or a folder with one")
+    return path
+
+
+def _from_csv(path: Path, data: bytes) -> Table:
+    try:
+        rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        return rows.fieldnames or [], list(rows)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no table: {error}", "save it as CSV in UTF-8") from error
+
+
+def _from_xlsx(path: Path, data: bytes) -> Table:
+    """The first sheet, with the columns of the second, if there is one, by destination_path."""
+    from python_calamine import CalamineError, CalamineWorkbook
+
+    try:
+        with CalamineWorkbook.from_filelike(io.BytesIO(data)) as book:
+            sheets = [book.get_sheet_by_name(n).to_python(skip_empty_area=False) for n in book.sheet_names[:2]]
+    except CalamineError as error:
+        raise DataError(f"{path} is no Excel workbook: {error}", "save it as .xlsx") from error
+    columns, table = _of_sheet(sheets[0])
+    more_columns, more = _of_sheet(sheets[1]) if len(sheets) > 1 and sheets[1] else ([], [])
+    if not more or "destination_path" not in columns:
+        return columns, table
+    if "destination_path" not in more_columns:
+        raise DataError(f"{path} lacks the column destination_path on its second sheet", "or delete that sheet")
+    details = {str(r["destination_path"]): r for r in more}
+    return columns, [details.get(str(record.get("destination_path")), {}) | record for record in table]
+
+
+def _of_sheet(sheet: list[list[Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    header = [str(v).strip() for v in sheet[0]] if sheet else []
+    return header, [dict(zip(header, values, strict=False)) for values in sheet[1:]]
+
+
+def _from_parquet(path: Path, data: bytes) -> Table:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(pa.BufferReader(data))
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path} is no Parquet table: {error}") from error
+    return table.column_names, table.to_pylist()
+
+
+_READERS: dict[str, Callable[[Path, bytes], Table]] = {
+    ".csv": _from_csv,
+    ".xlsx": _from_xlsx,
+    ".parquet": _from_parquet,
+}
+
+
+# --- checking ---
+
+
+@dataclass(slots=True)
+class _Faults:
+    """What is wrong with which rows."""
+
+    rows: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, fault: str, number: int) -> None:
+        self.rows.setdefault(fault, []).append(number)
+
+    def raise_for(self, path: Path) -> None:
+        lines = []
+        for fault, numbers in self.rows.items():
+            named = ", ".join(map(str, numbers[:_NAMED]))
+            more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
+            lines.append(f"{path}: row{'s' if len(numbers) > 1 else ''} {named}{more}: {fault}")
+        if lines:
+            incomplete = any("missing" in fault for fault in self.rows)
+            raise DataError(
+                "\n".join(lines), "is the data set complete? Otherwise correct or delete these rows"
+                if incomplete else "correct or delete these rows",
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a table names things: the columns it must have, the one with the file, and what is wrong with a row."""
+
+    columns: Sequence[str]
+    path: str
+    fault: Callable[[Mapping[str, str]], str]
+    row: Callable[[Mapping[str, str]], ImageRow]
+    links: bool  # whether a file may be a link that leads outside the folder
+
+
+def _checked(table: Path, form: _Form, records: Sequence[Record], first: int) -> list[ImageRow]:
+    faults = _Faults()
+    numbered: list[tuple[int, ImageRow]] = []
+    for number, record in enumerate(records, first):
+        values = dict.fromkeys(form.columns, "") | {k: _text(v) for k, v in record.items() if k is not None}
+        if not any(values.get(c) for c in form.columns):
+            continue
+        fault = form.fault(values)
+        if not fault and leads_outside(values[form.path]):
+            fault = f"{form.path} leads outside the table's folder"
+        try:
+            row = None if fault else form.row(values)
+        except ValueError:
+            row, fault = None, "a width, height or face that is no number"
+        if row is None:
+            faults.add(fault, number)
+        else:
+            numbered.append((number, row))
+    _check_files(table.parent, form, numbered, faults)
+    _check_twice(form, numbered, faults)
+    faults.raise_for(table)
+    if not numbered:
+        raise DataError(f"{table} names no images", FETCH)
+    return [row for _, row in numbered]
+
+
+def _text(value: object) -> str:
+    """A cell as text: Excel keeps a whole number that was typed in as a float."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def leads_outside(path: str) -> bool:
+    """Whether a relative path of a table leads outside its folder, on any system."""
+    windows = PureWindowsPath(path)
+    absolute = PurePosixPath(path).is_absolute() or bool(windows.drive or windows.root)
+    return absolute or ".." in windows.parts or "\0" in path
+
+
+def _study_fault(values: Mapping[str, str]) -> str:
+    empty = [c for c in COLUMNS if not values[c]]
+    if empty:
+        return f"no {empty[0]}"
+    if values["split"] not in SPLITS:
+        return f"unknown split {values['split']!r}, one of {', '.join(SPLITS)}"
+    if values["target_class"] not in CLASSES:
+        return f"unknown target_class {values['target_class']!r}, real or fake"
+    if values["target"] not in {"0", "1"}:
+        return f"target {values['target']!r} is neither 1 (real) nor 0 (fake)"
+    if CLASSES[int(values["target"])] != values["target_class"]:
+        return f"target {values['target']} contradicts target_class {values['target_class']}"
+    return ""
+
+
+def _study_row(values: Mapping[str, str]) -> ImageRow:
+    folder = values["Folder"]
+    return ImageRow(
+        values["destination_path"], folder, values["target_class"], values.get("family", ""), folder,
+        values.get("group", ""), values.get("kind") or folder, values.get("sha256", ""), values["split"],
+        _face(values), values["image_path"], _number(values, "width"), _number(values, "height"),
+    )  # fmt: skip
+
+
+def _images_fault(values: Mapping[str, str]) -> str:
+    empty = [c for c in ("path", "source", "label") if not values[c]]
+    if empty:
+        return f"no {empty[0]}"
+    if values["label"] not in LABELS:
+        return f"label {values['label']!r} is none of {', '.join(LABELS)}"
+    if values.get("split") and values["split"] not in SPLITS:
+        return f"unknown split {values['split']!r}, one of {', '.join(SPLITS)}"
+    return ""
+
+
+def _images_row(values: Mapping[str, str]) -> ImageRow:
+    return ImageRow(
+        values["path"], values["source"], values["label"], values["family"], values["generator"], values["group"],
+        values.get("kind") or values["source"], values["sha256"], values.get("split", ""),
+        _face(values), values.get("original", ""),
+        _number(values, "width"), _number(values, "height"),
+    )  # fmt: skip
+
+
+def _number(values: Mapping[str, str], column: str) -> int:
+    return int(float(values.get(column) or 0))
+
+
+def _face(values: Mapping[str, str]) -> tuple[float, float, float, float] | None:
+    face = tuple(float(values[c]) for c in _FACE if values.get(c))
+    return (face[0], face[1], face[2], face[3]) if len(face) == 4 else None
+
+
+_STUDY = _Form(COLUMNS, "destination_path", _study_fault, _study_row, links=False)
+_IMAGES = _Form(IMAGES_COLUMNS, "path", _images_fault, _images_row, links=True)
+
+
+def _check_files(root: Path, form: _Form, rows: Sequence[tuple[int, ImageRow]], faults: _Faults) -> None:
+    top = os.path.realpath(root)
+    real = functools.cache(os.path.realpath)  # a data set has many files and few folders
+
+    for number, row in rows:
+        path = os.path.join(top, row.path)
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:
+            faults.add(f"the file of {form.path} is missing", number)
+            continue
+        whole = os.path.realpath(path) if stat.S_ISLNK(mode) else os.path.join(real(os.path.dirname(path)), "x")
+        if not form.links and not whole.startswith(os.path.join(top, "")):
+            faults.add(f"{form.path} is a link that leads outside the table's folder", number)
+        elif not os.path.isfile(path):
+            faults.add(f"{form.path} is no file", number)
+
+
+def _check_twice(form: _Form, rows: Sequence[tuple[int, ImageRow]], faults: _Faults) -> None:
+    first: dict[str, int] = {}
+    labels: dict[str, tuple[str, int]] = {}
+    for number, row in rows:
+        if first.setdefault(os.path.normpath(row.path), number) != number:
+            faults.add(f"{form.path} is in an earlier row already", number)
+        label, seen = labels.setdefault(row.source, (row.label, number))
+        if label != row.label:
+            faults.add(f"{row.source} is {row.label} here and {label} in row {seen}", number)

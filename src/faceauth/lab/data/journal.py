@@ -1,30 +1,31 @@
 """What a preparation writes down, so that a run that was broken off goes on: its state, its journal, its plan of moves.
 
-`prepare.json` says what a data set was made of and stays beside it; `journal.jsonl` has a line for every image that was
-looked at, `moves.jsonl` one for every file that is to be moved, and both go when the set is finished. It knows nothing
-of what an image is.
+`prepare.json` says what a data set was made of and stays beside it; `journal.sqlite` has a row for every image that was
+read, `moves.jsonl` a line for every file that is to be moved, and both go when the set is finished.
 """
 
+import errno
 import json
-import os
 import shutil
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from faceauth.errors import UsageError
-from faceauth.lab.data.choice import Outcome
-from faceauth.lab.data.manifest import Row
+from faceauth.lab.data.dataset import ImageRow
+from faceauth.lab.data.files import replacing, write_text
+from faceauth.lab.data.sampling import Outcome
 
-STATE, JOURNAL, PLAN, SCRATCH = "prepare.json", "journal.jsonl", "moves.jsonl", ".scratch"
+STATE, JOURNAL, PLAN, SCRATCH = "prepare.json", "journal.sqlite", "moves.jsonl", ".scratch"
 
 
 def read_state(output: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """What `prepare.json` says; empty for a new or empty folder.
 
     Raises:
-        UsageError: the folder holds something else, or was begun with another configuration.
+        UsageError: the folder holds something else, or was started with another configuration.
     """
     if not output.exists():
         return {}
@@ -42,16 +43,14 @@ def read_state(output: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     other = sorted(k for k, v in config.items() if before.get(k) != v)
     if other:
         raise UsageError(
-            f"{str(output)!r} was begun with another {', '.join(other)}", "give the same command, or another folder"
+            f"{str(output)!r} was started with another {', '.join(other)}", "give the same command, or another folder"
         )
     return state
 
 
 def write_state(output: Path, state: Mapping[str, Any]) -> None:
     """Write `prepare.json` in one go. Raises OSError."""
-    part = output / f"{STATE}.part"
-    part.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, output / STATE)
+    write_text(output / STATE, json.dumps(state, indent=1) + "\n")
 
 
 def finish_state(output: Path) -> None:
@@ -63,22 +62,20 @@ def finish_state(output: Path) -> None:
 
 def sweep(output: Path) -> None:
     """Remove what only an unfinished data set needs."""
-    for leftover in (JOURNAL, PLAN):
-        (output / leftover).unlink(missing_ok=True)
+    _remove(output / JOURNAL)
+    (output / PLAN).unlink(missing_ok=True)
+    for part in output.glob(".*.part"):  # of a run that was killed while it wrote
+        part.unlink()
     shutil.rmtree(output / SCRATCH, ignore_errors=True)
 
 
-def write_plan(path: Path, rows: list[tuple[Row, Path]]) -> None:
+def write_plan(path: Path, rows: list[tuple[ImageRow, Path]]) -> None:
     """Write which file becomes which row, in one go and onto the disk. Raises OSError."""
-    part = path.with_name(f"{path.name}.part")
-    with open(part, "w", encoding="utf-8") as file:
+    with replacing(path) as part, open(part, "w", encoding="utf-8") as file:
         file.writelines(json.dumps({"origin": str(origin.absolute()), **asdict(row)}) + "\n" for row, origin in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
-def read_plan(path: Path) -> list[tuple[Row, Path]]:
+def read_plan(path: Path) -> list[tuple[ImageRow, Path]]:
     """Rows of the manifest, and where each one's file lay before the move. Raises OSError."""
     rows = []
     with open(path, encoding="utf-8") as file:
@@ -86,52 +83,66 @@ def read_plan(path: Path) -> list[tuple[Row, Path]]:
             values = json.loads(line)
             origin = Path(values.pop("origin"))
             face = values.pop("face")
-            rows.append((Row(face=tuple(face) if face else None, **values), origin))
+            rows.append((ImageRow(face=tuple(face) if face else None, **values), origin))
     return rows
 
 
 class Journal:
-    """What became of each image, one JSON line each, so that a run that was broken off goes on.
+    """What became of each image, in SQLite, so that a run that was broken off goes on.
 
-    A line that was not written to its end is forgotten, and its image looked at again.
+    A file that is cut off or damaged is started anew: its images are read again.
     """
 
     def __init__(self, path: Path) -> None:
         """Read what is there, and open for more. Raises OSError."""
         self.outcomes: dict[tuple[str, str], Outcome] = {}
-        good = 0
-        if path.exists():
-            with open(path, "rb") as lines:
-                for line in lines:
-                    if not self._take(line):
-                        break
-                    good += len(line)
-            os.truncate(path, good)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
-
-    def _take(self, line: bytes) -> bool:
         try:
-            if not line.endswith(b"\n"):
-                return False
-            folder, name, values = json.loads(line)
-            face = values.pop("face")
-            outcome = Outcome(face=tuple(face) if face else None, **values)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return False
-        self.outcomes[folder, name] = outcome
-        return True
+            self._database = self._open(path)
+        except (sqlite3.DatabaseError, ValueError, TypeError, KeyError, AttributeError):
+            self.outcomes.clear()
+            _remove(path)
+            try:
+                self._database = self._open(path)
+            except sqlite3.Error as error:
+                raise OSError(errno.EIO, str(error), str(path)) from error
 
-    def add(self, folder: str, name: str, outcome: Outcome) -> None:
-        """Write down one image; it is safe from a kill of this process when this returns."""
-        self.outcomes[folder, name] = outcome
-        self._file.write(json.dumps([folder, name, asdict(outcome)]) + "\n")
-        self._file.flush()
+    def _open(self, path: Path) -> sqlite3.Connection:
+        database = sqlite3.connect(path, isolation_level=None)
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = OFF")  # a kill of the process loses nothing, a power cut may
+            if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("damaged")
+            database.execute("CREATE TABLE IF NOT EXISTS outcomes (source, name, outcome, PRIMARY KEY (source, name))")
+            for source, name, text in database.execute("SELECT source, name, outcome FROM outcomes ORDER BY rowid"):
+                values = json.loads(text)
+                face = values.pop("face")
+                self.outcomes[source, name] = Outcome(face=tuple(face) if face else None, **values)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def add(self, source: str, name: str, outcome: Outcome) -> None:
+        """Write down one image; it is safe from a kill of this process when this returns. Raises OSError."""
+        self.outcomes[source, name] = outcome
+        try:
+            self._database.execute(
+                "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?)", (source, name, json.dumps(asdict(outcome)))
+            )
+        except sqlite3.Error as error:
+            raise OSError(errno.EIO, f"cannot write the journal: {error}") from error
 
     def close(self) -> None:
-        self._file.close()
+        self._database.close()
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -1,19 +1,18 @@
 """From folders and archives to a prepared data set: found, chosen, split, stored, and written into a manifest.
 
-This is the order of events and nothing more: `adapters` find, `choice` chooses, `store` looks at images and writes
-them, `split` divides, `moving` moves, `manifest` writes. A million images are never all opened: each source is asked
-for as many as are wanted, in an order drawn by the seed, and for more where one cannot be used. A run that was broken
-off goes on when the same command is given again.
+This is the order of events and nothing more: `importers` find, `sampling` chooses, `crop_writer` reads images and
+writes them, `splits` divides, `file_moves` moves, `manifest` writes. A million images are never all opened: each
+source is asked for as many as are wanted, in an order drawn by the seed, and for more where one cannot be used. A run
+that was broken off goes on when the same command is given again.
 """
 
 import difflib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,10 +21,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from faceauth.errors import ConfigError, DataError, UsageError
-from faceauth.lab.data import adapters
-from faceauth.lab.data.adapters import Found
+from faceauth.lab.cpus import usable_cpus
+from faceauth.lab.data import importers
 from faceauth.lab.data.archives import Item
-from faceauth.lab.data.choice import Choice, Outcome, allot, choose, order
+from faceauth.lab.data.crop_writer import IMAGES, JPEG, SPEC, Job, destination, die_with_parent, store
+from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
+from faceauth.lab.data.file_moves import move_all
+from faceauth.lab.data.files import locked
+from faceauth.lab.data.importers import Found
 from faceauth.lab.data.journal import (
     JOURNAL,
     PLAN,
@@ -38,11 +41,9 @@ from faceauth.lab.data.journal import (
     write_plan,
     write_state,
 )
-from faceauth.lab.data.manifest import Manifest, Row, read_manifest, write_manifest
-from faceauth.lab.data.moving import move_all
-from faceauth.lab.data.sources import Record
-from faceauth.lab.data.split import apportion
-from faceauth.lab.data.store import IMAGES, JPEG, SPEC, Job, destination, die_with_parent, store
+from faceauth.lab.data.manifest import write_manifest
+from faceauth.lab.data.sampling import Choice, Outcome, choose, order, quotas
+from faceauth.lab.data.splits import assign, tie
 from faceauth.lab.progress import tracked
 
 Say = Callable[[str], None]
@@ -88,31 +89,23 @@ def prepare_config(values: Mapping[str, Any]) -> PrepareConfig:
         raise ConfigError(f"prepare: {key}: {first['msg']}", hint) from error
 
 
-def prepare(config: PrepareConfig, output: Path, workers: int | None = None, say: Say = print) -> Manifest:
-    """Make a data set, or finish one that was begun; a finished one is read and returned.
+def prepare(config: PrepareConfig, output: Path, workers: int | None = None, say: Say = print) -> DataSet:
+    """Make a data set, or finish one that was started; a finished one is read and returned.
 
     Args:
-        output: a new or empty folder, or one that this configuration was begun in.
+        output: a new or empty folder, or one that this configuration was started in.
         workers: processes; the result does not depend on them.
         say: takes one line at a time of what was found, left out and done.
 
     Raises:
-        UsageError: a source or folder that makes no sense.
+        UsageError: a source or folder that makes no sense; another process is preparing the same folder.
         DataError: data that cannot make up the set: an empty source, one too small with `strict`, a file under both
             labels, a folder that cannot be written.
     """
     try:
-        if read_state(output, _identity(config)).get("finished"):
-            say(f"{output} is finished already")
-            sweep(output)
-            return read_manifest(output / "manifest.xlsx")
-        if not (output / PLAN).exists():
-            sources = _find(config, output, say)
-            rows = _choose_and_store(config, output, sources, workers or os.cpu_count() or 1, say)
-        else:
-            say("going on with the moves that were broken off")
-            rows = read_plan(output / PLAN)
-        return _finish(config, output, rows, say)
+        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with locked(output.absolute()):
+            return _prepare(config, output, workers or usable_cpus(), say)
     except OSError as error:
         raise DataError(
             f"cannot write the data set: {error.strerror}: {error.filename}",
@@ -120,16 +113,30 @@ def prepare(config: PrepareConfig, output: Path, workers: int | None = None, say
         ) from error
 
 
+def _prepare(config: PrepareConfig, output: Path, workers: int, say: Say) -> DataSet:
+    if read_state(output, _identity(config)).get("finished"):
+        say(f"{output} is finished already")
+        sweep(output)
+        return read_dataset(output / "manifest.xlsx")
+    if not (output / PLAN).exists():
+        sources = _find(config, output, say)
+        rows = _choose_and_store(config, output, sources, workers, say)
+    else:
+        say("going on with the moves that were broken off")
+        rows = read_plan(output / PLAN)
+    return _finish(config, output, rows, say)
+
+
 def _identity(config: PrepareConfig) -> dict[str, Any]:
     """What makes two runs the same: `strict` changes nothing in a result."""
     return config.model_dump(mode="json", exclude={"strict"})
 
 
-def _begun(config: PrepareConfig, sources: Mapping[str, Found]) -> dict[str, Any]:
+def _state(config: PrepareConfig, sources: Mapping[str, Found]) -> dict[str, Any]:
     """What `prepare.json` keeps of how a data set was made."""
     found = [
         {
-            "Folder": f.folder, "class": f.label, "family": f.family, "licence": f.licence, "home": f.home,
+            "Folder": f.source, "class": f.label, "family": f.family, "licence": f.licence, "home": f.home,
             "path": f.items[0].place.path, "images": len(f.items), "left_out": dict(+f.dropped), "missing": f.missing,
         }
         for f in sources.values()
@@ -146,15 +153,15 @@ def _find(config: PrepareConfig, output: Path, say: Say) -> dict[str, Found]:
     places = dict(config.data)
     for name in config.download:
         say(f"fetching {name}, or finding it in the hub's cache")
-        places[name] = str(adapters.download(name))
+        places[name] = str(importers.download(name))
     if not places:
         raise UsageError("no data is named", "--data NAME=PATH, once a source; `faceauth lab sources` lists the known")
     sources: dict[str, Found] = {}
     for name, given in places.items():
-        for found in adapters.find(adapters.canonical(name), given, output / SCRATCH):
-            if found.folder in sources:
-                raise UsageError(f"two sources are called {found.folder}", "leave one out, or give it another name")
-            sources[found.folder] = found
+        for found in importers.find(importers.canonical(name), given, output / SCRATCH):
+            if found.source in sources:
+                raise UsageError(f"two sources are called {found.source}", "leave one out, or give it another name")
+            sources[found.source] = found
     unknown = sorted(set(config.leave_out) - set(sources))
     if unknown:
         raise UsageError(f"cannot leave out {', '.join(unknown)}", f"there are {', '.join(sorted(sources))}")
@@ -168,9 +175,9 @@ def _find(config: PrepareConfig, output: Path, say: Say) -> dict[str, Found]:
 def _check(found: Found, mode: str, output: Path) -> None:
     place = found.items[0].place
     if mode in {"link", "move"} and place.kind != "folder":
-        raise UsageError(f"{found.folder} lies in an archive, so --{mode} cannot take its files", "use --copy")
+        raise UsageError(f"{found.source} lies in an archive, so --{mode} cannot take its files", "use --copy")
     if place.kind == "folder" and output.resolve().is_relative_to(Path(place.file).resolve()):
-        raise UsageError(f"{str(output)!r} lies inside the source {found.folder}", "give a folder outside of it")
+        raise UsageError(f"{str(output)!r} lies inside the source {found.source}", "give a folder outside of it")
 
 
 # -- choosing and storing ---------------------------------------------------------------------------------------------
@@ -178,7 +185,7 @@ def _check(found: Found, mode: str, output: Path) -> None:
 
 @dataclass(slots=True)
 class _Candidates:
-    """The images of one source in the order drawn for it, and what became of those that were looked at."""
+    """The images of one source in the order drawn for it, and what became of those that were read."""
 
     found: Found
     items: list[Item]
@@ -187,13 +194,13 @@ class _Candidates:
 
 def _choose_and_store(
     config: PrepareConfig, output: Path, sources: dict[str, Found], workers: int, say: Say
-) -> list[tuple[Row, Path]]:
+) -> list[tuple[ImageRow, Path]]:
     """The rows of the manifest, and where each image lies now."""
     labels = {name: found.label for name, found in sources.items()}
     sizes = {name: len({i.name for i in found.items}) for name, found in sources.items()}
     _wanted(config, labels, sizes, say)  # what cannot be done is refused before anything is written
     output.mkdir(parents=True, exist_ok=True)
-    write_state(output, _begun(config, sources))
+    write_state(output, _state(config, sources))
     for folder in (SCRATCH, *(f"{IMAGES}/{name}" for name in sources)):
         (output / folder).mkdir(parents=True, exist_ok=True)
     with Journal(output / JOURNAL) as journal, _pool(workers) as run:
@@ -212,14 +219,14 @@ def _choose_and_store(
     for name, c in candidates.items():
         _say_unreadable(name, c, say)
     rows = _rows(config, candidates, choice)
-    _remove_rest(output, journal, {row.destination_path for row, _ in rows}, config.mode)
+    _remove_rest(output, journal, {row.path for row, _ in rows}, config.mode)
     return rows
 
 
 def _wanted(
     config: PrepareConfig, labels: dict[str, str], sizes: dict[str, int], say: Say | None = None
 ) -> dict[str, int]:
-    wanted = allot(labels, sizes, config.count)
+    wanted = quotas(labels, sizes, config.count)
     if say and config.count:
         classes = Counter(labels.values())
         need = {name: config.count // 2 // classes[label] for name, label in labels.items()}
@@ -234,15 +241,15 @@ def _wanted(
 
 def _candidates(found: Found, config: PrepareConfig, output: Path, journal: Journal) -> _Candidates:
     def before(name: str) -> Outcome | None:
-        outcome = journal.outcomes.get((found.folder, name))
+        outcome = journal.outcomes.get((found.source, name))
         if outcome is None or outcome.error:  # what could not be read may have been mended
             return None
-        stored = config.mode == "move" or (output / destination(found.folder, name, config.mode)).exists()
+        stored = config.mode == "move" or (output / destination(found.source, name, config.mode)).exists()
         return outcome if stored else None
 
     by_name = {item.name: item for item in found.items}  # the last of those that share a name, as unpacking has it
     names = list(by_name)
-    items = [by_name[names[k]] for k in order(names, f"{config.seed}:{found.folder}")]
+    items = [by_name[names[k]] for k in order(names, f"{config.seed}:{found.source}")]
     return _Candidates(found, items, [before(item.name) for item in items])
 
 
@@ -298,27 +305,22 @@ def _say_unreadable(name: str, candidates: _Candidates, say: Say) -> None:
         say(f"{name}: {len(broken):,} images cannot be used, others took their place; {broken[0][0]}: {broken[0][1]}")
 
 
-def _rows(config: PrepareConfig, candidates: dict[str, _Candidates], choice: Choice) -> list[tuple[Row, Path]]:
+def _rows(config: PrepareConfig, candidates: dict[str, _Candidates], choice: Choice) -> list[tuple[ImageRow, Path]]:
     chosen: list[tuple[Found, Item, Outcome]] = []
     for name, picked in choice.picked.items():
         c = candidates[name]
         chosen += [(c.found, c.items[k], outcome) for k in picked if (outcome := c.outcomes[k])]
-    records = [
-        Record(i.name, f.folder, "real" if f.label == "real" else "fake", f.family, f.folder, i.group, o.sha256)
-        for f, i, o in chosen
-    ]
-    splits = apportion(records, [o.dhash for _, _, o in chosen], config.seed, config.fractions)
     rows = [
-        (
-            Row(
-                i.origin, destination(f.folder, i.name, config.mode), f.folder, split, int(f.label == "real"),
-                o.sha256, o.width, o.height, i.group, f.family, o.face,
-            ),
-            Path(i.place.file) / i.name,
+        ImageRow(
+            destination(f.source, i.name, config.mode), f.source, f.label, f.family, f.source, i.group, f.source,
+            o.sha256, face=o.face, original=i.origin, width=o.width, height=o.height,
         )
-        for (f, i, o), split in zip(chosen, splits, strict=True)
+        for f, i, o in chosen
     ]  # fmt: skip
-    return sorted(rows, key=lambda row: row[0].destination_path)
+    splits = assign(rows, tie(rows, [o.dhash for _, _, o in chosen]), config.seed, config.fractions)
+    origins = [Path(i.place.file) / i.name for _, i, _ in chosen]
+    placed = [(replace(r, split=s), origin) for r, s, origin in zip(rows, splits, origins, strict=True)]
+    return sorted(placed, key=lambda pair: pair[0].path)
 
 
 def _remove_rest(output: Path, journal: Journal, kept: set[str], mode: str) -> None:
@@ -332,11 +334,11 @@ def _remove_rest(output: Path, journal: Journal, kept: set[str], mode: str) -> N
 # -- finishing --------------------------------------------------------------------------------------------------------
 
 
-def _finish(config: PrepareConfig, output: Path, rows: list[tuple[Row, Path]], say: Say) -> Manifest:
+def _finish(config: PrepareConfig, output: Path, rows: list[tuple[ImageRow, Path]], say: Say) -> DataSet:
     if config.mode == "move":
         if not (output / PLAN).exists():
             write_plan(output / PLAN, rows)
-        moves = ((origin, output / row.destination_path, row.sha256) for row, origin in rows)
+        moves = ((origin, output / row.path, row.sha256) for row, origin in rows)
         for _ in tracked(move_all(moves), len(rows), "moving"):
             continue
     manifest = write_manifest(output, [row for row, _ in rows])
@@ -346,12 +348,12 @@ def _finish(config: PrepareConfig, output: Path, rows: list[tuple[Row, Path]], s
     return manifest
 
 
-def summary(manifest: Manifest) -> Iterable[str]:
+def summary(manifest: DataSet) -> Iterable[str]:
     """A line for each source: images in train, test and dev, and how many have no face that was found."""
-    counts = Counter((r.folder, r.split) for r in manifest.rows)
-    faceless = Counter(r.folder for r in manifest.rows if r.face is None)
-    kinds = {r.folder: "real" if r.target else "fake" for r in manifest.rows}
+    counts = Counter((r.source, r.split) for r in manifest.rows)
+    faceless = Counter(r.source for r in manifest.rows if r.face is None)
+    labels = {r.source: r.label for r in manifest.rows}
     yield f"{'source':24} {'class':5} {'train':>7} {'test':>7} {'dev':>7} {'no face':>8}"
-    for folder in sorted(kinds, key=lambda f: (kinds[f], f)):
-        train, test, dev = (counts[folder, s] for s in ("train", "test", "dev"))
-        yield f"{folder:24} {kinds[folder]:5} {train:7,} {test:7,} {dev:7,} {faceless[folder]:8,}"
+    for source in sorted(labels, key=lambda s: (labels[s], s)):
+        train, test, dev = (counts[source, s] for s in ("train", "test", "dev"))
+        yield f"{source:24} {labels[source]:5} {train:7,} {test:7,} {dev:7,} {faceless[source]:8,}"

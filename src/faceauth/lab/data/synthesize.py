@@ -3,7 +3,7 @@
 A variational autoencoder (Kingma and Welling, ICLR 2014) learns 64 px faces from the real train images of a
 corpus in minutes on one core; its decoder then makes faces from noise. No image of the corpus is copied or
 reconstructed: only draws from the latent distribution are written, as a corpus that `data.own` of a training config
-takes. It knows nothing of detectors.
+takes.
 """
 
 import csv
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceauth.errors import UsageError
-from faceauth.lab.data.dataset import Crops, open_crops
-from faceauth.lab.data.sources import REQUIRED, read_corpus
-from faceauth.lab.data.split import split
+from faceauth.lab.data.dataset import IMAGES_COLUMNS, read_dataset
+from faceauth.lab.data.examples import Crops, open_crops
+from faceauth.lab.data.splits import assign, tie
 from faceauth.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(size=64, crop=1.5)
@@ -71,10 +71,10 @@ def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 
     if output.exists() and any(output.iterdir()):
         raise UsageError(f"{str(output)!r} is not empty", "choose another folder")
     torch.manual_seed(seed)
-    corpus = read_corpus(root)
+    corpus = read_dataset(root)
     crops = open_crops(corpus, cache)
-    splits = split(corpus.records, crops.dhashes)
-    chosen = [i for i, r in enumerate(corpus.records) if r.label == "real" and splits[i] == "train"]
+    splits = assign(corpus.rows, tie(corpus.rows, crops.dhashes))
+    chosen = [i for i, r in enumerate(corpus.rows) if r.label == "real" and splits[i] == "train"]
     model = FaceVae()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses: list[float] = []
@@ -101,7 +101,7 @@ def _write(folder: Path, faces: list[Image.Image]) -> None:
     """The faces as a corpus of one fake source, `vae`."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "images.csv").open("w", encoding="utf-8", newline="") as table:
-        rows = csv.DictWriter(table, REQUIRED)
+        rows = csv.DictWriter(table, IMAGES_COLUMNS)
         rows.writeheader()
         for number, face in enumerate(faces):
             path = folder / f"vae-{number:02}.png"

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import Examples
-from faceauth.lab.evaluation.evaluate import choose
+from faceauth.lab.data.examples import Examples
+from faceauth.lab.evaluation.candidates import Candidate, choose
 from faceauth.lab.evaluation.scoring import keep, look
-from faceauth.lab.evaluation.subjects import Subject
 
 Floats = npt.NDArray[np.floating[Any]]
 Strings = npt.NDArray[np.str_]
@@ -62,7 +61,7 @@ def check_suffix(file: Path) -> None:
 
 
 def embed(
-    subject: Subject,
+    candidate: Candidate,
     examples: Examples,
     part: str,
     cache: Path,
@@ -74,14 +73,14 @@ def embed(
     chosen = choose(examples, part, per_source, seed)
     if not chosen:
         raise DataError(f"the {part} split is empty")
-    [outputs] = look([subject.file], examples, chosen, cache, workers)
+    [outputs] = look([candidate.file], examples, chosen, cache, workers)
     records = [examples.records[i] for i in chosen]
     return Embedded(
         outputs.embedding,
         np.array([r.path for r in records]),
         np.array([r.source for r in records]),
         np.array([0 if r.fake else 1 for r in records]),
-        np.asarray(subject.card.calibration(outputs.logit)),
+        np.asarray(candidate.card.calibration(outputs.logit)),
     )
 
 
@@ -235,11 +234,11 @@ def _nearest(distances: Floats, labels: Strings) -> float:
     return float((near[np.arange(len(near)), votes.argmax(axis=1)] == labels).mean())
 
 
-def placed(subject: Subject, images: Sequence[Path]) -> npt.NDArray[np.float32]:
+def placed(candidate: Candidate, images: Sequence[Path]) -> npt.NDArray[np.float32]:
     """Embeddings (n, d) of image files, each found, cut and seen as `faceauth detect` does. Raises ImageError."""
     from faceauth.detector import Detector
 
-    return Detector(subject.file, learned=False).embed([str(p) for p in images])
+    return Detector(candidate.file, learned=False).embed([str(p) for p in images])
 
 
 def table(map_: Map) -> list[dict[str, Any]]:

@@ -118,7 +118,7 @@ def roc_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) 
 
 
 def reliability(bins: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Share of fakes against the score, for several models; the diagonal is honest."""
+    """Share of fakes against the score, for several models; calibrated scores lie on the diagonal."""
     with style():
         figure = _figure(4.2)
         axes = figure.subplots()
@@ -146,6 +146,34 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
                 axes.plot(*zip(*points, strict=True), marker=marker, label=f"{name}, {kind}", **line)
         axes.set(xlabel="step", ylabel="loss", title="Training")
         figure.legend(loc="outside right upper", fontsize=9)
+        return figure
+
+
+def folds(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """AUROC of every fold, clean, of the models and of the controls beside them; the line is each row's mean.
+
+    Args:
+        rows: of the table `control_folds`, see `evaluate`.
+    """
+    rows = [row for row in rows if row["variant"] == "clean"]
+    first = rows[0]["set"] if rows else ""
+    points: dict[str, list[float]] = {}
+    for row in (row for row in rows if row["set"] == first):
+        for name, value in row.items():
+            if name in {"model", "set", "variant", "seed", "fold"} or value is None:
+                continue
+            title = row["model"] if name == "AUROC" else f"{row['model']}: {name}"
+            points.setdefault(title, []).append(value)
+    with style():
+        figure = _figure(1.2 + 0.3 * len(points))
+        axes = figure.subplots()
+        for i, (title, values) in enumerate(points.items()):
+            colour = PALETTE[0] if ": " not in title else PALETTE[4]
+            axes.scatter(values, [-i] * len(values), s=26, color=colour, alpha=0.6)
+            axes.plot([float(np.mean(values))] * 2, [-i - 0.3, -i + 0.3], color=colour)
+        axes.axvline(0.5, color="grey", linewidth=0.8)
+        axes.set_yticks([-i for i in range(len(points))], list(points))
+        axes.set(xlabel="AUROC", xlim=(0, 1), title=f"Fold by fold, {first}, clean")
         return figure
 
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from faceauth.lab.data.variants import VARIANTS
+from faceauth.lab.evaluation.score_models import about_images
 from faceauth.lab.training.frozen import Examples, Heads, Prepared, state_digest, tasks
 
 SHIPPED_RATE, SWAP_RATE = 0.04, 0.01  # false alarms that the two outputs may have: together the 5 % of the default
@@ -26,12 +27,13 @@ def rows(
 def _tables(
     prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads], splits: Collection[str], offset: float
 ) -> Iterator[pd.DataFrame]:
-    images = pd.DataFrame({
-        "image": [r.path for r in prepared.rows], "image_sha256": [r.sha256 for r in prepared.rows],
-        **{name: [getattr(r, name) for r in prepared.rows]
-           for name in ("source", "kind", "label", "family", "generator", "split")},
-    })  # fmt: skip
-    asked = np.isin(found.view, VARIANTS) & np.isin(images["split"].to_numpy()[found.row], list(splits))
+    images = about_images(prepared.rows)
+    quota = {
+        (t.sha256, v) for t in tasks(prepared.config, prepared.data, prepared.rows, training=False) for v in t.views
+    }
+    sha256 = images["image_sha256"].to_numpy()[found.row]
+    asked = np.array([pair in quota for pair in zip(sha256, found.view.tolist(), strict=True)])
+    asked &= np.isin(images["split"].to_numpy()[found.row], list(splits))
     missing = list(_faceless(prepared, splits))
     model_sha256 = state_digest(prepared)
     for (seed, fold), of in heads.items():
@@ -58,8 +60,8 @@ def _faceless(prepared: Prepared, splits: Collection[str]) -> Iterator[tuple[int
     """(row, variant) of pictures in which no face was found; those that a variant leaves out are not among them."""
     faces = prepared.store.faces(prepared.encoders[0])
     index = {row.sha256: i for i, row in enumerate(prepared.rows)}
-    for task in tasks(prepared.config, prepared.data, prepared.rows):
-        for view in set(task.views) & set(VARIANTS) - {"matched"}:
+    for task in tasks(prepared.config, prepared.data, prepared.rows, training=False):
+        for view in set(task.views) - {"matched"}:
             i = index[task.sha256]
             if prepared.rows[i].split in splits and faces.get((task.sha256, view)) == 0:
                 yield i, view

@@ -1,22 +1,19 @@
-"""The numbers of the protocol, from scores = P(fake) and labels; intervals by resampling groups, not images.
+"""The figures of the protocol, from scores = P(fake) and labels.
 
+AUROC and the other ranking figures need scores, never verdicts: computed from 0/1 verdicts AUROC is balanced accuracy.
 Every metric takes `weights` of shape (n,) or (draws, n): how often each image counts. A bootstrap is one call with
 many rows of weights. The result is a number, or (draws,).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from faceauth.errors import DataError
-
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
 Metric = Callable[[Floats, Bools, Floats | None], Any]
-CHUNK = 2_000_000  # weights held at a time
 
 
 def roc(scores: Floats, fake: Bools, weights: Floats | None = None) -> tuple[Floats, Floats]:
@@ -64,27 +61,29 @@ def balanced_accuracy(scores: Floats, fake: Bools, weights: Floats | None = None
     return (_balanced(fake, weights) * ((scores >= threshold) == fake)).sum(-1)
 
 
-def calibration_error(scores: Floats, fake: Bools, weights: Floats | None = None, bins: int = 15) -> Any:
-    """Expected calibration error over equally wide bins (Guo et al., ICML 2017), both classes weighing the same."""
+def calibration_error(
+    scores: Floats, fake: Bools, weights: Floats | None = None, bins: int = 15, balanced: bool = True
+) -> Any:
+    """Expected calibration error over equally wide bins. Guo et al., ICML 2017.
+
+    Args:
+        balanced: both classes weigh the same, so that the figure does not depend on their shares in the data set;
+            else every image weighs the same, as in the paper.
+    """
     which = np.minimum((scores * bins).astype(int), bins - 1)
     gaps = (scores - fake)[:, None] * (which[:, None] == np.arange(bins))
-    return np.abs(_balanced(fake, weights) @ gaps).sum(-1)
-
-
-def calibration_chance(scores: Floats, fake: Bools, bins: int = 15, draws: int = 200, seed: int = 0) -> float:
-    """What scores that mean what they say show of `calibration_error` on so few images, on average.
-
-    Labels are drawn from the scores, each image counting as it does there (Vaicenavicius et al., AISTATS 2019).
-    """
-    weights, rng = _balanced(fake, None), np.random.default_rng(seed)
-    which = np.minimum((scores * bins).astype(int), bins - 1)
-    gaps = (scores - (rng.random((draws, len(scores))) < scores)) * weights
-    return float(np.abs(gaps @ (which[:, None] == np.arange(bins))).sum(-1).mean())
+    share = _balanced(fake, weights) if balanced else _plain(fake, weights)
+    return np.abs(share @ gaps).sum(-1)
 
 
 def brier(scores: Floats, fake: Bools, weights: Floats | None = None) -> Any:
     """Mean squared distance of score and label, both classes weighing the same. Brier, 1950."""
     return (_balanced(fake, weights) * (scores - fake) ** 2).sum(-1)
+
+
+def _plain(fake: Bools, weights: Floats | None) -> Floats:
+    weights = np.ones(len(fake)) if weights is None else weights
+    return np.asarray(weights / weights.sum(-1, keepdims=True))
 
 
 def _balanced(fake: Bools, weights: Floats | None) -> Floats:
@@ -93,52 +92,17 @@ def _balanced(fake: Bools, weights: Floats | None) -> Floats:
     return np.asarray(np.where(fake, weights / (2 * np.maximum(false, 1)), weights / (2 * np.maximum(real, 1))))
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its 95 % bootstrap interval."""
+def kind_draws(kinds: npt.NDArray[Any], fake: Bools, draws: int, seed: int) -> dict[tuple[Any, bool], Floats]:
+    """How often each kind is drawn, (draws,) for each (kind, class): kinds with replacement within a class.
 
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
-
-
-def intervals(
-    metrics: Mapping[str, Metric], scores: Floats, fake: Bools, groups: npt.NDArray[Any], draws: int = 500,
-    seed: int = 0,
-) -> dict[str, Interval]:  # fmt: skip
-    """Metrics and their percentile bootstrap intervals on the same draws, of groups, with replacement, within a class.
-
-    Args:
-        groups: (n,) what ties images; an image alone is a group of its own.
-
-    Raises:
-        DataError: where a class is absent.
+    The bootstrap of clustered data (Davison and Hinkley, 1997, section 3.8): images of one kind are alike, so kinds
+    and not images are what another sample of the world would change.
     """
-    if fake.all() or not fake.any():
-        raise DataError("a metric needs real and fake images")
-    drawn: dict[str, list[Floats]] = {name: [] for name in metrics}
-    for weights in _draws(fake, groups, draws, np.random.default_rng(seed)):
-        for name, metric in metrics.items():
-            drawn[name].append(metric(scores, fake, weights))
-    found = {}
-    for name, metric in metrics.items():
-        low, high = np.percentile(np.concatenate(drawn[name]), [2.5, 97.5])
-        found[name] = Interval(float(metric(scores, fake, None)), float(low), float(high))
-    return found
-
-
-def _draws(fake: Bools, groups: npt.NDArray[Any], draws: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """(some, n) at a time: how often each image was drawn, until there are `draws` rows."""
-    of_class = [np.flatnonzero(fake == label) for label in (False, True)]
-    members = [np.unique(groups[rows], return_inverse=True)[1] for rows in of_class]
-    rows_at_once = max(1, CHUNK // len(fake))
-    for first in range(0, draws, rows_at_once):
-        weights = np.zeros((min(rows_at_once, draws - first), len(fake)))
-        for row in weights:
-            for rows, member in zip(of_class, members, strict=True):
-                count = int(member.max()) + 1
-                row[rows] = np.bincount(rng.integers(count, size=count), minlength=count)[member]
-        yield weights
+    rng = np.random.default_rng(seed)
+    counts = {}
+    for label in (False, True):
+        names = np.unique(kinds[fake == label])
+        if len(names):
+            drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+            counts |= {(name, label): drawn[:, i].astype(float) for i, name in enumerate(names.tolist())}
+    return counts

@@ -1,209 +1,348 @@
-"""How a detector is judged: which images, saved again how, in which columns. One protocol for every number.
+"""The tables of the protocol: every function takes scored rows (`cross_fit.cross_fitted`) and gives rows of a table.
 
-Everything is scored through the hall's own `Detector`, from the image file on, as a user would. The columns:
-
-- seen: new images of sources that the model was trained on;
-- unseen: for every fold, the sources held out together, scored by the model trained without them;
-- all together: both.
-
-Raw logits of every model go through the judged model's calibration, so that one threshold holds for all.
+The headline of a model is the mean over the folds of both seeds, with the worst fold, the pooled figure, the spread
+between the seeds and an interval from resampling kinds beside it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 
-from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import open_crops
-from faceauth.lab.data.sources import Corpus, Record, read_corpus
-from faceauth.lab.data.split import split
-from faceauth.lab.evaluation.scoring import VARIANTS, score_files
-from faceauth.lab.training.export import calibrated, rewrite
-from faceauth.model_file import ModelCard, ModelFile
+from faceauth.lab.evaluation import metrics
+from faceauth.lab.evaluation.metrics import Bools, Floats
+from faceauth.lab.evaluation.score_sets import SEEN, SPECIAL, UNSEEN, VARIANTS
 
-Floats = npt.NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """Scored images.
-
-    Attributes:
-        records: what was scored, images x models of a column end to end.
-        logits: (n, variants) raw, in the order of `VARIANTS`, at the first look.
-        fold: (n,) 0 for the judged model, else the fold whose model scored.
-        means: (n, variants) the mean over all looks; None where there is one look only.
-    """
-
-    records: tuple[Record, ...]
-    logits: Floats
-    fold: npt.NDArray[np.int64]
-    means: Floats | None = None
-
-    @property
-    def fake(self) -> npt.NDArray[np.bool_]:
-        """(n,) the labels."""
-        return np.array([r.fake for r in self.records])
-
-    @property
-    def sources(self) -> npt.NDArray[np.str_]:
-        """(n,) the sources."""
-        return np.array([r.source for r in self.records])
-
-    @property
-    def groups(self) -> npt.NDArray[np.str_]:
-        """(n,) what is drawn as one by the bootstrap."""
-        return np.array([r.group or r.sha256 for r in self.records])
-
-    @property
-    def all_looks(self) -> Floats:
-        """(n, variants) the mean logits over all looks."""
-        return self.logits if self.means is None else self.means
-
-    def where(self, wanted: Callable[[Record], bool]) -> "Column":
-        """The rows whose record is wanted."""
-        keep = np.array([wanted(r) for r in self.records], bool)
-        chosen = tuple(r for r, k in zip(self.records, keep, strict=True) if k)
-        return Column(chosen, self.logits[keep], self.fold[keep], self.all_looks[keep])
-
-    def __add__(self, other: "Column") -> "Column":
-        return Column(
-            self.records + other.records,
-            np.concatenate([self.logits, other.logits]),
-            np.concatenate([self.fold, other.fold]),
-            np.concatenate([self.all_looks, other.all_looks]),
-        )
+Row = dict[str, Any]
+DRAWS = 500  # of the bootstrap
+PREVALENCES = (1 / 2, 1 / 10, 1 / 100)
+FAMILIES = {"gan": "GAN", "diffusion": "diffusion"}
+PLAIN = ("real", "GAN", "diffusion", "other generated", "swapped", "restored", "edited")
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What a model is judged on: its card and columns.
+class FoldSet:
+    """The rows of one seed, fold, set and variant, as arrays of one length.
 
     Attributes:
-        foreign: sources that neither it nor any fold's model was trained on, scored by it.
-        edited: a probe outside both classes.
+        score: calibrated P(fake); called: whether the verdict is fake; fake: the label; kinds: of the images.
     """
 
-    card: ModelCard
-    seen: Column
-    unseen: Column
-    foreign: Column
-    edited: Column
-    folds: tuple[tuple[str, ...], ...]
+    seed: int
+    fold: int
+    score: Floats
+    called: Floats
+    fake: Bools
+    kinds: Any
 
 
-def judge(model: Path, folds: Sequence[Path], root: Path, cache: Path, part: str, workers: int = 1) -> Judged:
-    """Score a model and its folds' models on a part of the corpus.
+def _auroc(f: FoldSet, weights: Floats | None) -> Any:
+    return metrics.auroc(f.score, f.fake, weights)
 
-    Args:
-        model: the judged model file; folds: the files of the models trained with sources held out.
-        part: `test`, or `dev`, which is sealed until the end.
 
-    Raises:
-        UsageError: a model of another corpus, or a fold's model that holds nothing out.
-        DataError: the fold models do not hold out every source once.
+def _tpr(rate: float) -> Callable[[FoldSet, Floats | None], Any]:
+    return lambda f, w: metrics.tpr_at_fpr(f.score, f.fake, w, rate)
+
+
+FIGURES: Mapping[str, Callable[[FoldSet, Floats | None], Any]] = {
+    "AUROC": _auroc,
+    "TPR at 5 % FPR": _tpr(0.05),
+    "TPR at 1 % FPR": _tpr(0.01),
+    "balanced accuracy": lambda f, w: metrics.balanced_accuracy(f.called, f.fake, w, 0.5),
+    "EER": lambda f, w: metrics.eer(f.score, f.fake, w),
+    "ECE, classes balanced": lambda f, w: metrics.calibration_error(f.score, f.fake, w),
+    "ECE, raw": lambda f, w: metrics.calibration_error(f.score, f.fake, w, balanced=False),
+    "Brier": lambda f, w: metrics.brier(f.score, f.fake, w),
+}
+WITH_INTERVAL = ("AUROC", "balanced accuracy")
+
+
+def fold_sets(rows: pd.DataFrame) -> list[FoldSet]:
+    """Real and generated images by seed and fold; a fold that lacks a class is left out."""
+    found = []
+    rows = rows[rows["group"].isin(("real", "generated"))]
+    for (seed, fold), part in rows.groupby(["seed", "fold"]):
+        fake = (part["group"] == "generated").to_numpy()
+        if fake.any() and not fake.all():
+            score, called = part["score"].to_numpy(float), (part["verdict"] == "fake").to_numpy(float)
+            found.append(FoldSet(int(seed), int(fold), score, called, fake, part["kind"].to_numpy(str)))
+    return found
+
+
+def columns(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Unseen and seen rows of one model. Where one class alone has unseen kinds it is laid against the seen of the
+    other, and the name says so; a set without a class is left out."""
+    unseen, seen = rows[rows["set"] == UNSEEN], rows[rows["set"] == SEEN]
+    groups = set(unseen["group"])
+    if "real" in groups and "generated" in groups:
+        yield UNSEEN, unseen
+    elif "generated" in groups:
+        yield "unseen generated, seen real", pd.concat([unseen, seen[seen["group"] == "real"]])
+    elif "real" in groups:
+        yield "unseen real, seen generated", pd.concat([unseen, seen[seen["group"] == "generated"]])
+    if {"real", "generated"} <= set(seen["group"]):
+        yield SEEN, seen
+
+
+def by_variant(rows: pd.DataFrame, variants: Sequence[str] = VARIANTS) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each variant that is there, in the protocol's order; last the clean ones of the matched images."""
+    parts = dict(iter(rows.groupby("variant")))
+    for variant in variants:
+        if variant in parts:
+            yield variant, parts[variant]
+    if "matched" in variants and {"matched", "clean"} <= set(parts):
+        keys = ["seed", "fold", "image"]
+        matched, clean = parts["matched"], parts["clean"]
+        same = pd.MultiIndex.from_frame(clean[keys]).isin(pd.MultiIndex.from_frame(matched[keys]))
+        if same.any():
+            yield "clean, matched images", clean[same]
+
+
+def headline(rows: pd.DataFrame, draws: int = DRAWS) -> list[Row]:
+    """One model's figures for each set and variant; see the module. Counts are of images, not of rows."""
+    found = []
+    for name, column in columns(rows):
+        for variant, part in by_variant(column):
+            sets = fold_sets(part)
+            if sets:
+                found.append({"model": _model(rows), "set": name, "variant": variant, **_summary(part, sets, draws)})
+    return found
+
+
+def _summary(part: pd.DataFrame, sets: Sequence[FoldSet], draws: int) -> Row:
+    areas = np.array([FIGURES["AUROC"](s, None) for s in sets])
+    seeds = sorted({s.seed for s in sets})
+    by_seed = [float(np.mean([a for a, s in zip(areas, sets, strict=True) if s.seed == seed])) for seed in seeds]
+    row: Row = {"folds": len(sets), **_image_counts(part)}
+    for name, figure in FIGURES.items():
+        value = float(np.mean([figure(s, None) for s in sets]))
+        row[name] = value if name not in WITH_INTERVAL else interval(figure, sets, value, draws)
+        if name == "AUROC":
+            row["AUROC, worst fold"] = float(areas.min())
+            row["AUROC, pooled"] = pooled_auroc(part)
+            row["AUROC, spread of seeds"] = max(by_seed) - min(by_seed) if len(seeds) > 1 else None
+    return row
+
+
+def interval(
+    figure: Callable[[FoldSet, Floats | None], Any], sets: Sequence[FoldSet], value: float, draws: int, seed: int = 0
+) -> Row:
+    """The 95 % percentile interval of the mean over folds, kinds drawn with replacement, the same for all seeds.
+
+    A fold that loses a class in a draw is left out of that draw's mean.
     """
-    corpus = read_corpus(root)
-    card = ModelFile(model).card
-    same_corpus(card, corpus)
-    splits = parts_of(card, corpus, cache)
+    kinds, fake = np.concatenate([s.kinds for s in sets]), np.concatenate([s.fake for s in sets])
+    drawn = metrics.kind_draws(kinds, fake, draws, seed)
+    values = np.full((len(sets), draws), np.nan)
+    for row, s in zip(values, sets, strict=True):
+        weights = np.stack([drawn[kind, bool(label)] for kind, label in zip(s.kinds.tolist(), s.fake, strict=True)], 1)
+        whole = (weights[:, s.fake].sum(1) > 0) & (weights[:, ~s.fake].sum(1) > 0)
+        if whole.any():
+            row[whole] = figure(s, weights[whole])
+    there = ~np.isnan(values)
+    enough = there.any(0)
+    means = np.where(there, values, 0).sum(0)[enough] / there.sum(0)[enough]
+    if not len(means):
+        return {"value": value, "low": None, "high": None}
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"value": value, "low": float(low), "high": float(high)}
 
-    def column(file: Path, fold: int, wanted: Callable[[Record], bool]) -> Column:
-        indices = [i for i, r in enumerate(corpus.records) if splits[i] == part and wanted(r)]
-        return _column(file, corpus, indices, fold, cache, workers)
 
-    held = [_held_out(fold, card, corpus) for fold in folds]
-    there = {r.source for r in corpus.records}  # faces of our own, trained on beside the corpus, are not judged
-    if folds and sorted(s for out in held for s in out) != sorted(there.intersection(card.sources)):
-        raise DataError("the fold models do not hold out every source exactly once", "give one model for each fold")
-    unseen = [
-        column(fold, number, lambda r, out=out: r.source in out)  # type: ignore[misc]
-        for number, (fold, out) in enumerate(zip(folds, held, strict=True), start=1)
+def pooled_auroc(part: pd.DataFrame) -> float:
+    """AUROC of all folds' calibrated scores together, the mean over seeds."""
+    part = part[part["group"].isin(("real", "generated"))]
+    areas = [
+        float(metrics.auroc(p["score"].to_numpy(float), (p["group"] == "generated").to_numpy()))
+        for _, p in part.groupby("seed")
     ]
-    return Judged(
-        card,
-        column(model, 0, lambda r: r.source in card.sources),
-        sum(unseen, Column((), np.zeros((0, len(VARIANTS))), np.zeros(0, np.int64))),
-        column(model, 0, lambda r: r.label != "edited" and r.source not in card.sources),
-        column(model, 0, lambda r: r.label == "edited"),
-        tuple(held),
-    )
+    return float(np.mean(areas))
 
 
-def parts_of(card: ModelCard, corpus: Corpus, cache: Path) -> list[str]:
-    """The split of every record, as the model was trained with it."""
-    whole = str(card.notes.get("whole", "")).split(", ")
-    return split(corpus.records, open_crops(corpus, cache).dhashes, whole=whole)
+def fold_table(rows: pd.DataFrame) -> list[Row]:
+    """AUROC and more for each set, variant, seed and fold, with the kinds held out."""
+    found = []
+    for name, column in columns(rows):
+        for variant, part in by_variant(column):
+            for s in fold_sets(part):
+                held = sorted(set(s.kinds.tolist())) if name == UNSEEN else []
+                found.append({
+                    "model": _model(rows), "set": name, "variant": variant, "seed": s.seed, "fold": s.fold,
+                    "real": int((~s.fake).sum()), "fake": int(s.fake.sum()),
+                    **{f: float(FIGURES[f](s, None)) for f in ("AUROC", "TPR at 5 % FPR", "balanced accuracy")},
+                    "held out": ", ".join(held),
+                })  # fmt: skip
+    return found
 
 
-def _held_out(fold: Path, judged: ModelCard, corpus: Corpus) -> tuple[str, ...]:
-    card = ModelFile(fold).card
-    same_corpus(card, corpus)
-    out = tuple(s for s in judged.sources if s not in card.sources)
-    if not out:
-        raise UsageError(f"{fold} holds no source out", "give models trained with --fold")
-    return out
+def seen_beside_unseen(headlines: Sequence[Row]) -> list[Row]:
+    """From `headline`'s rows: AUROC of new images of known kinds beside that of unseen kinds, and the difference."""
+    areas = {(r["model"], r["set"], r["variant"]): r["AUROC"]["value"] for r in headlines}
+    return [
+        {
+            "model": m, "variant": v, "AUROC, seen": areas[m, SEEN, v], "AUROC, unseen": unseen,
+            "difference": areas[m, SEEN, v] - unseen,
+        }
+        for (m, name, v), unseen in areas.items() if name == UNSEEN and (m, SEEN, v) in areas
+    ]  # fmt: skip
 
 
-def same_corpus(card: ModelCard, corpus: Corpus) -> None:
-    """Raises UsageError where a model was trained on another corpus."""
-    if card.data_sha256 != corpus.sha256:
-        raise UsageError(
-            f"{card.name} was trained on another corpus ({card.data_sha256[:12]}, not {corpus.sha256[:12]})",
-            "its train split may hold the images it would be judged on",
-        )
+def special_table(rows: pd.DataFrame) -> list[Row]:
+    """Face swaps, restored and edited images in rows of their own, against the real images of the same fold.
 
-
-def calibrate(model: Path, root: Path, folds: Sequence[Path], cache: Path, workers: int = 1) -> ModelCard:
-    """Fit a model file's calibration and thresholds on the test split, and write them into it.
-
-    Face swaps are left out: on unseen ones the scores of this kind of network say nothing, and a calibration that
-    includes them makes every score of a generated face say nothing too (docs/research.md).
+    AUROC is the mean over folds that have both; `by swap_logit` is from the model's second answer where it has one.
     """
-    judged = judge(model, folds, root, cache, "test", workers=workers)
-    column = (judged.unseen if folds else judged.seen).where(lambda record: record.family != "swap")
-    described = "test photos of sources " + ("the scoring model had not seen" if folds else "it was trained on")
-    card = fit(judged.card, column, described + ", face swaps left out")
-    rewrite(model, card)
-    return card
+    found = []
+    for name, column in ((UNSEEN, rows[rows["set"] == UNSEEN]), (SEEN, rows[rows["set"] == SEEN])):
+        for group in SPECIAL:
+            for variant, part in by_variant(column):
+                own = part[part["group"] == group]
+                if own.empty:
+                    continue
+                found.append({
+                    "model": _model(rows), "set": name, "images": group, "variant": variant,
+                    "n": own["image"].nunique(), "AUROC": _against_real(part, group, "score"),
+                    "by swap_logit": _against_real(part[part["swap_logit"].notna()], group, "swap_logit"),
+                    **_shares(own),
+                })  # fmt: skip
+    return found
 
 
-def fit(card: ModelCard, column: Column, described: str) -> ModelCard:
-    """The card with calibration and thresholds fitted on a column, clean, web and hard. Raises DataError."""
-    repeats = 3
-    return calibrated(
-        card,
-        column.logits[:, :repeats].T.reshape(-1),
-        np.tile(column.fake, repeats),
-        np.tile(column.sources, repeats).tolist(),
-        f"{described}, {', '.join(VARIANTS[:repeats])}",
-        groups=np.tile(column.groups, repeats).tolist(),
-    )
+def _against_real(part: pd.DataFrame, group: str, column: str) -> float | None:
+    areas = []
+    for _, fold in part[part["group"].isin(("real", group))].groupby(["seed", "fold"]):
+        fake = (fold["group"] == group).to_numpy()
+        if fake.any() and not fake.all():
+            areas.append(float(metrics.auroc(fold[column].to_numpy(float), fake)))
+    return float(np.mean(areas)) if areas else None
 
 
-def _column(model: Path, corpus: Corpus, indices: Sequence[int], fold: int, cache: Path, workers: int) -> Column:
-    records = tuple(corpus.records[i] for i in indices)
-    [logits] = score_files([model], [str(corpus.file(r)) for r in records], corpus.sha256, cache, workers)
-    return Column(records, logits[..., 0], np.full(len(records), fold), logits[..., 1])
+def source_table(rows: pd.DataFrame) -> list[Row]:
+    """For each source and set the share called fake and the share uncertain, in every variant.
+
+    Wanted: a low share called fake for real sources, a high one for fake sources.
+    """
+    found = []
+    for (name, source), part in rows.groupby(["set", "source"]):
+        first = part.iloc[0]
+        row: Row = {
+            "model": _model(rows), "source": source, "label": first["label"], "images": first["group"],
+            "kind": first["kind"], "set": name, "n": part["image"].nunique(),
+        }  # fmt: skip
+        for what, verdict in (
+            ("called fake" if first["label"] == "real" else "caught", "fake"),
+            ("uncertain", "uncertain"),
+        ):
+            for variant, of_variant in by_variant(part):
+                if variant in VARIANTS:
+                    row[f"{what}, {variant}"] = float((of_variant["verdict"] == verdict).mean())
+        found.append(row)
+    return sorted(found, key=lambda r: (r["label"] != "real", r["images"], r["set"] != UNSEEN, r["source"]))
 
 
-def with_calibration(card: ModelCard, column: Column, variant: str) -> Floats:
-    """(n,) calibrated P(fake) of a column in one variant, as a user gets it."""
-    return _both(card, column, variant)[0]
+def plain_table(rows: pd.DataFrame) -> list[Row]:
+    """Of real, GAN, diffusion and swapped images, how many are called real, uncertain and fake; unseen kinds.
+
+    A model without unseen rows is answered by its seen ones, and the row says so. Shares are of images.
+    """
+    name = UNSEEN if (rows["set"] == UNSEEN).any() else SEEN
+    rows = rows[rows["set"] == name]
+    plain = plain_class(rows)
+    found = []
+    for variant, part in by_variant(rows):
+        if variant not in VARIANTS:
+            continue
+        for what in PLAIN:
+            own = part[plain.loc[part.index] == what]
+            if not own.empty:
+                found.append({
+                    "model": _model(rows), "set": name, "variant": variant, "pictures": what,
+                    "n": own["image"].nunique(), **_shares(own),
+                })  # fmt: skip
+    return found
 
 
-def verdicts(card: ModelCard, column: Column, variant: str) -> npt.NDArray[np.str_]:
-    """(n,) `real`, `fake` or `uncertain` of a column in one variant, as a user gets them."""
-    first, mean = _both(card, column, variant)
-    limits = card.thresholds
-    kept = np.where((first <= limits.real) & (first < limits.fake), "real", "uncertain")
-    return np.where((first >= limits.fake) & (mean >= limits.fake), "fake", kept)
+def plain_class(rows: pd.DataFrame) -> pd.Series:
+    """One of `PLAIN` for each row."""
+    generated = rows["family"].astype(object).map(FAMILIES).fillna("other generated")
+    named = rows["group"].astype(object).replace({"swap": "swapped"})
+    return named.where(rows["group"] != "generated", generated)
 
 
-def _both(card: ModelCard, column: Column, variant: str) -> tuple[Floats, Floats]:
-    v = VARIANTS.index(variant)
-    return card.calibration(column.logits[:, v]), card.calibration(column.all_looks[:, v])
+def worth_table(rows: pd.DataFrame) -> list[Row]:
+    """What "fake" is worth: of the images called fake, the share that is, where one in two, ten, a hundred is fake.
+
+    p TPR / (p TPR + (1 - p) FPR), from the unseen real and generated images. Where no real image of n is called fake,
+    FPR is taken as 1 / (n + 1).
+    """
+    name = UNSEEN if (rows["set"] == UNSEEN).any() else SEEN
+    found = []
+    for variant, part in by_variant(rows[rows["set"] == name]):
+        real, fake = (part[part["group"] == group]["verdict"] == "fake" for group in ("real", "generated"))
+        if real.empty or fake.empty or variant not in VARIANTS:
+            continue
+        caught, alarms = float(fake.mean()), max(float(real.mean()), 1 / (len(real) + 1))
+        found.append({
+            "model": _model(rows), "set": name, "variant": variant, "real called fake": float(real.mean()),
+            "generated caught": caught,
+            **{f"one in {round(1 / p)}": p * caught / (p * caught + (1 - p) * alarms) for p in PREVALENCES},
+        })  # fmt: skip
+    return found
+
+
+def worst(rows: pd.DataFrame, count: int = 6) -> list[Row]:
+    """The real images with the highest and the fakes with the lowest scores, clean, on the wrong side of 0.5."""
+    name = UNSEEN if {"real", "generated"} <= set(rows[rows["set"] == UNSEEN]["group"]) else None
+    rows = rows[(rows["variant"] == "clean") & (rows["label"] != "edited")]
+    rows = rows if name is None else rows[rows["set"] == name]
+    found = []
+    for label in ("real", "fake"):
+        own = rows[rows["label"] == label].groupby("image", as_index=False).first()
+        wrong = own[(own["score"] > 0.5) if label == "real" else (own["score"] < 0.5)]
+        wrong = wrong.sort_values("score", ascending=label == "fake", kind="stable").head(count)
+        found += [
+            {"model": _model(rows), "image": str(w.image), "source": str(w.source), "label": label, "score": w.score}
+            for w in wrong.itertuples()
+        ]
+    return found
+
+
+def _model(rows: pd.DataFrame) -> str:
+    return str(rows["model"].iloc[0])
+
+
+def _image_counts(part: pd.DataFrame) -> Row:
+    images = part.drop_duplicates("image")
+    real, fake = images[images["group"] == "real"], images[images["group"] == "generated"]
+    return {
+        "kinds": f"{real['kind'].nunique()} / {fake['kind'].nunique()}", "real": len(real), "fake": len(fake),
+    }  # fmt: skip
+
+
+def _shares(rows: pd.DataFrame) -> Row:
+    return {f"called {v}" if v != "uncertain" else v: float((rows["verdict"] == v).mean()) for v in
+            ("real", "uncertain", "fake")}  # fmt: skip
+
+
+def roc_points(scores: Floats, fake: Bools, points: int = 200) -> dict[str, list[float]]:
+    """A ROC curve of at most about `points` points, evenly spaced on a log axis of the false-positive rate."""
+    fpr, tpr = metrics.roc(scores, fake)
+    at = np.unique(np.concatenate([np.geomspace(1e-3, 1, points), [0]]))
+    thin = np.unique(np.searchsorted(fpr, at, side="right") - 1)
+    return {"fpr": [0.0, *fpr[thin].tolist()], "tpr": [0.0, *tpr[thin].tolist()]}
+
+
+def reliability(scores: Floats, fake: Bools, bins: int = 10) -> list[dict[str, float]]:
+    """Mean score and share of fakes in equally wide bins, both classes weighing the same; empty bins left out."""
+    weight = np.where(fake, 1 / fake.sum(), 1 / (~fake).sum())
+    which = np.minimum((scores * bins).astype(int), bins - 1)
+    filled = [rows for b in range(bins) if (rows := which == b).any()]
+    return [
+        {
+            "score": float(np.average(scores[rows], weights=weight[rows])),
+            "fake": float(np.average(fake[rows], weights=weight[rows])),
+            "n": int(rows.sum()),
+        }
+        for rows in filled
+    ]

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from faceauth.attribution import PROTOTYPES_KEY, Kind, Prototypes, Unknown, logsumexp, novelty, without
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.dataset import Examples
-from faceauth.lab.data.sources import Record, read_corpus
-from faceauth.lab.evaluation.evaluate import choose
-from faceauth.lab.evaluation.protocol import parts_of, same_corpus
-from faceauth.lab.evaluation.scoring import look, see_files
-from faceauth.lab.training.export import HEADS_SEE, rewrite
-from faceauth.model_file import OUTPUTS, ModelCard, ModelFile, Outputs
+from faceauth.lab.data.dataset import ImageRow
+from faceauth.lab.data.examples import Examples
+from faceauth.lab.evaluation.candidates import choose
+from faceauth.lab.evaluation.scoring import look
+from faceauth.lab.training.export import HEADS_SEE
+from faceauth.lab.training.onnx_file import rewrite
+from faceauth.model_file import ModelCard, ModelFile, Outputs
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -36,12 +36,12 @@ TEMPERATURES = np.geomspace(0.3, 30, 93)
 class Looked:
     """Images and what models say of them, in some variants: outputs of a model are arrays (n, variants, ...)."""
 
-    records: tuple[Record, ...]
+    records: tuple[ImageRow, ...]
     splits: npt.NDArray[np.str_]
     cards: tuple[ModelCard, ...]
     outputs: tuple[Outputs, ...]
 
-    def where(self, wanted: Callable[[Record], bool], part: str | None = None) -> Bools:
+    def where(self, wanted: Callable[[ImageRow], bool], part: str | None = None) -> Bools:
         """(n,) which images of a split are wanted."""
         chosen = np.array([wanted(r) for r in self.records], bool)
         return chosen if part is None else chosen & (self.splits == part)
@@ -61,41 +61,11 @@ class Looked:
         return {r.source: Kind(r.source, "fake" if r.fake else "real", r.family, r.generator) for r in self.records}
 
 
-def look_at_corpus(
-    models: Sequence[Path], root: Path, cache: Path, workers: int, parts: Sequence[str] = ("train", "test")
-) -> Looked:
-    """A corpus as `faceauth detect` sees it: up to `PER_SOURCE` train images of each source, and all of other splits.
-
-    The split is that of the first model.
-
-    Raises:
-        UsageError: a model of another corpus or split.
-    """
-    corpus = read_corpus(root)
-    cards = tuple(ModelFile(m).card for m in models)
-    for card in cards:
-        same_corpus(card, corpus)
-        if card.notes.get("whole") != cards[0].notes.get("whole"):
-            raise UsageError(f"{card.name} was trained with other sources kept whole than {cards[0].name}",
-                             "its train split may hold images that it would be judged on")  # fmt: skip
-    splits = parts_of(cards[0], corpus, cache)
-    chosen: list[int] = []
-    for source in (*corpus.sources("real"), *corpus.sources("fake")):
-        of_source = [i for i, r in enumerate(corpus.records) if r.source == source and splits[i] in parts]
-        train = sorted((i for i in of_source if splits[i] == "train"), key=lambda i: corpus.records[i].sha256)
-        chosen += train[:PER_SOURCE] + [i for i in of_source if splits[i] != "train"]
-    chosen.sort()
-    records = tuple(corpus.records[i] for i in chosen)
-    paths = [str(corpus.file(r)) for r in records]
-    outputs = see_files(models, paths, SEEN_IN, corpus.sha256, cache, workers)
-    return Looked(records, np.array([splits[i] for i in chosen]), cards, tuple(outputs))
-
-
 def look_at_prepared(model: Path, examples: Examples, cache: Path, workers: int) -> Looked:
     """A prepared data set's faces, train and test, as they lie. Raises DataError where a split is empty."""
     chosen = [i for part in ("train", "test") for i in choose(examples, part, PER_SOURCE, 0)]
     [outputs] = look([model], examples, chosen, cache, workers)
-    one = Outputs(*(getattr(outputs, name)[:, None] for name in OUTPUTS))
+    one = Outputs(*(getattr(outputs, name)[:, None] for name in Outputs.__slots__))
     records = tuple(examples.records[i] for i in chosen)
     return Looked(records, np.array([examples.splits[i] for i in chosen]), (ModelFile(model).card,), (one,))
 

@@ -24,9 +24,9 @@ from faceauth.detector import Detector
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import REVISION, FoundFace
 from faceauth.lab.data.archives import find_original
-from faceauth.lab.data.dataset import Examples
+from faceauth.lab.data.examples import Examples
 from faceauth.lab.progress import tracked
-from faceauth.model_file import OUTPUTS, ModelFile, Outputs
+from faceauth.model_file import ModelFile, Outputs
 from faceauth.tta import VIEWS
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -59,9 +59,9 @@ def score_files(
 ) -> list[Floats]:
     """Logits (n, variants, 2) of the largest face in each file (the whole image where there is none), for each model.
 
-    That of the picture as it is, and the mean over it and its re-saved views (`faceauth.tta`). Which of them decides
-    depends on the calibration, which is fitted on these very logits, so all views are always tried here. A file is
-    decoded, saved again and searched for faces once, whatever the number of models.
+    The first look's, and the mean over all looks. Which of them a user gets depends on the calibration, which is
+    fitted on these very logits (`faceauth.looks.combined`), so all looks are always taken here. A file is decoded,
+    saved again and searched for faces once, whatever the number of models.
 
     Args:
         data: hash of the corpus or manifest, a part of the cache's key.
@@ -79,28 +79,6 @@ def score_files(
         for row, i in enumerate(missing):
             keep(kept[i], np.array([f[row] for f in found]))
     return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS), 2)) for file in kept]
-
-
-def see_files(
-    models: Sequence[Path], paths: Sequence[str], variants: Sequence[str], data: str, cache: Path, workers: int
-) -> list[Outputs]:
-    """Every output for the largest face in each file, for each model: like `score_files`, in some variants alone.
-
-    Returns:
-        For each model arrays (n, variants, ...) instead of (n, ...).
-
-    Raises:
-        DataError: for a file that cannot be read.
-    """
-    opened = [ModelFile(m) for m in models]
-    kept = [cache / "outputs" / f"{_key(m, data, [tuple(variants), *absolute(paths)])}.npz" for m in opened]
-    missing = [i for i, file in enumerate(kept) if not file.is_file()]
-    if missing and paths:
-        start = partial(_start, tuple(str(models[i]) for i in missing), tuple(variants))
-        found = shared(_see_one, paths, workers, "looking at files", start)
-        for row, i in enumerate(missing):
-            keep(kept[i], **{n: np.stack([getattr(f[row], n) for f in found]) for n in OUTPUTS})
-    return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
 
 
 def look(
@@ -122,7 +100,7 @@ def look(
             done = pool.map(lambda batch: _look_at(todo, examples, batch), batches)
             found = list(tracked(done, len(batches), "looking at prepared faces"))
         for row, i in enumerate(missing):
-            keep(kept[i], **{n: np.concatenate([getattr(f[row], n) for f in found]) for n in OUTPUTS})
+            keep(kept[i], **{n: np.concatenate([getattr(f[row], n) for f in found]) for n in Outputs.__slots__})
     return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
 
 
@@ -174,7 +152,7 @@ def _load(file: Path, model: ModelFile) -> Outputs:
         one = model.run(np.zeros((1, 3, size, size), np.float32))
         return Outputs(one.logit[:0], one.source_logits[:0], one.embedding[:0])
     with np.load(file) as arrays:
-        return Outputs(*(arrays[name] for name in OUTPUTS))
+        return Outputs(*(arrays[name] for name in Outputs.__slots__))
 
 
 def keep(path: Path, array: Floats | None = None, /, **arrays: npt.NDArray[Any]) -> None:
@@ -219,7 +197,7 @@ def _faces(path: str) -> Iterator[tuple[Image.Image, FoundFace | None]]:
 
 
 def _score_one(path: str, again: bool) -> list[list[tuple[float, float]]]:
-    """For each model its logits in every variant: of the first look, and the mean of all."""
+    """For each model its logits in every variant: of the picture as it is, and the mean over re-saved views."""
     logits: list[list[tuple[float, float]]] = [[] for _ in _detectors]
     for variant, face in _faces(path):
         for detector, row in zip(_detectors, logits, strict=True):
@@ -229,12 +207,3 @@ def _score_one(path: str, again: bool) -> list[list[tuple[float, float]]]:
                 looks = np.append(detector.run_views(variant, [face]), looks)
             row.append((first, float(looks.mean(dtype=np.float64))))
     return logits
-
-
-def _see_one(path: str) -> list[Outputs]:
-    """For each model its outputs of one file's largest face at the first look, a row a variant."""
-    seen: list[list[Outputs]] = [[] for _ in _detectors]
-    for variant, face in _faces(path):
-        for detector, rows in zip(_detectors, seen, strict=True):
-            rows.append(detector.run_faces(variant, [face]))
-    return [Outputs(*(np.concatenate([getattr(row, name) for row in rows]) for name in OUTPUTS)) for rows in seen]

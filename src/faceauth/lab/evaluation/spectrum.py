@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from faceauth import spectra
 from faceauth.errors import DataError
-from faceauth.lab.data.dataset import Examples
-from faceauth.lab.evaluation.evaluate import choose
+from faceauth.lab.data.examples import Examples
+from faceauth.lab.evaluation.candidates import choose
 from faceauth.lab.progress import tracked
 
 Floats = npt.NDArray[np.floating[Any]]

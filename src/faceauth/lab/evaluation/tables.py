@@ -1,11 +1,22 @@
-"""Rows to Markdown and CSV. An interval is a mapping of value, low and high. It knows nothing of what the rows mean."""
+"""Rows as tables: Markdown and CSV. An interval is a mapping of value, low and high."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under a title, with a sentence on how to read them; `key` names its file."""
+
+    key: str
+    title: str
+    note: str
+    rows: Sequence[Row]
 
 
 def cell(value: Any) -> str:

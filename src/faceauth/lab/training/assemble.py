@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, numpy_helper
 
 from faceauth.lab.training.encoders import compress
-from faceauth.lab.training.export import save
 from faceauth.lab.training.frozen import Heads
+from faceauth.lab.training.onnx_file import save
 from faceauth.model_file import ModelCard
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -39,7 +39,7 @@ def assemble(encoder: Path, heads: Heads, offset: float, projection: Projection,
         encoder: ONNX from `pixels` to `features`, with its weights stored as they ship.
         offset: added to the swap logit before the larger of the two becomes the logit.
     """
-    proto = onnx.load(encoder)
+    proto = compose.add_prefix(onnx.load(encoder), "encoder.", rename_inputs=False, rename_outputs=False)
     graph = proto.graph
     parts = np.stack([heads.generated.weight, heads.swapped.weight], axis=1)
     biases = np.array([heads.generated.bias, heads.swapped.bias + offset], np.float32)

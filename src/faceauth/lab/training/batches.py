@@ -18,7 +18,7 @@ from torch import Tensor
 from faceauth.errors import DataError
 from faceauth.lab.data.augment import AugmentConfig, augment
 from faceauth.lab.data.blend import BLENDED, self_blended
-from faceauth.lab.data.dataset import Examples
+from faceauth.lab.data.examples import Examples
 from faceauth.lab.training.config import TrainConfig
 
 Pixels = npt.NDArray[np.uint8]

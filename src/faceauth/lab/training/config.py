@@ -11,10 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.lab.data.augment import AugmentConfig
 from faceauth.lab.data.blend import BLENDED
-from faceauth.lab.data.dataset import Examples, beside, from_corpus, from_manifest
-from faceauth.lab.data.manifest import read_manifest
-from faceauth.lab.data.sources import read_corpus
-from faceauth.lab.data.split import FRACTIONS, check_folds
+from faceauth.lab.data.dataset import read_dataset
+from faceauth.lab.data.examples import Examples, beside, from_corpus, from_manifest
+from faceauth.lab.data.splits import FRACTIONS, check_folds
 from faceauth.preprocess import PreprocessSpec
 
 
@@ -63,16 +62,16 @@ class DataConfig(Strict):
     def open(self) -> Examples:
         """The images. Raises DataError."""
         if self.manifest is not None:
-            examples = from_manifest(read_manifest(self.manifest))
+            examples = from_manifest(read_dataset(self.manifest))
         else:
             assert self.root is not None
-            corpus = read_corpus(self.root)
+            corpus = read_dataset(self.root)
             examples = from_corpus(corpus, self.cache, self.split_seed, self.fractions, self.whole)
         for folder in self.own:
             if not folder.is_dir():
                 make = f"make it: faceauth lab synthesize {folder} --corpus CORPUS --count 60 --seed 1"
                 raise DataError(f"no folder {str(folder)!r} of faces of our own (data.own)", make)
-            examples = beside(examples, read_corpus(folder), self.cache)
+            examples = beside(examples, read_dataset(folder), self.cache)
         return examples
 
     def held_out(self, examples: Examples, fold: int | None) -> list[str]:

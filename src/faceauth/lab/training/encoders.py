@@ -15,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from faceauth.errors import DataError
+from faceauth.lab.training.networks import mend_torchvision
+from faceauth.lab.training.onnx_file import strip
 
 EXACT = 1e-6  # largest error of 8-bit weights, relative to the largest weight, at which they count as exact
 SMALL = 10_000  # weights: smaller arrays stay as they are
@@ -42,6 +44,7 @@ def export_clip(checkpoint: str, output: Path) -> int:
     Raises:
         DataError: there is no such checkpoint.
     """
+    mend_torchvision()
     from transformers import CLIPVisionModelWithProjection
 
     try:
@@ -58,6 +61,8 @@ def export_clip(checkpoint: str, output: Path) -> int:
     )  # fmt: skip
     assert program is not None
     proto = program.model_proto
+    strip(proto)
+    del proto.graph.value_info[:]
     compress(proto)
     part = output.with_name(f"{output.name}.{os.getpid()}.part")
     onnx.save(proto, part)
@@ -70,7 +75,7 @@ def compress(proto: onnx.ModelProto, lossy: frozenset[str] = frozenset()) -> Non
     """Store large weights in fewer bits; the graph makes floats of them, which ONNX Runtime does once, on loading.
 
     A matrix becomes 8-bit integers times a scale for each row or column where that is exact, or where it is named in
-    `lossy`; other large arrays become 16-bit floats where they are named there, and else stay as they are.
+    `lossy`; another array becomes 16-bit floats where that is exact. What is left stays as it is.
     """
     graph = proto.graph
     arrays, nodes = [], []
@@ -85,7 +90,7 @@ def compress(proto: onnx.ModelProto, lossy: frozenset[str] = frozenset()) -> Non
             ]
             nodes.append(helper.make_node("Cast", [f"{name}_bits"], [f"{name}_float"], to=TensorProto.FLOAT))
             nodes.append(helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]))
-        elif name in lossy:
+        elif array.dtype == np.float32 and array.size > SMALL and (array.astype(np.float16) == array).all():
             arrays.append(numpy_helper.from_array(array.astype(np.float16), f"{name}_bits"))
             nodes.append(helper.make_node("Cast", [f"{name}_bits"], [name], to=TensorProto.FLOAT))
         else:

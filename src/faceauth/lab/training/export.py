@@ -2,14 +2,10 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -18,14 +14,13 @@ from torch import nn
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.training.config import TrainConfig
 from faceauth.lab.training.networks import FaceNetwork
+from faceauth.lab.training.onnx_file import save
 from faceauth.lab.training.zoo import build
-from faceauth.model_file import METADATA_KEY, OUTPUTS, Calibration, ModelCard, ModelFile, Thresholds
+from faceauth.model_file import OUTPUTS, Calibration, ModelCard, ModelFile, Thresholds
 
-GRID = np.unique(np.round(np.concatenate([np.linspace(0, 1, 201), 1 - np.geomspace(1e-5, 1e-2, 31)]), 7))  # thresholds
 PARITY = 1e-3  # largest difference allowed between torch and ONNX Runtime, relative to the largest output: so much
 # comes of a pixel that rounding takes over the edge of a level (`Traces`)
 HEADS_SEE = "values the heads see"
-FEW = 50  # faces: a source of fewer weighs less than the others, so that no face weighs more than 1/50 of a source
 LICENCE = "Weights: research use, as the licences of the training images ask (see the model card). Code: Apache-2.0."
 
 
@@ -109,113 +104,3 @@ def _written_out(network: FaceNetwork, example: torch.Tensor) -> dict[str, Any]:
         values = network(example).embedding.shape[1]
     seen = network.source_head.in_features
     return {HEADS_SEE: seen} if seen < values else {}
-
-
-def save(proto: Any, card: ModelCard, path: Path, more: Mapping[str, str] | None = None) -> None:
-    """Write a graph (onnx.ModelProto) as a model file, with `more` metadata beside its card."""
-    del proto.metadata_props[:]
-    proto.doc_string = ""
-    for node in proto.graph.node:  # the exporter writes this machine's paths into every node
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
-        del value.metadata_props[:]
-        value.doc_string = ""
-    for key, text in {METADATA_KEY: card.to_json(), **(more or {})}.items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = key, text
-    onnx.checker.check_model(proto)
-    onnx.save(proto, path)
-
-
-def rewrite(path: Path, card: ModelCard, more: Mapping[str, str] | None = None) -> None:
-    """Replace the card of a model file, and the entries of `more`; the network and other entries stay as they are."""
-    proto = onnx.load(path)
-    part = path.with_name(path.name + ".part")
-    kept = {e.key: e.value for e in proto.metadata_props if e.key != METADATA_KEY}
-    save(proto, card, part, kept | dict(more or {}))
-    os.replace(part, path)
-
-
-def fit_calibration(logits: npt.NDArray[Any], fake: npt.NDArray[np.bool_], fitted_on: str) -> Calibration:
-    """Platt scaling by logistic regression, both classes weighing the same. Platt, 1999."""
-    from sklearn.linear_model import LogisticRegression
-
-    if fake.all() or not fake.any():
-        raise DataError("calibration needs real and fake images")
-    model = LogisticRegression(C=1e6, class_weight="balanced").fit(logits.reshape(-1, 1), fake)
-    scale, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
-    if scale <= 0:
-        raise DataError("the logits do not rise with P(fake): this model cannot be calibrated", "train it for longer")
-    return Calibration(scale, shift, fitted_on)
-
-
-def fit_thresholds(
-    scores: npt.NDArray[Any],
-    fake: npt.NDArray[np.bool_],
-    weights: npt.NDArray[Any],
-    false_alarms: float,
-    misses: float,
-    measured_on: str,
-    groups: npt.NDArray[Any] | None = None,
-) -> Thresholds:
-    """Thresholds that keep two promises.
-
-    Args:
-        scores: (n,) calibrated P(fake); weights: (n,) above zero, to count sources rather than images.
-        false_alarms: a further real face lies at or above `fake` with at most this probability; `fake` is 1 where
-            the real faces at hand are too few for that.
-        misses: at most this share of fake faces lies at or below `real`.
-        groups: (n,) what ties rows, as for `false_alarm_curve`.
-    """
-    curve = false_alarm_curve(scores[~fake], weights[~fake], None if groups is None else groups[~fake])
-    fake_from = next((t for t, share in curve if share <= false_alarms), 1.0)
-    missed = np.array([weights[fake][scores[fake] <= t].sum() for t in GRID]) / weights[fake].sum()
-    real_to = float(GRID[missed <= misses][-1]) if (missed <= misses).any() else 0.0
-    return Thresholds(fake_from, min(real_to, fake_from), curve, measured_on)
-
-
-def false_alarm_curve(
-    scores: npt.NDArray[Any], weights: npt.NDArray[Any], groups: npt.NDArray[Any] | None = None
-) -> tuple[tuple[float, float], ...]:
-    """For each threshold of `GRID` a bound on how likely a further real face is called fake: split conformal.
-
-    With W the sum of the weights and w that of the new face, (W(t) + w) / (W + w), where W(t) is the weight of the
-    real faces at or above t: the new face is counted as one above every threshold (Vovk, Gammerman, Shafer, 2005).
-    With weights it is Tibshirani et al., 2019, and Barber et al., 2023 (arXiv 1904.06019, 2202.13415); w is that of
-    the heaviest face at hand. It holds for a further face of the sources at hand, mixed by their weights. A face of
-    another source may fare worse: how much, `lab.evaluation.promise` measures.
-
-    Args:
-        scores, weights: (n,) of real faces.
-        groups: (n,) what ties rows, such as the copies of one image; they count as one face. None: nothing does.
-
-    Returns:
-        Pairs (threshold, bound), rising in threshold, never rising in bound, rounded up.
-    """
-    _, member = np.unique(np.arange(len(scores)) if groups is None else groups, return_inverse=True)
-    new = np.bincount(member, weights).max()
-    bounds = (np.array([weights[scores >= t].sum() for t in GRID]) + new) / (weights.sum() + new)
-    return tuple(zip(GRID.tolist(), (np.ceil(bounds * 1e6 - 1e-6) / 1e6).tolist(), strict=True))
-
-
-def weigh(sources: Sequence[str], groups: Sequence[str]) -> npt.NDArray[np.float64]:
-    """(n,) weights by which sources count the same (the small ones less, see `FEW`), and within one its groups."""
-    units, unit, rows = np.unique(
-        [f"{s}\0{g}" for s, g in zip(sources, groups, strict=True)], return_inverse=True, return_counts=True
-    )
-    _, source, size = np.unique([u.split("\0")[0] for u in units], return_inverse=True, return_counts=True)
-    return np.asarray(1 / (np.maximum(size[source], FEW) * rows)[unit])
-
-
-def calibrated(
-    card: ModelCard, logits: npt.NDArray[Any], fake: npt.NDArray[np.bool_], sources: Sequence[str], described: str,
-    false_alarms: float = 0.05, misses: float = 0.1, groups: Sequence[str] | None = None,
-) -> ModelCard:  # fmt: skip
-    """The card with calibration and thresholds fitted on logits (n,) of first looks; `weigh` says what counts."""
-    tied = [str(i) for i in range(len(sources))] if groups is None else groups
-    calibration = fit_calibration(logits, fake, described)
-    thresholds = fit_thresholds(
-        calibration(logits), fake, weigh(sources, tied), false_alarms, misses, described, np.asarray(tied)
-    )
-    return replace(card, calibration=calibration, thresholds=thresholds)

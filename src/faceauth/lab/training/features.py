@@ -2,8 +2,7 @@
 
 An encoder is an ONNX file from `pixels` (n, 3, size, size) to `features` (n, d). A row is keyed by the encoder's
 SHA-256, the image's SHA-256 and the name of the view (`faceauth.lab.data.variants`); the file's name carries a digest
-of the preprocessing and the versions of the code that makes views and finds faces, so that nothing stale is ever
-read.
+of the preprocessing and the versions of the code that makes views and finds faces, so that nothing stale is read.
 """
 
 import hashlib

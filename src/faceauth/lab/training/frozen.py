@@ -26,6 +26,7 @@ from faceauth.lab.training.features import FeatureStore, Task, digest, extract
 from faceauth.lab.training.linear import Line, fit, mean_line, weights
 from faceauth.preprocess import PreprocessSpec
 
+EVALUATED = tuple(v for v in VARIANTS if v != "clean")  # training sees these of the images that are scored, no others
 NOT_GENERATED = ("swap", "restored")  # families in rows of their own: no part of the generated output
 
 
@@ -39,6 +40,7 @@ class ViewsConfig(_Strict):
     train: tuple[str, ...] = ("clean", "train-1")
     blend: tuple[str, ...] = ("blend-1",)
     per_source: int = Field(100, ge=1)
+    blend_per_source: int = Field(40, ge=1)
     variants: dict[str, int] = Field(default_factory=lambda: dict.fromkeys(VARIANTS, 24))
 
 
@@ -83,52 +85,63 @@ def read_config(path: Path) -> FrozenConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A data set ready to be fitted.
+class Dealt:
+    """A data set with its splits and folds: rows with their split, what ties them, and by seed the fold of each."""
 
-    Attributes:
-        rows: its images, with their split; components: what ties them; folds: by seed, the fold of each row.
-        encoders: SHA-256 of the encoders, in the config's order.
-    """
-
-    config: FrozenConfig
     data: DataSet
     rows: tuple[ImageRow, ...]
     components: list[int]
     folds: dict[int, list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(Dealt):
+    """A data set ready to be fitted: `encoders` are their SHA-256 in the config's order."""
+
+    config: FrozenConfig
     store: FeatureStore
     encoders: tuple[str, ...]
 
 
-def prepare(config: FrozenConfig, cache: Path, workers: int) -> Prepared:
-    """Read the data set, deal it into folds, and compute the features that the store lacks.
-
-    Raises:
-        DataError: an encoder is missing, or the data set cannot be read or dealt.
-    """
+def deal_rows(config: FrozenConfig, cache: Path) -> Dealt:
+    """Read the data set, split it, and deal it into folds. Raises DataError where that cannot be done."""
     data = read_dataset(config.data, config.kinds)
-    for path in config.encoders.values():
-        if not path.is_file():
-            raise DataError(f"no encoder {str(path)!r}", "make it with: faceauth lab encoder")
-    encoders = {digest(path): path for path in config.encoders.values()}
     store = FeatureStore(cache, config.preprocess)
     components = tie(data.rows, store.dhashes([(r.sha256, data.file(r)) for r in data.rows]))
     splits = assign(data.rows, components)
     rows = tuple(replace(row, split=split) for row, split in zip(data.rows, splits, strict=True))
-    folds = {seed: deal(rows, components, seed, config.folds) for seed in config.seeds}
-    extract(list(tasks(config, data, rows)), encoders, config.preprocess, store, workers)
-    return Prepared(config, data, rows, components, folds, store, tuple(encoders))
+    return Dealt(data, rows, components, {seed: deal(rows, components, seed, config.folds) for seed in config.seeds})
 
 
-def tasks(config: FrozenConfig, data: DataSet, rows: Sequence[ImageRow]) -> Iterator[Task]:
-    """The views wanted of each image: of the first `per_source` of a source by hash those of training, and so on."""
+def prepare(config: FrozenConfig, cache: Path, workers: int) -> Prepared:
+    """Deal the data set, and compute the features that the store lacks.
+
+    Raises:
+        DataError: an encoder is missing, or the data set cannot be read or dealt.
+    """
+    for path in config.encoders.values():
+        if not path.is_file():
+            raise DataError(f"no encoder {str(path)!r}", "make it with: faceauth lab encoder")
+    dealt = deal_rows(config, cache)
+    encoders = {digest(path): path for path in config.encoders.values()}
+    store = FeatureStore(cache, config.preprocess)
+    extract(list(tasks(config, dealt.data, dealt.rows)), encoders, config.preprocess, store, workers)
+    return Prepared(dealt.data, dealt.rows, dealt.components, dealt.folds, config, store, tuple(encoders))
+
+
+def tasks(config: FrozenConfig, data: DataSet, rows: Sequence[ImageRow], training: bool = True) -> Iterator[Task]:
+    """The views wanted of each image: of the first `per_source` of a source by hash those of training, and so on.
+
+    Args:
+        training: whether the views of training are wanted beside the protocol's variants.
+    """
     position: dict[str, int] = {}
     for row in sorted(rows, key=lambda r: _order(r.sha256)):
         n = position[row.source] = position.get(row.source, -1) + 1
         views = [name for name, most in config.views.variants.items() if n < most]
-        if n < config.views.per_source and row.label != "edited":
-            views += [v for v in config.views.train if v not in views]
-            if row.label == "real":
+        if training and n < config.views.per_source and row.label != "edited":
+            views += [v for v in config.views.train if v not in views and v not in EVALUATED]
+            if row.label == "real" and n < config.views.blend_per_source:
                 views += config.views.blend
         if views:
             yield Task(str(data.file(row)), row.sha256, tuple(views))

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from faceauth.errors import DataError
 from faceauth.lab.data.augment import AugmentConfig, codec_alone
 from faceauth.lab.data.blend import BLENDED
-from faceauth.lab.data.dataset import Examples
+from faceauth.lab.data.examples import Examples
 from faceauth.lab.progress import tracked
 from faceauth.lab.training.batches import Batch, DecidingSet, Pixels, TrainingSet
 from faceauth.lab.training.config import TrainConfig

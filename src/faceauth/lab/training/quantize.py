@@ -17,8 +17,9 @@ import numpy.typing as npt
 import onnx
 
 from faceauth.errors import DataError
-from faceauth.lab.data.dataset import Examples
-from faceauth.lab.training.export import load_run, save
+from faceauth.lab.data.examples import Examples
+from faceauth.lab.training.export import load_run
+from faceauth.lab.training.onnx_file import save
 from faceauth.model_file import ModelFile
 
 AGREEMENT = 0.1  # root mean square difference allowed between the logits, relative to their spread

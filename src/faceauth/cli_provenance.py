@@ -1,0 +1,167 @@
+"""The command `faceauth provenance`: what files say of their own making, what is signed, what is measured; no model."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from faceauth.console import stdout
+from faceauth.errors import FaceAuthError, ImageError, UsageError
+from faceauth.files import replacing
+
+if TYPE_CHECKING:
+    from faceauth.provenance import TrustList
+    from faceauth.provenance.report import Report
+
+UNREADABLE = 3
+SUFFIXES = (".json", ".jsonl")
+
+
+def provenance(
+    images: Annotated[
+        list[str], typer.Argument(help="Files, folders, quoted globs, @list.txt, or - for standard input.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the reports to FILE: .json (a list) or .jsonl.")
+    ] = None,
+    trust_anchors: Annotated[
+        Path | None, typer.Option(help="PEM certificates that vouch for the signers of C2PA manifests.")
+    ] = None,
+    trust_usages: Annotated[
+        Path | None, typer.Option(help="Extended key usages a signer may have besides: one object identifier a line.")
+    ] = None,
+    max_bytes: Annotated[int, typer.Option(help="Refuse larger files unread.", min=1)] = 200_000_000,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+) -> None:
+    """Print what files say of their own making, who signed it, and what can be measured on them. Needs no model.
+
+    Every line is one of: `says`, which anybody can write; `signed`, which a signature covers; `measured`, from the
+    file's own numbers; `absent`, which proves nothing. Where lines disagree, that is printed first. Nothing is fetched.
+
+    \b
+    Examples:
+      faceauth provenance photo.jpg
+      faceauth provenance folder/ -o provenance.json
+      faceauth provenance signed.jpg --trust-anchors anchors.pem
+      faceauth provenance folder/ | jq -r 'select(.disagreements != []) | .path'
+    """
+    from faceauth.inputs import expand
+    from faceauth.provenance import TrustList
+
+    if trust_usages and not trust_anchors:
+        raise UsageError("--trust-usages needs a trust list", "add --trust-anchors FILE.pem")
+    if output is not None:
+        _check(output, overwrite=overwrite)
+    trust = TrustList.read(trust_anchors, trust_usages) if trust_anchors else None
+    reports = _reports(expand(images, max_bytes=max_bytes).references, trust, max_bytes)
+    unreadable = _write_file(output, reports) if output else _print(reports)
+    if unreadable:
+        raise typer.Exit(UNREADABLE)
+
+
+def _reports(references: list[str | bytes], trust: "TrustList | None", max_bytes: int) -> "Iterator[Report]":
+    """One report a file; a file that cannot be read has a report with the error alone."""
+    from faceauth.provenance.report import Report, examine
+
+    for reference in references:
+        path = reference if isinstance(reference, str) else "-"
+        try:
+            data = reference if isinstance(reference, bytes) else _read(reference, max_bytes)
+            yield examine(data, path, trust)
+        except UsageError:
+            raise
+        except FaceAuthError as error:
+            yield Report(path, error=str(error))
+        except Exception as error:  # one file is never the end of a run
+            yield Report(path, error=f"cannot be examined: {type(error).__name__}")
+
+
+def _read(path: str, max_bytes: int) -> bytes:
+    try:
+        if not os.path.isfile(path):
+            raise ImageError("no such file" if not os.path.exists(path) else "not a regular file")
+        with open(path, "rb") as file:
+            data = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > max_bytes:
+        raise ImageError(f"more than the limit of {max_bytes:,} bytes", "raise --max-bytes")
+    return data
+
+
+def _check(output: Path, *, overwrite: bool) -> None:
+    if output.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"cannot write {str(output)!r}", f"choose one of {', '.join(SUFFIXES)}")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{str(output)!r} exists", "--overwrite to replace it")
+
+
+def _write_file(output: Path, reports: "Iterator[Report]") -> int:
+    """Write all reports, whole or not at all; returns how many files could not be read."""
+    write = _lines if output.suffix.lower() == ".jsonl" else _list
+    try:
+        with replacing(output) as part, open(part, "w", encoding="utf-8") as file:
+            return write(file, reports)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {str(output)!r}: {error.strerror or error}", "is the disk full, or read-only?"
+        ) from error
+
+
+def _lines(file: IO[str], reports: "Iterator[Report]") -> int:
+    unreadable = 0
+    for report in reports:
+        file.write(json.dumps(_row(report)) + "\n")
+        file.flush()
+        unreadable += report.error is not None
+    return unreadable
+
+
+def _list(file: IO[str], reports: "Iterator[Report]") -> int:
+    rows = [_row(report) for report in reports]
+    json.dump(rows, file, indent=1)
+    file.write("\n")
+    return sum(row["error"] is not None for row in rows)
+
+
+def _row(report: "Report") -> dict[str, Any]:
+    from faceauth import __version__
+
+    return report.to_dict() | {"version": __version__}
+
+
+def _print(reports: "Iterator[Report]") -> int:
+    if not stdout().isatty():
+        return _lines(stdout(), reports)
+    from rich.console import Console
+
+    console = Console(file=stdout())
+    unreadable = 0
+    for report in reports:
+        _draw(report, console.print)
+        unreadable += report.error is not None
+    return unreadable
+
+
+def _draw(report: "Report", show: "Callable[[Any], None]") -> None:
+    """One file for a terminal: its name, what disagrees, then a table with a row a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from faceauth.output import printable
+
+    show(Text(printable(report.path), style="bold"))
+    if report.error:
+        show(Text(f"  {printable(report.error)}", style="red"))
+        return
+    for sentence in report.disagreements:
+        show(Text(f"  disagreement: {printable(sentence)}", style="bold yellow"))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 2), show_header=False)
+    styles = {"says": "", "signed": "green", "measured": "cyan", "absent": "dim"}
+    for line in report.findings:
+        cells = (line.kind, line.where, line.text)
+        table.add_row(*(Text(printable(cell), style=styles[line.kind]) for cell in cells))
+    show(table)

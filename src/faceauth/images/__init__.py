@@ -1,0 +1,24 @@
+"""From one image in any form to upright 8-bit sRGB pixels, safely.
+
+A file's content decides its format, not its name. What a user's arguments mean - folders, globs, lists - is
+`faceauth.inputs`; this package knows one image at a time, and nothing of faces, models or verdicts.
+"""
+
+from faceauth.images.decoding import FULL, Limits, decode
+from faceauth.images.formats import FORMATS, HEIF_SUFFIXES, SUFFIXES
+from faceauth.images.loading import EncodedImage, LoadedImage, Source, dhash, load, shown
+
+__all__ = [
+    "FORMATS",
+    "FULL",
+    "HEIF_SUFFIXES",
+    "SUFFIXES",
+    "EncodedImage",
+    "Limits",
+    "LoadedImage",
+    "Source",
+    "decode",
+    "dhash",
+    "load",
+    "shown",
+]

@@ -1,0 +1,242 @@
+"""Examples: the images that a network is trained and evaluated on, with their splits and their pixels.
+
+The faces of a corpus are cut out once and kept, with more context than any network sees (`CONTEXT` face boxes) and
+never enlarged, so that augmentation can still move and scale them. A prepared data set is read as it lies.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from faceauth import images
+from faceauth.errors import DataError, ImageError
+from faceauth.faces import REVISION, finder
+from faceauth.lab.cpus import usable_cpus
+from faceauth.lab.data.dataset import DataSet, ImageRow
+from faceauth.lab.data.files import locked, replacing
+from faceauth.lab.data.splits import FRACTIONS, assign, tie
+from faceauth.lab.progress import tracked
+from faceauth.preprocess import square
+
+VERSION = 2  # of the code below: what cuts otherwise gets another
+CONTEXT = 2.0  # side of a kept crop, in face boxes
+LARGEST = 480  # pixels a side; what is larger is reduced: a face of 256 px and what is about it
+Pixels = npt.NDArray[np.uint8]
+
+
+class Faces(Protocol):
+    """Pictures of faces by index: an RGB image, and the face box in its pixels (left, top, right, bottom)."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What a network is trained and evaluated on.
+
+    Attributes:
+        records: the images; splits: train, test or dev for each; faces: its pixels.
+        sha256: of the data set.
+        own: the sources among them that stand beside it (`beside`), each with the sha256 of its own corpus.
+    """
+
+    records: tuple[ImageRow, ...]
+    splits: tuple[str, ...]
+    faces: Faces
+    sha256: str
+    own: Mapping[str, str] = field(default_factory=dict)
+
+    def sources(self, label: str) -> tuple[str, ...]:
+        """Names of the sources with a label, sorted."""
+        return tuple(sorted({r.source for r in self.records if r.label == label}))
+
+
+def from_corpus(
+    data: DataSet, cache: Path, seed: int = 0, fractions: Sequence[float] = FRACTIONS, train_only: Collection[str] = ()
+) -> Examples:
+    """A data set of whole images, its faces cut out into `cache`, split by `splits.assign` unless its rows have splits.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    crops = open_crops(data, cache)
+    splits = [r.split for r in data.rows]
+    if not all(splits):
+        splits = assign(data.rows, tie(data.rows, crops.dhashes), seed, fractions, train_only)
+    rows = tuple(replace(row, split=split) for row, split in zip(data.rows, splits, strict=True))
+    return Examples(rows, tuple(splits), crops, data.sha256)
+
+
+def from_manifest(data: DataSet) -> Examples:
+    """A prepared data set, split as its manifest says, its files read as they lie."""
+    return Examples(data.rows, tuple(r.split for r in data.rows), _Prepared(data), data.sha256)
+
+
+def beside(examples: Examples, data: DataSet, cache: Path) -> Examples:
+    """The same with the images of another data set, all of them to train on and none to be evaluated on.
+
+    Raises:
+        DataError: a source of that name is there already, or an image cannot be read.
+    """
+    names = sorted({r.source for r in data.rows})
+    for name in set(names) & {r.source for r in examples.records}:
+        raise DataError(f"{data.root} names a source {name!r} that is there already", "rename it in its images.csv")
+    return Examples(
+        examples.records + tuple(replace(r, split="train") for r in data.rows),
+        examples.splits + ("train",) * len(data.rows),
+        _Joined(examples.faces, open_crops(data, cache)), examples.sha256,
+        {**examples.own, **dict.fromkeys(names, data.sha256)},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """The pictures of one after those of the other."""
+
+    first: Faces
+    second: Faces
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]:
+        count = len(self.first)
+        return self.first[index] if index < count else self.second[index - count]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """The files of a prepared data set, decoded when they are asked for."""
+
+    data: DataSet
+
+    def __len__(self) -> int:
+        return len(self.data.rows)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]:
+        row = self.data.rows[index]
+        try:
+            image = images.load(str(self.data.file(row))).image
+        except ImageError as error:
+            raise DataError(f"{row.path}: {error}", "prepare the data set again") from error
+        return image, row.face or middle(*image.size)
+
+
+def middle(width: int, height: int) -> tuple[float, float, float, float]:
+    """The box used where no face was found: the middle 80 % of the image."""
+    return 0.1 * width, 0.1 * height, 0.9 * width, 0.9 * height
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """Crops of a corpus, in its order.
+
+    Attributes:
+        pixels: all crops end to end, uint8, mapped from disk.
+        offsets: where each starts; sides: (n,) its side in pixels.
+        faces: (n, 4) the face box in crop pixels: left, top, right, bottom.
+        found: (n,) whether a face was found; where not, the box is the middle 80 % of the image.
+        dhashes: 64-bit difference hash of each whole image.
+    """
+
+    pixels: Pixels
+    offsets: npt.NDArray[np.int64]
+    sides: npt.NDArray[np.int64]
+    faces: npt.NDArray[np.float32]
+    found: npt.NDArray[np.bool_]
+    dhashes: list[int]
+
+    def __len__(self) -> int:
+        return len(self.sides)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]:
+        """The crop, and the face box in it."""
+        side, start = int(self.sides[index]), int(self.offsets[index])
+        block = self.pixels[start : start + side * side * 3].reshape(side, side, 3)
+        return Image.fromarray(np.asarray(block)), tuple(map(float, self.faces[index]))
+
+
+def open_crops(data: DataSet, cache: Path, workers: int | None = None) -> Crops:
+    """The crops of a data set from `cache`, cut now where they are not there yet, or not whole.
+
+    The folder is named by the table's hash and by all that shapes a crop, so a change of either cuts anew. Of two
+    processes one cuts and the other waits.
+
+    Raises:
+        DataError: for an image that cannot be read.
+    """
+    shape = hashlib.sha256(f"{VERSION}:{CONTEXT}:{LARGEST}:{REVISION}".encode()).hexdigest()[:8]
+    folder = cache / f"crops-{data.sha256[:16]}-{shape}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with locked(folder, wait=-1):
+        crops = _read(folder, len(data.rows))
+        if crops is None:
+            _cut_all(data, folder, workers or usable_cpus())
+            crops = _read(folder, len(data.rows))
+    if crops is None:
+        raise DataError(f"crops were written to {str(folder)!r} and cannot be read there", "is the disk full?")
+    return crops
+
+
+def _read(folder: Path, count: int) -> Crops | None:
+    """What is kept, or None where it is not there, cut off or of other images."""
+    try:
+        with open(folder / "index.npz", "rb") as file, np.load(file) as index:
+            pixels = np.memmap(folder / "pixels.bin", np.uint8, "r")
+            hashes = [int(h) for h in index["dhashes"]]
+            crops = Crops(pixels, index["offsets"], index["sides"], index["faces"], index["found"], hashes)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    whole = len(pixels) == int((crops.sides.astype(np.int64) ** 2 * 3).sum())
+    return crops if whole and len(crops) == count == len(hashes) else None
+
+
+def _cut_all(data: DataSet, folder: Path, workers: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.npz").unlink(missing_ok=True)  # it vouches for the pixels, so it goes first and comes last
+    sides, faces, found, hashes = [], [], [], []
+    with (
+        replacing(folder / "pixels.bin") as part,
+        open(part, "wb") as pixels,
+        ProcessPoolExecutor(workers, get_context("spawn")) as pool,
+    ):
+        paths = [str(data.file(r)) for r in data.rows]
+        for crop, face, was_found, hash_ in tracked(pool.map(_cut, paths, chunksize=32), len(paths), "cutting faces"):
+            pixels.write(crop.tobytes())
+            sides.append(len(crop))
+            faces.append(face)
+            found.append(was_found)
+            hashes.append(hash_)
+    sizes = np.asarray(sides, np.int64) ** 2 * 3
+    with replacing(folder / "index.npz") as part, open(part, "wb") as index:
+        np.savez(
+            index, sides=np.asarray(sides), offsets=np.cumsum(sizes) - sizes, found=np.asarray(found),
+            faces=np.asarray(faces, np.float32), dhashes=np.asarray(hashes, np.uint64),
+        )  # fmt: skip
+
+
+def _cut(path: str) -> tuple[Pixels, Sequence[float], bool, int]:
+    try:
+        image = images.load(path).image
+    except ImageError as error:
+        raise DataError(f"{path}: {error}") from error
+    faces = finder()(image)
+    width, height = image.size
+    face = faces[0].box if faces else middle(width, height)
+    span = max(face[2] - face[0], face[3] - face[1])
+    region = square(((face[0] + face[2]) / 2, (face[1] + face[3]) / 2), CONTEXT * span, width, height)
+    side = min(LARGEST, round(region[2] - region[0]))
+    k = side / (region[2] - region[0])
+    crop = image.resize((side, side), Image.Resampling.BICUBIC, box=region)
+    inside = [(v - region[i % 2]) * k for i, v in enumerate(face)]
+    return np.asarray(crop), inside, bool(faces), images.dhash(image)

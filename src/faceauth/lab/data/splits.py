@@ -1,0 +1,267 @@
+"""Splits (train, test, dev) and folds (which kinds are held out together).
+
+Both are functions of the rows and of a seed, not of the order of the rows. Images that belong together - one group, one
+file, near-duplicates - form a component and stay on one side of a split; kinds joined by a component stay in one fold.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from faceauth.errors import DataError
+
+SPLITS = ("train", "test", "dev")
+FRACTIONS = (0.70, 0.12, 0.18)
+FOLDS = 6
+NEAR = 3  # bits of 64 by which the dHashes of near-duplicates differ at most
+_BANDS = 4  # of 16 bits: two hashes that differ in 3 bits agree in at least one of four bands (Norouzi et al., 2012)
+_DEALS = 256  # deals that are drawn; the most even one counts
+_JOINED = 0.1  # share of a kind's images tied to another kind from which on the two count as one
+_BLOCK = 2048  # hashes compared at once
+
+
+class Tied(Protocol):
+    """What splitting needs of an image: `faceauth.lab.data.dataset.ImageRow` has it."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+class Dealt(Protocol):
+    """What dealing into folds needs of an image: `faceauth.lab.data.dataset.ImageRow` has it."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+
+
+def tie(rows: Sequence[Tied], dhashes: Sequence[int]) -> list[int]:
+    """The component of every row, in order, as the index of its member with the smallest SHA-256.
+
+    Rows are tied by one group (if not empty), one SHA-256, and dHashes within `NEAR` bits, directly or through others.
+
+    Args:
+        dhashes: 64-bit difference hash of each image.
+    """
+    sets = _DisjointSets(len(rows))
+    first: dict[tuple[str, str], int] = {}
+    for i, row in enumerate(rows):
+        sets.join(i, first.setdefault(("sha256", row.sha256), i))
+        if row.group:
+            sets.join(i, first.setdefault(("group", row.group), i))
+    for i, j in near_pairs(dhashes):
+        sets.join(i, j)
+    leader: dict[int, int] = {}
+    for i in sorted(range(len(rows)), key=lambda i: (rows[i].sha256, i)):
+        leader.setdefault(sets.root(i), i)
+    return [leader[sets.root(i)] for i in range(len(rows))]
+
+
+def near_pairs(dhashes: Sequence[int], bits: int = NEAR) -> Iterator[tuple[int, int]]:
+    """Pairs of indices that join all hashes within `bits` of each other, found by multi-index hashing.
+
+    Hashes within 3 bits agree exactly in one of four bands of 16 bits, so only those that share a band are compared.
+    Of hashes that are equal each is paired with the first alone: as ties, the pairs say the same as all pairs do.
+
+    Raises:
+        ValueError: more bits than the bands can find.
+    """
+    if bits >= _BANDS:
+        raise ValueError(f"{_BANDS} bands find hashes within {_BANDS - 1} bits, not {bits}")
+    values, first, inverse = np.unique(np.asarray(dhashes, np.uint64), return_index=True, return_inverse=True)
+    for i, which in enumerate(inverse):
+        if first[which] != i:
+            yield int(first[which]), i
+    for band in range(_BANDS):
+        key = (values >> np.uint64(16 * band)) & np.uint64(0xFFFF)
+        order = np.argsort(key, kind="stable")
+        for bucket in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+            yield from ((int(first[a]), int(first[b])) for a, b in _within(values, bucket, bits))
+
+
+def _within(values: npt.NDArray[np.uint64], bucket: npt.NDArray[np.intp], bits: int) -> Iterator[tuple[int, int]]:
+    """Pairs of a bucket whose values differ by at most `bits`, compared block by block."""
+    for start in range(0, len(bucket) - 1, _BLOCK):
+        block = bucket[start : start + _BLOCK]
+        for later in range(start, len(bucket), _BLOCK):
+            other = bucket[later : later + _BLOCK]
+            near = np.bitwise_count(values[block, None] ^ values[None, other]) <= bits
+            for a, b in zip(*np.nonzero(near), strict=True):
+                if block[a] != other[b]:
+                    yield int(block[a]), int(other[b])
+
+
+def assign(
+    rows: Sequence[Tied],
+    components: Sequence[int],
+    seed: int = 0,
+    fractions: Sequence[float] = FRACTIONS,
+    train_only: Collection[str] = (),
+) -> list[str]:
+    """The split of every row, in order, with counts in every source as near to `fractions` as components allow.
+
+    A component goes to one side, the largest first, each to the side that its sources lack most; single images then
+    fill what is left. Without ties every count is exact to the image.
+
+    Args:
+        components: of every row, as `tie` gives them.
+        fractions: shares of train, test and dev; they sum to 1.
+        train_only: sources that are too much alike to be parted: they, and what is tied to them, are train.
+    """
+    members: dict[int, Counter[str]] = defaultdict(Counter)
+    names: dict[int, str] = {}
+    for row, component in zip(rows, components, strict=True):
+        members[component][row.source] += 1
+        names[component] = min(row.sha256, names.get(component, row.sha256))
+    wanted = {s: _whole_numbers(n, fractions) for s, n in Counter(r.source for r in rows).items()}
+    lacking = {source: list(shares) for source, shares in wanted.items()}
+    side: dict[int, int] = {}
+    for component in sorted(members, key=lambda k: (-members[k].total(), _hash(f"{seed}:{names[k]}"))):
+        of = members[component]
+        side[component] = best = 0 if any(s in train_only for s in of) else _neediest(of, lacking, wanted)
+        for source, count in of.items():
+            lacking[source][best] -= count
+    return [SPLITS[side[component]] for component in components]
+
+
+def deal(rows: Sequence[Dealt], components: Sequence[int], seed: int = 0, folds: int = FOLDS) -> list[int]:
+    """The fold (0 to folds - 1) of every row, in order: the fold whose models are fitted to nothing of that row's kind.
+
+    Kinds are dealt whole. Those with real images are dealt by their real images, those without by their fake ones;
+    swapped, restored and edited images go where their kind goes. A deal takes the kinds in an order drawn by the seed,
+    each into the fold with the fewest images of its class so far; of `_DEALS` deals the most even one counts. Nothing
+    else takes part. What may be fitted in a fold is `may_fit`.
+
+    Two kinds count as one where components tie `_JOINED` of the smaller one's images to the other. Fewer may be
+    chance: about one portrait in 500 has a dHash within 3 bits of a stranger's, and a single pair would chain most
+    collections of aligned faces into one kind. `may_fit` keeps such a pair apart.
+
+    Args:
+        components: of every row, as `tie` gives them.
+
+    Raises:
+        DataError: fewer kinds of real or of fake images than folds.
+    """
+    joined = _joined_kinds(rows, components)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        counts[joined[row.kind]][row.label] += 1
+    fold: dict[str, int] = {}
+    for label, of_class in _by_class(counts).items():
+        if label != "edited" and len(of_class) < folds:
+            raise DataError(
+                f"{len(of_class)} kinds of {label} images cannot be dealt into {folds} folds",
+                "use fewer folds, or add sources",
+            )
+        fold |= _most_even(of_class, f"{seed}:{label}", folds)
+    return [fold[joined[row.kind]] for row in rows]
+
+
+def may_fit(components: Sequence[int], folds: Sequence[int], fold: int) -> list[bool]:
+    """Whether the models of a fold may be fitted to each row: neither it nor what it is tied to is held out there."""
+    held = {component for component, k in zip(components, folds, strict=True) if k == fold}
+    return [component not in held for component in components]
+
+
+def _by_class(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
+    """Kinds by the first of real, fake, edited that they have images of, and how many of these."""
+    sizes: dict[str, dict[str, int]] = {"real": {}, "fake": {}, "edited": {}}
+    for kind, labels in counts.items():
+        label = next(label for label in sizes if labels[label])
+        sizes[label][kind] = labels[label]
+    return sizes
+
+
+def _joined_kinds(rows: Sequence[Dealt], components: Sequence[int]) -> dict[str, str]:
+    """For every kind the first name of those that it counts as one with."""
+    kinds = sorted({r.kind for r in rows})
+    members: dict[int, Counter[str]] = defaultdict(Counter)
+    for row, component in zip(rows, components, strict=True):
+        members[component][row.kind] += 1
+    tied: Counter[tuple[str, str]] = Counter()  # images of the first kind in a component with the second
+    for of in members.values():
+        tied.update({(a, b): of[a] for a in of for b in of if a != b})
+    size = Counter(r.kind for r in rows)
+    sets = _DisjointSets(len(kinds))
+    for (a, b), count in tied.items():
+        if size[a] <= size[b] and count >= _JOINED * size[a]:
+            sets.join(kinds.index(a), kinds.index(b))
+    return {kind: kinds[sets.root(n)] for n, kind in enumerate(kinds)}
+
+
+def _most_even(sizes: Mapping[str, int], key: str, folds: int) -> dict[str, int]:
+    """The fold of every block: the deal of the smallest sum of squares among `_DEALS`, the first of equal ones."""
+    best: tuple[int, dict[str, int]] | None = None
+    for number in range(_DEALS):
+        held = [0] * folds
+        blocks = [0] * folds
+        fold: dict[str, int] = {}
+        turn = sorted(range(folds), key=lambda k: _hash(f"{key}:{number}:fold {k}"))
+        for block in sorted(sizes, key=lambda b: _hash(f"{key}:{number}:{b}")):
+            # an empty fold first, so that each holds out at least one kind of the class
+            fold[block] = k = min(turn, key=lambda k: (held[k], blocks[k] > 0))
+            held[k] += sizes[block]
+            blocks[k] += 1
+        unevenness = sum(n * n for n in held)
+        if best is None or unevenness < best[0]:
+            best = unevenness, fold
+    assert best is not None
+    return best[1]
+
+
+def check_folds(folds: Sequence[Collection[str]], sources: Collection[str]) -> None:
+    """Folds written down by hand hold out every source exactly once. Raises DataError if they do not."""
+    held = [source for fold in folds for source in fold]
+    unknown, missing = sorted(set(held) - set(sources)), sorted(set(sources) - set(held))
+    if unknown or missing or len(held) != len(set(held)):
+        twice = sorted({s for s in held if held.count(s) > 1})
+        raise DataError(
+            f"the folds do not hold out every source once: unknown {unknown}, missing {missing}, twice {twice}",
+            "correct data.folds in the config",
+        )
+
+
+def _whole_numbers(count: int, fractions: Sequence[float]) -> list[int]:
+    """Whole numbers that sum to `count`, by largest remainder."""
+    exact = [count * f for f in fractions]
+    whole = [int(e + 1e-9) for e in exact]
+    for k in sorted(range(len(exact)), key=lambda k: whole[k] - exact[k])[: count - sum(whole)]:
+        whole[k] += 1
+    return whole
+
+
+def _neediest(tied: Mapping[str, int], lacking: Mapping[str, list[int]], wanted: Mapping[str, list[int]]) -> int:
+    def need(k: int) -> float:
+        return sum(n * lacking[s][k] / wanted[s][k] if wanted[s][k] else -n for s, n in sorted(tied.items()))
+
+    return max(range(len(SPLITS)), key=need)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class _DisjointSets:
+    """Union-find over the numbers 0 to count - 1."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def root(self, i: int) -> int:
+        while self._parent[i] != i:
+            self._parent[i] = self._parent[self._parent[i]]
+            i = self._parent[i]
+        return i
+
+    def join(self, i: int, j: int) -> None:
+        a, b = self.root(i), self.root(j)
+        self._parent[max(a, b)] = min(a, b)

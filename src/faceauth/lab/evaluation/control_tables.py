@@ -1,0 +1,102 @@
+"""The controls beside a model, fold by fold: what can be told without a face, or from the wrong part of the picture.
+
+(a) file facts and (b) a 16 x 16 thumbnail are models of the same table (`controls`); (c) the face painted over and (d)
+all but the face painted over are variants that the model itself was asked. A control counts by its distance from 0.5
+in either direction: one of 0.3 tells the classes apart as well as one of 0.7.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from faceauth.errors import DataError
+from faceauth.lab.evaluation import metrics
+from faceauth.lab.evaluation.protocol import Row, by_variant
+from faceauth.lab.evaluation.score_sets import (
+    CONTROL_MODELS,
+    CONTROL_VARIANTS,
+    RESAVED,
+    SEEN,
+    UNSEEN,
+    VARIANTS,
+    is_control,
+)
+
+CLOSE = 0.05  # of AUROC
+
+
+def check_fitted_on(metadata: Mapping[str, Any], rows: pd.DataFrame) -> None:
+    """Raises DataError where a control was not fitted on all the re-saved variants that the table has."""
+    fitted = metadata.get("controls", {})
+    wanted = [v for v in RESAVED if (rows["variant"] == v).any()]
+    for control in rows["model"].unique().tolist():
+        if is_control(control) and (lacking := [v for v in wanted if v not in fitted.get(control, ())]):
+            raise DataError(
+                f"the control {control} was not fitted on {', '.join(lacking)}",
+                "fit the controls on the variants that the detector trains on: faceauth.lab.evaluation.controls",
+            )
+
+
+def control_folds(rows: pd.DataFrame, controls: pd.DataFrame) -> list[Row]:
+    """For each set, variant, seed and fold the model's AUROC and each control's, on the images that both answer.
+
+    Args:
+        rows: one detector's, with logits; controls: as `score_sets.controls_of` gives them.
+    """
+    keys = ["set", "seed", "fold", "variant"]
+    of_controls = dict(iter(controls.groupby(keys)))
+    found = []
+    for (name, seed, fold), own in rows.groupby(["set", "seed", "fold"]):
+        by_name = dict(by_variant(own, (*VARIANTS, *CONTROL_VARIANTS)))
+        asked = {v: _area(by_name[v]) if v in by_name else None for v in CONTROL_VARIANTS}
+        for variant in VARIANTS:
+            area = _area(by_name[variant]) if variant in by_name else None
+            if area is None:
+                continue
+            same = of_controls.get((name, seed, fold, variant), controls.iloc[:0])
+            same = same[same["image"].isin(set(by_name[variant]["image"]))]
+            found.append({
+                "model": str(rows["model"].iloc[0]), "set": name, "variant": variant, "seed": seed, "fold": fold,
+                "AUROC": area, **{c: _area(same[same["model"] == c]) for c in CONTROL_MODELS}, **asked,
+            })  # fmt: skip
+    order = {name: i for i, name in enumerate((UNSEEN, SEEN, *VARIANTS))}
+    return sorted(found, key=lambda r: (order[r["set"]], order[r["variant"]]))
+
+
+def control_table(folds: Sequence[Row]) -> list[Row]:
+    """The means over folds, each control's mean distance from 0.5, and a note where (a) or (b) comes close.
+
+    (a) or (b) comes close where its distance is within 0.05 of the model's own AUROC above 0.5, or exceeds it: the
+    column then says that the images can be told apart by their files alone.
+    """
+    keys = list(dict.fromkeys((r["model"], r["set"], r["variant"]) for r in folds))
+    found = []
+    for key in keys:
+        own = [r for r in folds if (r["model"], r["set"], r["variant"]) == key]
+        area = float(np.mean([r["AUROC"] for r in own]))
+        row: Row = {"model": key[0], "set": key[1], "variant": key[2], "folds": len(own), "AUROC": area}
+        close = []
+        for control in (*CONTROL_MODELS, *CONTROL_VARIANTS):
+            values = [r[control] for r in own if r[control] is not None]
+            distance = float(np.mean(np.abs(np.array(values) - 0.5))) if values else None
+            row[control] = float(np.mean(values)) if values else None
+            row[f"{control}, distance"] = distance
+            if distance is not None and control in CONTROL_MODELS and distance > area - 0.5 - CLOSE:
+                close.append(control)
+        missing = [c for c in CONTROL_MODELS if row[c] is None]
+        row["note"] = "; ".join(
+            ([f"within {CLOSE} of the model: {', '.join(close)}"] if close else [])
+            + ([f"no control: {', '.join(missing)}"] if missing else [])
+        )
+        found.append(row)
+    return found
+
+
+def _area(rows: pd.DataFrame) -> float | None:
+    rows = rows[rows["group"].isin(("real", "generated")) & rows["logit"].notna()]
+    fake = (rows["group"] == "generated").to_numpy()
+    if not len(rows) or fake.all() or not fake.any():
+        return None
+    return float(metrics.auroc(rows["logit"].to_numpy(float), fake))

@@ -1,0 +1,86 @@
+"""The embedding of a detector on frozen encoders, and what its prototypes are fitted to, from stored features."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from faceauth.lab.data.splits import may_fit
+from faceauth.lab.evaluation.prototypes import Looked
+from faceauth.lab.training.assemble import Projection
+from faceauth.lab.training.frozen import Examples, Prepared
+from faceauth.model_file import ModelCard, Outputs
+
+EMBEDDING = 64  # values, at most
+COMPONENTS = 400  # principal components that discriminants are taken of
+SEEN_IN = ("clean", "train-1")  # views that prototypes know a source by: as it is, and edited and saved again
+
+
+def projection(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_] | None = None) -> Projection:
+    """Discriminants of the sources, and the sources' logits: linear discriminant analysis of training views.
+
+    Args:
+        allowed: (rows,) which rows may take part, all by default.
+
+    The features are standardised and reduced to their first principal components before; the embedding's axes have
+    unit variance within sources.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    split = np.array([r.split for r in prepared.rows])[found.row]
+    source = np.array([r.source for r in prepared.rows])[found.row]
+    label = np.array([r.label for r in prepared.rows])[found.row]
+    chosen = np.isin(found.view, prepared.config.views.train) & (split == "train") & (label != "edited")
+    chosen &= True if allowed is None else allowed[found.row]
+    features = found.features[chosen].astype(np.float32)
+    mean, spread = features.mean(axis=0), features.std(axis=0) + np.float32(1e-3)
+    features = (features - mean) / spread
+    pca = PCA(COMPONENTS, svd_solver="randomized", random_state=0).fit(features)
+    reduced = pca.transform(features)
+    names = np.unique(source[chosen])
+    of_source = LinearDiscriminantAnalysis(
+        solver="eigen", shrinkage="auto", priors=np.full(len(names), 1 / len(names))
+    ).fit(reduced, source[chosen])
+    axes = of_source.scalings_[:, : min(EMBEDDING, len(names) - 1)]
+    weight = (pca.components_.T @ axes) / spread[:, None]
+    bias = -(mean @ weight) - pca.mean_ @ (pca.components_.T @ axes)
+    embedding = reduced @ axes
+    means = np.stack([embedding[source[chosen] == name].mean(axis=0) for name in names])
+    return Projection(
+        weight.astype(np.float32), bias.astype(np.float32), means.T.astype(np.float32),
+        (-0.5 * (means**2).sum(axis=1)).astype(np.float32), tuple(names.tolist()),
+    )  # fmt: skip
+
+
+def outputs_of(prepared: Prepared, found: Examples, card: ModelCard, projected: Projection) -> Looked:
+    """Embeddings of the train and test images, by the shipped projection and by those of the first seed's folds.
+
+    A fold's projection is made without the kinds that the fold holds out, and its card lacks their sources, so that
+    `unknown` is fitted on generators that had no part in the embedding.
+    """
+    views = {view: dict(zip(found.row[found.view == view].tolist(), np.flatnonzero(found.view == view).tolist(),
+                            strict=True)) for view in SEEN_IN}  # fmt: skip
+    usable = [
+        i for i, row in enumerate(prepared.rows)
+        if row.split in ("train", "test") and row.label != "edited" and all(i in views[v] for v in SEEN_IN)
+    ]  # fmt: skip
+    index = np.array([[views[v][i] for v in SEEN_IN] for i in usable])
+    folds = prepared.folds[prepared.config.seeds[0]]
+    allowed = [np.array(may_fit(prepared.components, folds, fold)) for fold in range(prepared.config.folds)]
+    projections = [projected, *(projection(prepared, found, rows) for rows in allowed)]
+    cards = [card, *(replace(card, sources=p.names, labels=tuple(card.labels[card.sources.index(n)] for n in p.names))
+                     for p in projections[1:])]  # fmt: skip
+    features = found.features[index.ravel()].astype(np.float32)
+    return Looked(
+        tuple(prepared.rows[i] for i in usable), np.array([prepared.rows[i].split for i in usable]), tuple(cards),
+        tuple(_outputs(features, p, len(SEEN_IN)) for p in projections),
+    )  # fmt: skip
+
+
+def _outputs(features: npt.NDArray[np.float32], projected: Projection, views: int) -> Outputs:
+    embedding = features @ projected.weight + projected.bias
+    logits = embedding @ projected.sources + projected.sources_bias
+    shaped: Sequence[npt.NDArray[np.float32]] = [v.reshape(-1, views, v.shape[1]) for v in (logits, embedding)]
+    return Outputs(np.zeros(shaped[0].shape[:2], np.float32), shaped[0], shaped[1])

@@ -1,0 +1,166 @@
+"""A prepared data set's answers as rows of the table of scores: the study's runs, evaluated like everything else.
+
+The variants clean, web, hard and avatar are scored from the original files, as a user's would be; `prepared` is the
+prepared face itself, as the study scored it. A kind is a source; held out are those that a model does not know.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from faceauth import images
+from faceauth.errors import DataError
+from faceauth.lab.data.archives import find_original
+from faceauth.lab.data.dataset import DataSet
+from faceauth.lab.data.examples import Examples, from_manifest
+from faceauth.lab.evaluation import score_table
+from faceauth.lab.evaluation.candidates import Candidate, check_not_trained_on, choose
+from faceauth.lab.evaluation.controls import control_features, score_controls
+from faceauth.lab.evaluation.ledger import Opening
+from faceauth.lab.evaluation.run_info import run_info
+from faceauth.lab.evaluation.score_sets import CONTROL_MODELS
+from faceauth.lab.evaluation.scoring import RESAVES, VARIANTS, absolute, keep, look, open_file, score_files, shared
+from faceauth.lab.evaluation.study_table import PREPARED
+
+CONTROL_TRAIN = 1000  # train images of each source that the controls are fitted on, at most
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSet:
+    """What is scored beside the models.
+
+    Attributes:
+        per_source: at most so many images of each source and split, drawn with the seed; None for all.
+        originals: whether the original files are scored; else the prepared ones, of both classes alike.
+    """
+
+    manifest: DataSet
+    examples: Examples
+    cache: Path
+    workers: int = 1
+    seed: int = 0
+    per_source: int | None = None
+    originals: bool = True
+
+    def files(self, indices: Sequence[int]) -> list[str]:
+        """The file that is scored for each image."""
+        rows = [self.manifest.rows[i] for i in indices]
+        return [r.image_path if self.originals else str(self.manifest.file(r)) for r in rows]
+
+
+def score_prepared(
+    candidates: Sequence[Candidate], manifest: DataSet, path: Path, cache: Path, workers: int = 1, seed: int = 0,
+    per_source: int | None = None, opening: Opening | None = None,
+) -> None:  # fmt: skip
+    """Score the split test, and dev for an opening, and write the table of scores.
+
+    Raises:
+        DataError: an image cannot be read, a split lacks a class, a model was trained on an image to be scored.
+    """
+    examples = from_manifest(manifest)
+    given = PreparedSet(manifest, examples, cache, workers, seed, per_source)
+    splits = ("test",) if opening is None else ("test", "dev")
+    indices = [i for split in splits for i in _of_split(given, split)]
+    notes = [n for c in candidates if (n := check_not_trained_on(c, examples, indices))]
+    gone = sum(find_original(manifest.rows[i].image_path) is None for i in indices)
+    if gone:
+        given = replace(given, originals=False)
+        notes.append(f"the prepared files are scored: {gone} originals lie elsewhere")
+    rows = _scored(candidates, given, indices)
+    more, controls = _controls(candidates, given, indices)
+    calibration = {
+        c.name: {"scale": c.card.calibration.scale, "shift": c.card.calibration.shift,
+                 "fake_from": c.card.thresholds.fake, "real_to": c.card.thresholds.real,
+                 "measured_on": c.card.thresholds.measured_on}
+        for c in candidates if not c.card.calibration.fitted_on.startswith("nothing")
+    }  # fmt: skip
+    metadata = run_info(manifest.sha256) | {
+        "calibration": calibration, "controls": controls, "notes": notes, "manifest": str(manifest.root),
+        "per_source": per_source, "seed": seed,
+    }  # fmt: skip
+    score_table.write(path, pd.concat([*rows, *more], ignore_index=True), metadata, opening)
+
+
+def _of_split(given: PreparedSet, split: str) -> list[int]:
+    chosen = choose(given.examples, split, given.per_source, given.seed)
+    for label in ("real", "fake"):
+        if not any(given.examples.records[i].label == label for i in chosen):
+            raise DataError(f"the {split} split has no {label} images", "prepare a data set with both classes")
+    return chosen
+
+
+def _images(given: PreparedSet, indices: Sequence[int]) -> pd.DataFrame:
+    """The columns of the table that say what an image is."""
+    records = [given.examples.records[i] for i in indices]
+    return pd.DataFrame({
+        "image": [r.path for r in records], "image_sha256": [r.sha256 for r in records],
+        "source": [r.source for r in records], "kind": [r.source for r in records],
+        "label": [r.label for r in records], "family": [r.family for r in records],
+        "generator": [r.generator for r in records], "split": [given.examples.splits[i] for i in indices],
+    })  # fmt: skip
+
+
+def _scored(candidates: Sequence[Candidate], given: PreparedSet, indices: Sequence[int]) -> list[pd.DataFrame]:
+    about, data = _images(given, indices), given.examples.sha256
+    files = [c.file for c in candidates]
+    logits = score_files(files, given.files(indices), data, given.cache, given.workers, again=False)
+    prepared = look(files, given.examples, indices, given.cache, given.workers)
+    parts = []
+    for candidate, of_files, of_faces in zip(candidates, logits, prepared, strict=True):
+        common = about.assign(
+            model=candidate.name, model_sha256=candidate.sha256, seed=-1, fold=-1,
+            held_out=~about["source"].isin(candidate.card.sources), face=True,
+        )  # fmt: skip
+        parts += [common.assign(variant=v, logit=of_files[:, k, 0].astype(float)) for k, v in enumerate(VARIANTS)]
+        parts.append(common.assign(variant=PREPARED, logit=of_faces.logit.astype(float)))
+    return parts
+
+
+def _controls(
+    candidates: Sequence[Candidate], given: PreparedSet, indices: Sequence[int]
+) -> tuple[list[pd.DataFrame], dict[str, list[str]]]:
+    """The controls beside each model, fitted on train images of the sources that it knows; none without originals."""
+    train = choose(given.examples, "train", CONTROL_TRAIN, given.seed)
+    files = given.files([*train, *indices])
+    if not train or not all(find_original(f) for f in files):
+        return [], {}
+    about = _images(given, [*train, *indices])
+    features = _features(files, given)
+    samples = pd.concat([about.assign(variant=v) for v in VARIANTS], ignore_index=True)
+    flat = {name: np.concatenate([v[:, k] for k in range(len(VARIANTS))]) for name, v in features.items()}
+    parts: list[pd.DataFrame] = []
+    fitted: dict[str, list[str]] = {}
+    done: dict[frozenset[str], pd.DataFrame] = {}
+    for candidate in candidates:
+        unknown = frozenset(set(about["source"]) - set(candidate.card.sources))
+        if unknown not in done:
+            try:
+                done[unknown], _ = score_controls(samples, flat, {(-1, -1): set(unknown)}, variants=VARIANTS)
+            except DataError:
+                continue  # the model knows one class alone; its rows say that there is no control
+        rows = done[unknown]
+        parts.append(rows.assign(model=rows["model"] + f"/{candidate.name}"))
+        fitted |= {f"{name}/{candidate.name}": list(VARIANTS) for name in CONTROL_MODELS}
+    return parts, fitted
+
+
+def _features(files: Sequence[str], given: PreparedSet) -> Mapping[str, Any]:
+    """For each control (n, variants, d), kept in the cache."""
+    key = hashlib.sha256(repr((given.examples.sha256, absolute(files), [asdict(r) for r in RESAVES])).encode())
+    kept = given.cache / "controls" / f"{key.hexdigest()[:32]}.npz"
+    if not kept.is_file():
+        found = shared(_features_one, files, given.workers, "controls")
+        keep(kept, **{name: np.stack([f[name] for f in found]) for name in CONTROL_MODELS})
+    with np.load(kept) as arrays:
+        return {name: arrays[name] for name in CONTROL_MODELS}
+
+
+def _features_one(path: str) -> dict[str, Any]:
+    data, image = open_file(path)
+    again = [resave(image) for resave in RESAVES]
+    return control_features([(data, image), *((file, images.decode(file)) for file in again)])

@@ -1,0 +1,183 @@
+"""Scores of model files and of the controls in every variant of the protocol: rows for the table of scores.
+
+A model file is asked as a user would ask it: the picture in a variant, the largest face in it, the model's own
+preprocessing. What is computed is kept in an SQLite file whose name carries the versions of the code that makes
+variants and finds faces; rows are keyed by the model's hash, the image's hash and the variant.
+"""
+
+import json
+import multiprocessing
+import sqlite3
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from faceauth import images
+from faceauth.errors import ImageError
+from faceauth.faces import REVISION, finder
+from faceauth.lab.data import variants
+from faceauth.lab.data.dataset import ImageRow
+from faceauth.lab.evaluation.controls import control_features, saved_as, score_controls
+from faceauth.lab.evaluation.score_sets import CONTROL_MODELS
+from faceauth.lab.progress import tracked
+from faceauth.lab.training.features import Task
+from faceauth.model_file import ModelFile
+
+CONTROLS = "controls"  # what stands in the place of a model's hash where a row holds what the controls see
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which images are scored in which variants, and how they are dealt: rows, tasks, folds by seed."""
+
+    rows: tuple[ImageRow, ...]
+    tasks: tuple[Task, ...]
+    folds: dict[int, list[int]]
+
+
+class ScoreStore:
+    """Answers on disk: of a model `{"logit", "swap_logit"}`, of the controls their features; null without a face."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or make the file in `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = sqlite3.connect(folder / f"scores-{REVISION}-{variants.VERSION}.sqlite", timeout=60)
+        self._file.execute("pragma journal_mode = wal")
+        self._file.execute(
+            "create table if not exists answers (model text, image text, variant text, answer text,"
+            " primary key (model, image, variant)) without rowid"
+        )
+
+    def known(self, model: str) -> dict[tuple[str, str], Answer | None]:
+        """Every answer of a model by (image, variant)."""
+        rows = self._file.execute("select image, variant, answer from answers where model = ?", (model,))
+        return {(image, variant): json.loads(answer) for image, variant, answer in rows}
+
+    def put(self, rows: Sequence[tuple[str, str, str, Answer | None]]) -> None:
+        """Write (model, image, variant, answer) rows, all or none of them."""
+        with self._file:
+            self._file.executemany(
+                "insert or replace into answers values (?, ?, ?, ?)", [(*row[:3], json.dumps(row[3])) for row in rows]
+            )
+
+
+def answers(
+    tasks: Sequence[Task], models: Sequence[Path], store: ScoreStore, workers: int
+) -> dict[str, dict[tuple[str, str], Answer | None]]:
+    """Answers of every model, by its hash, and of the controls, by `CONTROLS`; computed where the store lacks them."""
+    hashes = [ModelFile(path).sha256 for path in models]
+    known = {name: store.known(name) for name in (*hashes, CONTROLS)}
+    left = [
+        Task(task.path, task.sha256, views)
+        for task in tasks
+        if (views := tuple(v for v in task.views if any((task.sha256, v) not in known[n] for n in known)))
+    ]
+    if left:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, _start, (tuple(map(str, models)),)) as pool:
+            for rows in tracked(pool.map(_answer, left, chunksize=4), len(left), "scoring"):
+                store.put(rows)
+    return {name: store.known(name) for name in known}
+
+
+_models: list[ModelFile] = []
+
+
+def _start(paths: tuple[str, ...]) -> None:
+    _models[:] = [ModelFile(path) for path in paths]
+
+
+def _answer(task: Task) -> list[tuple[str, str, str, Answer | None]]:
+    return list(_rows(task))
+
+
+def _rows(task: Task) -> Iterator[tuple[str, str, str, Answer | None]]:
+    names = (*(model.sha256 for model in _models), CONTROLS)
+    try:
+        loaded = images.load(task.path)
+        faces = finder()(loaded.image)
+    except ImageError:
+        faces = []
+    for view in task.views:
+        made = variants.make(view, loaded.image, faces[0], task.sha256) if faces else None
+        picture, face = made or (None, None)
+        if picture is not None and face is None:
+            face = next(iter(finder()(picture)), None)
+        if picture is None or face is None:
+            yield from ((name, task.sha256, view, None) for name in names)
+            continue
+        for model in _models:
+            spec = model.card.preprocess
+            outputs = model.run(spec.normalize(spec.cut(picture, face)[None]))
+            parts = outputs.parts
+            swap = None if parts is None else float(parts[0, 1])
+            yield model.sha256, task.sha256, view, {"logit": float(outputs.logit[0]), "swap_logit": swap}
+        data = saved_as(view, loaded.data or b"", picture)
+        yield CONTROLS, task.sha256, view, {k: v[0].tolist() for k, v in control_features([(data, picture)]).items()}
+
+
+def control_samples(
+    about: pd.DataFrame, known: dict[tuple[str, str], Answer | None]
+) -> tuple[pd.DataFrame, dict[str, np.ndarray[Any, Any]]]:
+    """A row for each image and variant with a face, and what each control sees of it: see `controls.score_controls`.
+
+    Args:
+        about: one row an image, with the columns of the table of scores that describe images.
+    """
+    by_image = about.set_index("image_sha256", drop=False)
+    found = [(image, view, a) for (image, view), a in known.items() if a is not None and image in by_image.index]
+    samples = by_image.loc[[image for image, _, _ in found]].reset_index(drop=True)
+    samples["variant"] = [view for _, view, _ in found]
+    features = {name: np.array([a[name] for _, _, a in found], np.float32) for name in CONTROL_MODELS}
+    return samples, features
+
+
+def about_images(rows: Sequence[ImageRow]) -> pd.DataFrame:
+    """What the table of scores says of each image."""
+    names = ("source", "kind", "label", "family", "generator", "split")
+    return pd.DataFrame({
+        "image": [r.path for r in rows], "image_sha256": [r.sha256 for r in rows],
+        **{name: [getattr(r, name) for r in rows] for name in names},
+    })  # fmt: skip
+
+
+def model_rows(about: pd.DataFrame, path: Path, known: dict[tuple[str, str], Answer | None]) -> pd.DataFrame:
+    """Rows of a model file for the images of `about`; held out are kinds none of whose sources it was trained on."""
+    model = ModelFile(path)
+    trained = set(about.loc[about["source"].isin(model.card.sources), "kind"])
+    by_image = about.set_index("image_sha256", drop=False)
+    found = [(image, view, a) for (image, view), a in known.items() if image in by_image.index and _asked(view, a)]
+    rows = by_image.loc[[image for image, _, _ in found]].reset_index(drop=True)
+    rows["variant"] = [view for _, view, _ in found]
+    rows["face"] = [a is not None for _, _, a in found]
+    for name in ("logit", "swap_logit"):
+        rows[name] = [None if a is None else a[name] for _, _, a in found]
+    rows["model"], rows["model_sha256"], rows["seed"], rows["fold"] = model.card.name, model.sha256, -1, -1
+    rows["held_out"] = ~rows["kind"].isin(trained)
+    return rows
+
+
+def _asked(view: str, answer: Answer | None) -> bool:
+    """A picture that `matched` leaves out, for its face is small, is not one without a face."""
+    return answer is not None or view != "matched"
+
+
+def score(prepared: Plan, models: Sequence[Path], store: ScoreStore, workers: int) -> tuple[pd.DataFrame, Answer]:
+    """Rows of the models and of both controls, for every split, and the metadata entry `controls`."""
+    found = answers(prepared.tasks, models, store, workers)
+    about = about_images(prepared.rows)
+    parts = [model_rows(about, path, found[ModelFile(path).sha256]) for path in models]
+    kinds = np.array([row.kind for row in prepared.rows])
+    held = {
+        (seed, fold): set(kinds[np.array(folds) == fold].tolist())
+        for seed, folds in prepared.folds.items() for fold in sorted(set(folds))
+    }  # fmt: skip
+    samples, features = control_samples(about, found[CONTROLS])
+    controls, fitted_on = score_controls(samples, features, held)
+    return pd.concat([*parts, controls], ignore_index=True), fitted_on

@@ -1,0 +1,281 @@
+"""The table of scores: one row for each image, variant, model and fold, in one Parquet file.
+
+Whatever scores images writes this table, and whatever computes a figure reads it. `SCHEMA` lists the columns; the file
+metadata (key `faceauth`) is JSON, see `run_info.run_info`. Rows of the split `dev` are read and written for an opening
+that the ledger holds, and for nothing else. Needs pyarrow and pandas, not torch.
+
+A fold model is (model, seed, fold). `held_out` is true where the image's kind took no part in fitting the model.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from faceauth.errors import DataError
+from faceauth.lab.evaluation.ledger import Opening
+
+_TEXT = (
+    "image", "image_sha256", "source", "kind", "label", "family", "generator", "split", "variant", "model",
+    "model_sha256",
+)  # fmt: skip
+SCHEMA = pa.schema([
+    *(pa.field(name, pa.string(), nullable=False) for name in _TEXT),
+    pa.field("seed", pa.int64(), nullable=False),  # -1: not a fold model
+    pa.field("fold", pa.int64(), nullable=False),  # -1: not a fold model
+    pa.field("held_out", pa.bool_(), nullable=False),
+    pa.field("face", pa.bool_(), nullable=False),
+    pa.field("logit", pa.float64()),  # of P(fake), not calibrated; null without a face or with an error
+    pa.field("swap_logit", pa.float64()),
+    pa.field("view_logits", pa.list_(pa.float64())),
+    pa.field("error", pa.string()),
+])  # fmt: skip
+METADATA = b"faceauth"
+KEY = ("image", "variant", "model", "seed", "fold")
+OPTIONAL = ("swap_logit", "view_logits", "error")
+LABELS = ("real", "fake", "edited")
+SPLITS = ("", "train", "test", "dev")
+_OF_IMAGE = ("image_sha256", "source", "kind", "label", "family", "generator", "split")
+_REQUIRED_METADATA = ("dataset_sha256", "commit", "command", "code_version", "created")
+AGAIN = "score the models again with faceauth lab score"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTable:
+    """Checked rows and their metadata.
+
+    Attributes:
+        rows: a pandas DataFrame with the columns of `SCHEMA`.
+        metadata: dataset_sha256, commit, command, code_version, created; whoever writes may add keys.
+    """
+
+    rows: pd.DataFrame
+    metadata: Mapping[str, Any]
+
+    @property
+    def dataset_sha256(self) -> str:
+        """Hash of the data set that was scored."""
+        return str(self.metadata["dataset_sha256"])
+
+
+def write(
+    path: Path, rows: Any, metadata: Mapping[str, Any], opening: Opening | None = None
+) -> None:  # fmt: skip
+    """Check rows and write them, whole or not at all.
+
+    Args:
+        rows: a pandas DataFrame, a pyarrow Table, or an iterable of mappings; `OPTIONAL` columns may be left out.
+        metadata: at least what `run_info.run_info` gives.
+        opening: the ledger's line for the dev set; needed where a row is of the split `dev`.
+
+    Raises:
+        DataError: a check of `check` fails, or dev rows come without an opening.
+    """
+    table = to_arrow(rows)
+    _check_metadata(metadata, str(path))
+    check(table, str(path))
+    if "dev" in pc.unique(table["split"]).to_pylist():
+        if opening is None:
+            raise DataError(f"{path}: dev rows without a line in the ledger", "score the dev set with --open-dev")
+        opening.check(str(metadata["dataset_sha256"]))
+        metadata = {**metadata, "dev_opening": opening.id}
+    table = table.replace_schema_metadata({METADATA: json.dumps(dict(metadata)).encode()})
+    _write_whole(path, table)
+
+
+def read(path: Path) -> ScoreTable:
+    """Read and check a table, without its dev rows: the filter is applied while reading.
+
+    Raises:
+        DataError: the file is missing, unreadable, no table of scores, or fails a check of `check`.
+    """
+    return _read(path, pc.field("split") != "dev", "no rows outside the split dev")
+
+
+def read_dev(path: Path, opening: Opening) -> ScoreTable:
+    """The dev rows alone, for an opening that the ledger holds. Raises DataError as `read` does, or without one."""
+    opening.check(read_metadata(path)["dataset_sha256"])
+    return _read(path, pc.field("split") == "dev", "no rows of the split dev")
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a file, without reading a row. Raises DataError for a file that is no table of scores."""
+    try:
+        found = (pq.read_schema(path).metadata or {}).get(METADATA)
+        metadata = None if found is None else json.loads(found)
+    except FileNotFoundError as error:
+        raise DataError(f"no table of scores {str(path)!r}", "make it with faceauth lab score") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}", AGAIN) from error
+    return _check_metadata(metadata, str(path))
+
+
+def merge(tables: Sequence[ScoreTable]) -> ScoreTable:
+    """One table of several, such as a detector's and its controls'.
+
+    Raises:
+        DataError: they are of different data sets, share rows, or disagree about an image or a model.
+    """
+    if not tables:
+        raise DataError("no table of scores to merge", "give at least one Parquet file")
+    hashes = {table.dataset_sha256 for table in tables}
+    if len(hashes) > 1:
+        named = ", ".join(sorted(h[:12] for h in hashes))
+        raise DataError(f"the tables are of different data sets ({named})", "score all models on one data set")
+    rows = pa.concat_tables([to_arrow(table.rows) for table in tables])
+    check(rows, "the merged tables")
+    metadata: dict[str, Any] = {}
+    for table in tables:
+        metadata |= table.metadata
+    for key in ("calibration", "controls"):  # by model; each file has its own models
+        parts = [table.metadata.get(key, {}) for table in tables]
+        metadata[key] = {name: value for part in parts for name, value in part.items()}
+    metadata["merged"] = [dict(table.metadata) for table in tables]
+    return ScoreTable(rows.to_pandas(), metadata)
+
+
+def reusable(table: ScoreTable, model: str, seed: int, fold: int, model_sha256: str, code_version: str) -> pd.DataFrame:
+    """The rows of one model that a later run may keep; none where the model or the code that scored has changed."""
+    rows = table.rows
+    if table.metadata["code_version"] != code_version:
+        return rows.iloc[:0]
+    of_model = (rows["model"] == model) & (rows["seed"] == seed) & (rows["fold"] == fold)
+    return rows[of_model & (rows["model_sha256"] == model_sha256)]
+
+
+def to_arrow(rows: Any) -> pa.Table:
+    """Rows as a pyarrow Table with the columns and types of `SCHEMA`, in its order.
+
+    A NaN in a DataFrame becomes null and a NaN in mappings or a Table stays NaN; `check` refuses either where a logit
+    is due. Raises DataError for a missing column or a value of another type.
+    """
+    try:
+        if isinstance(rows, pd.DataFrame):
+            table = pa.Table.from_pandas(rows, preserve_index=False)
+        else:
+            table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))
+        missing = [name for name in SCHEMA.names if name not in table.column_names]
+        if wrong := [name for name in missing if name not in OPTIONAL]:
+            raise DataError(f"the table of scores lacks the columns {', '.join(wrong)}", AGAIN)
+        for name in missing:
+            table = table.append_column(name, pa.nulls(table.num_rows, SCHEMA.field(name).type))
+        table = table.select(SCHEMA.names)
+        if lacking := [f.name for f in SCHEMA if not f.nullable and table[f.name].null_count]:
+            raise DataError(f"the table of scores lacks values in the column {lacking[0]}", AGAIN)
+        return table.cast(SCHEMA)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise DataError(f"a column of the table of scores has another type: {_first_line(error)}", AGAIN) from error
+
+
+def check(table: pa.Table, name: str) -> None:
+    """What holds for every table, complete or not.
+
+    Raises:
+        DataError: it is empty; an unknown label or split; a logit that is NaN, infinite or missing; a logit for an
+            image without a face; a row that comes twice; two rows that disagree about one image; two hashes for one
+            model, which is a score kept after the model changed.
+    """
+    if not table.num_rows:
+        raise DataError(f"{name}: the table of scores has no rows", AGAIN)
+    for column, allowed in (("label", LABELS), ("split", SPLITS)):
+        unknown = set(pc.unique(table[column]).to_pylist()) - set(allowed)
+        if unknown:
+            raise DataError(f"{name}: unknown {column} {sorted(unknown)[0]!r}", f"one of {', '.join(allowed)}")
+    _check_logits(table, name)
+    frame = table.select([*KEY, *_OF_IMAGE, "model_sha256", "held_out"]).to_pandas()
+    twice = frame.duplicated(list(KEY))
+    if twice.any():
+        row = frame[twice].iloc[0]
+        raise DataError(
+            f"{name}: {int(twice.sum())} rows come twice, the first {row['image']!r}, {row['variant']}, by "
+            f"{row['model']} (seed {row['seed']}, fold {row['fold']})", "give each file of scores once",
+        )  # fmt: skip
+    for column in _OF_IMAGE:
+        if image := _disagreeing(frame, ["image"], column):
+            raise DataError(f"{name}: two values of {column} for the image {image[0]!r}", AGAIN)
+    if model := _disagreeing(frame, ["model", "seed", "fold"], "model_sha256"):
+        raise DataError(
+            f"{name}: scores of two files of the model {model[0]} (seed {model[1]}, fold {model[2]}): the model has "
+            "changed since some of them were computed", AGAIN,
+        )  # fmt: skip
+    if mixed := _disagreeing(frame, ["model", "seed", "fold", "kind"], "held_out"):
+        raise DataError(f"{name}: the kind {mixed[3]} is held out from {mixed[0]} for some images only", AGAIN)
+
+
+def _check_logits(table: pa.Table, name: str) -> None:
+    for column, values in (
+        ("logit", table["logit"]),
+        ("swap_logit", table["swap_logit"]),
+        ("view_logits", pc.list_flatten(table["view_logits"])),
+    ):
+        finite = pc.fill_null(pc.is_finite(values), True)
+        count = pc.sum(pc.invert(finite)).as_py() or 0
+        if count:
+            raise DataError(f"{name}: {count} values of {column} are NaN or infinite", AGAIN)
+    due = pc.and_(table["face"], pc.is_null(table["error"]))
+    missing = pc.and_(due, pc.is_null(table["logit"]))
+    if count := pc.sum(missing).as_py():
+        first = table.filter(missing).slice(0, 1).to_pylist()[0]
+        raise DataError(
+            f"{name}: {count} logits are missing though a face was found and there was no error, the first of "
+            f"{first['image']!r}, {first['variant']}", AGAIN,
+        )  # fmt: skip
+    if count := pc.sum(pc.and_(pc.invert(due), pc.is_valid(table["logit"]))).as_py():
+        raise DataError(f"{name}: {count} images have a logit and no face, or an error", AGAIN)
+
+
+def _disagreeing(frame: pd.DataFrame, keys: Sequence[str], column: str) -> tuple[Any, ...]:
+    """The first key with two values of a column; empty where there is none."""
+    pairs = frame[[*keys, column]].drop_duplicates()
+    twice = pairs[pairs.duplicated(list(keys))]
+    return () if twice.empty else tuple(twice.iloc[0][list(keys)])
+
+
+def _read(path: Path, wanted: Any, otherwise: str) -> ScoreTable:
+    metadata = read_metadata(path)
+    try:
+        table = to_arrow(pq.read_table(path, filters=wanted))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}", AGAIN) from error
+    if not table.num_rows:
+        raise DataError(f"{path} has {otherwise}", AGAIN)
+    check(table, str(path))
+    return ScoreTable(table.to_pandas(), metadata)
+
+
+def _check_metadata(metadata: Any, name: str) -> dict[str, Any]:
+    if not isinstance(metadata, Mapping):
+        raise DataError(f"{name} is no table of scores: it has no {METADATA.decode()!r} metadata", AGAIN)
+    if missing := [key for key in _REQUIRED_METADATA if not metadata.get(key)]:
+        raise DataError(f"{name}: the metadata lacks {', '.join(missing)}", AGAIN)
+    return dict(metadata)
+
+
+def _write_whole(path: Path, table: pa.Table) -> None:
+    """Under a temporary name of its own in the same folder, then renamed."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+        try:
+            with open(part, "xb") as file:
+                pq.write_table(table, file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}", "give another place") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

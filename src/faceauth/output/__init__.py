@@ -1,0 +1,29 @@
+"""Verdicts to rows, and rows to a terminal table, a stream or a file.
+
+Every format has the same columns, `FIELDS`, one row a face; an image that could not be read has one row, with `error`.
+"""
+
+from faceauth.output.file_output import FileOutput, check
+from faceauth.output.resume import Settings, count
+from faceauth.output.rows import FIELDS, Row, flat, made_by, path_id, printable, rows, sentence
+from faceauth.output.stream import LinesOutput
+from faceauth.output.terminal import TableOutput
+from faceauth.output.writers import SUFFIXES
+
+__all__ = [
+    "FIELDS",
+    "SUFFIXES",
+    "FileOutput",
+    "LinesOutput",
+    "Row",
+    "Settings",
+    "TableOutput",
+    "check",
+    "count",
+    "flat",
+    "made_by",
+    "path_id",
+    "printable",
+    "rows",
+    "sentence",
+]

@@ -1,0 +1,166 @@
+"""One writer of rows per format, chosen by suffix. Each writes a new file, from a first row to `close`."""
+
+import csv
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from faceauth.errors import MissingExtra
+from faceauth.output.gallery import HtmlWriter
+from faceauth.output.rows import FIELDS, Row, flat, printable
+
+SHEET_ROWS = 1_048_576  # of an Excel sheet, the header's among them
+CELL_CHARACTERS = 32_767  # of an Excel cell
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes text that begins so for a formula
+
+
+class Writer(Protocol):
+    """Takes rows until it is closed."""
+
+    def write(self, row: Row) -> None:
+        """Add one row."""
+
+    def close(self) -> None:
+        """Finish the file. Raises OSError."""
+
+
+class JsonWriter:
+    """One JSON array of objects, one a line."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115
+        self._separator = "[\n"
+
+    def write(self, row: Row) -> None:
+        self._file.write(self._separator + line(row))
+        self._separator = ",\n"
+
+    def close(self) -> None:
+        try:
+            self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+        finally:
+            self._file.close()
+
+
+class CsvWriter:
+    """UTF-8 with a byte-order mark, without which Excel takes the names for another encoding.
+
+    Text that a spreadsheet takes for a formula is led by an apostrophe, but for `path`, which has to stay a path and
+    which `faceauth.images.harmless` has seen to.
+    """
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self._file = open(path, "w", encoding="utf-8-sig", errors="backslashreplace", newline="")  # noqa: SIM115
+        self._writer = csv.DictWriter(self._file, FIELDS)
+        self._writer.writeheader()
+
+    def write(self, row: Row) -> None:
+        self._writer.writerow({n: v if n == "path" else _no_formula(v) for n, v in flat(row).items()})
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class XlsxWriter:
+    """A workbook; all text stays text. What does not fit on a sheet goes on to the next."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        import xlsxwriter
+
+        # Rows lie in files until the book is closed: beside the output, whose disk is known to take them.
+        self._scratch = tempfile.TemporaryDirectory(prefix=".faceauth-", dir=folder, ignore_cleanup_errors=True)
+        options = {"constant_memory": True, "tmpdir": self._scratch.name}
+        self._book = xlsxwriter.Workbook(str(path), options)
+        self._bold = self._book.add_format({"bold": True})
+        self._sheets = 0
+        self._next_sheet()
+
+    def write(self, row: Row) -> None:
+        if self._count + 1 >= SHEET_ROWS:
+            self._next_sheet()
+        self._count += 1
+        for column, value in enumerate(flat(row).values()):
+            if isinstance(value, str):
+                self._sheet.write_string(self._count, column, printable(value)[:CELL_CHARACTERS])
+            elif value is not None:
+                self._sheet.write_number(self._count, column, value)
+
+    def close(self) -> None:
+        try:
+            self._book.close()
+        except Exception as error:  # xlsxwriter wraps what the system says in classes of its own
+            if isinstance(error, OSError):
+                raise
+            raise OSError(getattr(error.args[0], "errno", None) if error.args else None, str(error)) from error
+        finally:
+            self._scratch.cleanup()
+
+    def _next_sheet(self) -> None:
+        self._sheets += 1
+        self._sheet = self._book.add_worksheet("faces" if self._sheets == 1 else f"faces {self._sheets}")
+        self._sheet.freeze_panes(1, 0)
+        self._sheet.set_column(0, 0, 48)
+        self._sheet.write_row(0, 0, FIELDS, self._bold)
+        self._count = 0
+
+
+class ParquetWriter:
+    """Row groups of 10,000; numbers keep their types and `box` is a list of integers."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        pa, pq = _pyarrow()
+        kinds = {"face": pa.int32(), "box": pa.list_(pa.int32()), "width": pa.int32(), "height": pa.int32()}
+        kinds |= dict.fromkeys(("score", "stability", "threshold", "false_alarm_rate", "ms"), pa.float64())
+        self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in FIELDS])
+        self._table = pa.Table
+        self._writer = pq.ParquetWriter(path, self._schema)
+        self._rows: list[Row] = []
+
+    def write(self, row: Row) -> None:
+        text = flat(row) | {"box": row["box"]}
+        self._rows.append({k: printable(v) if isinstance(v, str) else v for k, v in text.items()})
+        if len(self._rows) >= 10_000:
+            self._flush()
+
+    def close(self) -> None:
+        try:
+            self._flush()
+        finally:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        self._writer.write_table(self._table.from_pylist(self._rows, self._schema))
+        self._rows = []
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtra("writing Parquet needs pyarrow", "parquet") from error
+    return pa, pq
+
+
+def line(row: Row) -> str:
+    """A row as a JSON object on one line, in ASCII; never NaN, which is not JSON."""
+    return json.dumps(row, allow_nan=False)
+
+
+def needs(suffix: str) -> None:
+    """Raises MissingExtra where a format needs a package that is not installed."""
+    if suffix == ".parquet":
+        _pyarrow()
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+# Opened with the path to write, and the folder in which the finished file will lie.
+WRITERS: dict[str, Callable[[Path, Path], Writer]] = {
+    ".json": JsonWriter, ".csv": CsvWriter, ".xlsx": XlsxWriter, ".parquet": ParquetWriter, ".html": HtmlWriter,
+}  # fmt: skip
+SUFFIXES = (".jsonl", *WRITERS)
