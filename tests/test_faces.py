@@ -34,6 +34,8 @@ def test_a_turned_portrait_is_found_and_set_upright(name, turns):
     image = upright(portrait(name), turns)  # so many quarter turns counter-clockwise
     (face,) = finder()(image)
     assert face.turns == -turns % 4
+    (straight,) = finder()(portrait(name))
+    assert upright(image.crop(face.box), face.turns).tobytes() == portrait(name).crop(straight.box).tobytes()
     back = upright(image.crop(face.box), face.turns)
     assert back.size[0] < back.size[1]  # a face is higher than wide
     eyes, mouth = np.mean(face.landmarks[:2], axis=0), np.mean(face.landmarks[3:], axis=0)

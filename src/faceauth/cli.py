@@ -235,6 +235,7 @@ def model_info(
     if as_json:
         typer.echo(card.to_json())
         return
+    named = list(_attribution_lines(opened, learned))  # a learned file that cannot be read ends the command first
     spec, limits = card.preprocess, card.thresholds
     fakes = [s for s, label in zip(card.sources, card.labels, strict=True) if label == "fake"]
     reals = [s for s, label in zip(card.sources, card.labels, strict=True) if label == "real"]
@@ -253,7 +254,7 @@ def model_info(
         "real to score": f"{limits.real:.3f}; between the two: uncertain",
         "licence": card.licence,
     }
-    for name, value in (*lines.items(), *card.notes.items(), *_attribution_lines(opened, learned)):
+    for name, value in (*lines.items(), *card.notes.items(), *named):
         echo(f"{name:16} {value}")
 
 

@@ -5,7 +5,7 @@ from coarse to fine. Each level searches a copy whose longest side is `LEVELS[i]
 level where the largest face spans `ENOUGH` pixels: faces down to a third of the largest one have then been found. It
 also ends where a finer copy could only add faces too small to judge. Where several faces are found and the smallest of
 them spans less than `ENOUGH`, the next level adds what it finds more. A picture in which nothing is found is searched
-once more upside down and turned to either side.
+once more upside down and turned to either side, and one that is found to be turned is searched again upright.
 """
 
 from collections.abc import Iterator, Sequence
@@ -90,6 +90,18 @@ class CenterFaceFinder:
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, image: Image.Image) -> list[FoundFace]:
+        """The faces, largest first. A picture whose largest face is turned is set upright first, and searched again.
+
+        So a picture turned by a quarter has the boxes of the upright one.
+        """
+        found = self._find(image)
+        if found and (turns := found[0].turns):
+            again = self._find(image.transpose(_TRANSPOSE[turns]))
+            if again and not again[0].turns:
+                return [_turn_back(face, turns, image.size) for face in again]
+        return found
+
+    def _find(self, image: Image.Image) -> list[FoundFace]:
         """Search `LEVELS` until the largest face is large enough; then, where nothing was found, turned copies."""
         longest = max(image.size)
         found: list[FoundFace] = []

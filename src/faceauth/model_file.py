@@ -278,10 +278,9 @@ class ModelFile:
 
     def _width(self, outputs: "Graph") -> int:
         """Values of an embedding; where the graph does not say all widths, they are measured once, and checked."""
-        declared = outputs["embedding"][1]
-        complete = all(isinstance(width, int) for _, shape in outputs.values() for width in shape[1:])
-        if complete and len(declared) == 2:
-            return int(str(declared[1]))
+        complete = all(shape and all(isinstance(w, int) for w in shape[1:]) for _, shape in outputs.values())
+        if complete and isinstance(width := outputs["embedding"][1][1], int):
+            return width
         size = self.card.preprocess.size
         names = list(outputs)
         try:
@@ -290,7 +289,7 @@ class ModelFile:
             raise ModelError(f"the network does not run: {str(error)[:120]}", EXPORT_AGAIN) from error
         measured = {n: (outputs[n][0], list(v.shape)) for n, v in zip(names, given, strict=True)}
         _check_outputs(measured, len(self.card.sources), strict=True)
-        return int(measured["embedding"][1][1])
+        return int(given[names.index("embedding")].shape[1])
 
 
 Graph = dict[str, tuple[str, list[int | str | None]]]  # type and shape of each input or output; a text is any size

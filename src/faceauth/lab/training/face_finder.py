@@ -4,7 +4,6 @@
 are kept as float16, which halves the file; they are cast back as it is opened, so it computes in float32 as before.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from faceauth.errors import DataError, ModelError, UsageError
+from faceauth.files import replacing
 
 INPUT = ("n", None, "height", "width")
 OUTPUT = ("n", None, "rows", "columns")  # a quarter of the input's sides
@@ -35,12 +35,10 @@ def convert(source: Path, output: Path) -> int:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise DataError(f"{str(source)!r} gives no valid network: {str(error)[:120]}") from error
-    part = output.with_name(f"{output.name}.{os.getpid()}.part")
     try:
-        onnx.save(model, part)
-        os.replace(part, output)
+        with replacing(output) as part:
+            onnx.save(model, part)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UsageError(f"cannot write {str(output)!r}: {error.strerror or error}") from error
     return output.stat().st_size
 
