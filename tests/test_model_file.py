@@ -166,7 +166,7 @@ def test_models_of_the_package_have_names(tmp_path, monkeypatch):
     assert "accurate" in packaged()
     assert "centerface" not in packaged()
     assert resolve("accurate") == resolve(None) == embedded_path()
-    with pytest.raises(ModelError, match="no model is called 'detectro': there are .*detector") as found:
+    with pytest.raises(ModelError, match="no model is called 'detectro': there are .*accurate") as found:
         resolve("detectro")
     assert "path" in found.value.hint
     monkeypatch.chdir(tmp_path)
