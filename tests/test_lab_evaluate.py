@@ -325,11 +325,11 @@ def test_the_scores_are_those_of_the_detector(both, place):
 
     manifest = read_dataset(place / "set" / "manifest.parquet")
     rows = [r for r in manifest.rows if r.split == "test"]
-    scores = Detector(place / "runs" / "bright" / "detector.onnx").scores([r.original for r in rows])
+    scores = Detector(place / "runs" / "bright" / "detector.onnx", whole_image=True).scores([r.original for r in rows])
     found = score_table.read(place / "scores.parquet").rows
     found = found[(found["model"] == "bright") & (found["variant"] == "clean")].set_index("image")["logit"]
     card = ModelFile(place / "runs" / "bright" / "detector.onnx").card
-    ours = card.calibration(found.loc[[r.destination_path for r in rows]].to_numpy())
+    ours = card.calibration(found.loc[[r.path for r in rows]].to_numpy())
     fake = np.array([r.target == 0 for r in rows])
     assert metrics.auroc(ours, fake) == pytest.approx(metrics.auroc(np.array(scores), fake))
 
