@@ -1,6 +1,5 @@
 """The commands: what they take, what they print. What a command needs is imported inside it, so `--help` is quick."""
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -415,9 +414,10 @@ def _judge(
     tally: "Counter[str] | None" = None,
 ) -> None:
     """Judge images and write their rows, counted in `tally`."""
+    from faceauth.cpus import usable_cpus
     from faceauth.output import count, rows
 
-    number = workers or (os.cpu_count() or 1 if len(references) >= FEW else 1)
+    number = workers or (usable_cpus() if len(references) >= FEW else 1)
     with closing(detector.stream(references, number, timeout=timeout)) as verdicts:
         for verdict in progress(verdicts, len(references)):
             sink.write(verdict)

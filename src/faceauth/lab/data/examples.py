@@ -18,10 +18,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from faceauth import images
+from faceauth.cpus import usable_cpus
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import REVISION, finder
 from faceauth.files import locked, replacing
-from faceauth.lab.cpus import usable_cpus
 from faceauth.lab.data.dataset import DataSet, ImageRow
 from faceauth.lab.data.splits import FRACTIONS, assign, tie
 from faceauth.lab.progress import tracked

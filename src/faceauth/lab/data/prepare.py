@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from faceauth import __version__
+from faceauth.cpus import usable_cpus
 from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.files import locked
-from faceauth.lab.cpus import usable_cpus
 from faceauth.lab.data import importers
 from faceauth.lab.data.archives import Item
 from faceauth.lab.data.crop_writer import IMAGES, JPEG, SPEC, Job, destination, die_with_parent, store

@@ -8,7 +8,6 @@ of the preprocessing and the versions of the code that makes views and finds fac
 import hashlib
 import json
 import multiprocessing
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -173,14 +172,3 @@ def _computed(task: Task, find: FaceFinder, spec: PreprocessSpec) -> Iterator[Vi
         pixels = spec.normalize(spec.cut(picture, face)[None])
         found = {k: s.run(["features"], {"pixels": pixels})[0][0] for k, s in _worker["sessions"].items()}
         yield View(task.sha256, name, face.side, {k: v.astype(np.float16) for k, v in found.items()})
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,7 +22,8 @@ from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
 from faceauth.lab.data.splits import assign, deal, may_fit, tie
 from faceauth.lab.data.variants import VARIANTS
 from faceauth.lab.progress import tracked
-from faceauth.lab.training.features import FeatureStore, Task, digest, extract
+from faceauth.lab.run_info import file_sha256
+from faceauth.lab.training.features import FeatureStore, Task, extract
 from faceauth.lab.training.linear import Line, fit, mean_line, weights
 from faceauth.preprocess import PreprocessSpec
 
@@ -124,7 +125,7 @@ def prepare(config: FrozenConfig, cache: Path, workers: int) -> Prepared:
         if not path.is_file():
             raise DataError(f"no encoder {str(path)!r}", "make it with: faceauth lab encoder")
     dealt = deal_rows(config, cache)
-    encoders = {digest(path): path for path in config.encoders.values()}
+    encoders = {file_sha256(path): path for path in config.encoders.values()}
     store = FeatureStore(cache, config.preprocess)
     extract(list(tasks(config, dealt.data, dealt.rows)), encoders, config.preprocess, store, workers)
     return Prepared(dealt.data, dealt.rows, dealt.components, dealt.folds, config, store, tuple(encoders))

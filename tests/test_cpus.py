@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from faceauth.lab import cpus
+from faceauth import cpus
 
 
 @pytest.mark.parametrize(("files", "count"), [
