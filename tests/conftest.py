@@ -17,6 +17,7 @@ from faceauth.detector import Detector
 from faceauth.model_file import METADATA_KEY, Calibration, ModelCard, Thresholds
 from faceauth.preprocess import PreprocessSpec
 
+pytest_plugins = ["browser"]
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "samples"
 PORTRAIT = SAMPLES / "grace-hopper.jpg"
