@@ -1,5 +1,6 @@
 """What the tests share: pictures made in code, and a model file whose score is known beforehand."""
 
+import importlib.util
 import io
 import os
 from pathlib import Path
@@ -90,6 +91,20 @@ def write_model(path, card, pattern=None, colour=False, sources=None, more=None,
         entry.key, entry.value = key, text
     onnx.save(model, path)
     return path
+
+
+def needing(module, *values):
+    """A set of parameters that is skipped where a library of an extra is not installed."""
+    missing = importlib.util.find_spec(module) is None
+    return pytest.param(*values, marks=pytest.mark.skipif(missing, reason=f"{module} is not installed"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
+def pytest_collection_modifyitems(items):
+    """The light suite, -m 'not torch', leaves slow tests out."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker("torch")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ import struct
 import zlib
 
 import numpy as np
+import pytest
 from PIL import Image, PngImagePlugin
 
 from conftest import encoded, picture
@@ -126,9 +127,7 @@ def tiff(tag_type, packet):
 def heif(format, **options):
     """A HEIC or AVIF file with EXIF and XMP."""
     if format == "HEIF":
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
+        pytest.importorskip("pillow_heif").register_heif_opener()
     return encoded(picture(), format, **options)
 
 

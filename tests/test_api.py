@@ -120,6 +120,7 @@ def test_threads_may_share_a_detector(portraits):
     assert together == alone
 
 
+@pytest.mark.slow
 def test_load_takes_the_name_of_a_model_of_the_package():
     assert faceauth.load("accurate").model.sha256 == faceauth.load().model.sha256
     with pytest.raises(faceauth.ModelError, match="there are .*accurate"):

@@ -114,6 +114,7 @@ def test_help_loads_no_network_code():
     assert out.splitlines()[-1].split() == ["LOADED"]
 
 
+@pytest.mark.slow
 def test_detection_uses_no_network(model_path, tmp_path):
     """Every socket is refused, and a verdict still comes."""
     from conftest import picture

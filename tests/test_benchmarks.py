@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 
+@pytest.mark.slow
 def test_the_speed_benchmark_prints_ratios():
     command = [sys.executable, str(ROOT / "benchmarks" / "speed.py"), "--photos", "4", "--rounds", "1", "--memory", "5"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -28,12 +28,14 @@ GROUPS = {  # id: size, faces, side of a face in pixels, rows
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", GROUPS)
 def test_every_face_of_a_group_is_found_and_nothing_else(case):
     image, boxes = group(*GROUPS[case])
     assert matched(finder()(image), boxes) == (len(boxes), 0)
 
 
+@pytest.mark.slow
 def test_f02_one_face_in_the_corner_of_12_megapixels():
     image = backdrop((4000, 3000))
     face, inside = head("grace-hopper", 130)
@@ -73,6 +75,7 @@ FACELESS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FACELESS)
 def test_without_a_face_there_is_no_verdict(model_path, case):
     (verdict,) = Detector(model_path, threshold=0.0).detect(FACELESS[case]())
@@ -86,6 +89,7 @@ def test_f05_a_picture_of_one_pixel_is_a_row_with_an_error(model_path):
     assert "pixels a side" in verdict.error
 
 
+@pytest.mark.slow
 def test_x31_without_a_face_nothing_fails_on_fake(model_path, tmp_path):
     for case in ("F06 white", "F08 bar chart", "X31 page of text"):
         FACELESS[case]().save(tmp_path / f"{case}.png")
@@ -96,6 +100,7 @@ def test_x31_without_a_face_nothing_fails_on_fake(model_path, tmp_path):
     assert "3 without a face, not judged" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [90, 180, 270, 30, 20, 15])
 @pytest.mark.parametrize("name", ["grace-hopper", "astronaut"])
 def test_o03_a_photo_turned_without_exif(name, degrees):
@@ -109,6 +114,7 @@ def shipped():
     return Detector()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 @pytest.mark.parametrize("name", ["grace-hopper", "astronaut"])
 def test_x30_a_turned_photo_gets_the_verdict_of_the_upright_one(name, degrees):
@@ -117,6 +123,7 @@ def test_x30_a_turned_photo_gets_the_verdict_of_the_upright_one(name, degrees):
     assert after.label in {before.label, "uncertain"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["astronaut", "grace-hopper"])
 def test_n01_the_four_kinds_of_input_have_one_score(name):
     path = SAMPLES / f"{name}.jpg"
@@ -125,6 +132,7 @@ def test_n01_the_four_kinds_of_input_have_one_score(name):
     assert len(set(scores.tolist())) == 1
 
 
+@pytest.mark.slow
 def test_n02_one_worker_and_two_give_the_same_rows_but_ms():
     paths = sorted(str(p) for p in SAMPLES.glob("*.jpg"))
     one, two = (
@@ -151,6 +159,7 @@ def test_other_arrays_are_judged_or_told_what_to_give(model_path, case):
         assert "uint8" in verdict.error
 
 
+@pytest.mark.slow
 def test_n07_the_score_is_steady_when_edges_are_cut_off(model_path):
     detector, image = Detector(model_path), portrait("astronaut")
     left, top, right, bottom = BOXES["astronaut"]
@@ -163,6 +172,7 @@ def test_n07_the_score_is_steady_when_edges_are_cut_off(model_path):
     assert max(scores) - min(scores) < 0.05
 
 
+@pytest.mark.slow
 def test_one_score_whatever_the_way(tmp_path):
     """Path, bytes, PIL and array, command line and library, one worker and two, batched and alone."""
     image, _ = group((900, 600), 3, 140, 1)

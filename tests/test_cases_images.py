@@ -268,6 +268,7 @@ def large_jpeg(width, height):
     return head + b"".join(row + bytes((0xFF, 0xD0 + i % 8)) for i in range(height // 8))[:-2] + b"\xff\xd9"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "step"), [((12_000, 9_000), 2), ((16_320, 12_240), 2)])
 def test_d23_pictures_of_108_and_200_megapixels(tmp_path, size, step):
     (tmp_path / "large.jpg").write_bytes(large_jpeg(*size))
@@ -276,6 +277,7 @@ def test_d23_pictures_of_108_and_200_megapixels(tmp_path, size, step):
     assert memory < 600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["1", "RGB"])
 def test_a_bomb_of_100_megapixels_in_few_bytes(tmp_path, mode):
     chunk = zlib.compress(bytes((1 + (1250 if mode == "1" else 30_000)) * 10_000), 9)

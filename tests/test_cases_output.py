@@ -15,7 +15,7 @@ import zipfile
 import pytest
 
 from command_line import command, faceauth, lasting, read_rows
-from conftest import picture
+from conftest import needing, picture
 from faceauth.output.gallery import link
 
 NAMES = [
@@ -37,7 +37,8 @@ def named(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "xlsx", "parquet", "html"])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "xlsx", needing("pyarrow", "parquet"), "html"])
 def test_p01_names_of_all_kinds(named, model_path, tmp_path, suffix):
     target = tmp_path / f"o.{suffix}"
     code, _, err = faceauth("detect", named, "--model", model_path, "-o", target)
@@ -48,6 +49,7 @@ def test_p01_names_of_all_kinds(named, model_path, tmp_path, suffix):
         assert sorted(os.path.basename(r["path"]) for r in read_rows(target)) == sorted(os.listdir(named))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a locale of POSIX")
 @pytest.mark.parametrize(
     "environment", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "cp1252"}], ids=["I11", "I12"]
@@ -163,6 +165,7 @@ def test_e03_fail_on_uncertain_is_not_met_by_a_fake(folder, model_path):
     assert faceauth(*arguments, "--fail-on", "fake")[0] == 4
 
 
+@pytest.mark.slow
 def test_t01_the_time_zone_changes_nothing(folder, model_path):
     found = []
     for zone in ("UTC", "Pacific/Kiritimati"):
@@ -174,6 +177,7 @@ def test_t01_the_time_zone_changes_nothing(folder, model_path):
     assert {r["judged_at"][:10] for r in found[0]} == {r["judged_at"][:10] for r in found[1]}
 
 
+@pytest.mark.slow
 def test_n02_one_worker_and_two(folder, model_path):
     found = []
     for workers in (1, 2):

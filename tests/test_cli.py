@@ -6,11 +6,12 @@ import sys
 import pytest
 
 from command_line import command, faceauth
-from conftest import PORTRAIT, encoded, make_card, noise, picture, write_model
+from conftest import PORTRAIT, encoded, make_card, needing, noise, picture, write_model
 from faceauth import images, inputs
 from faceauth.detector import Detector
 
 
+@pytest.mark.slow
 def test_the_installed_command_does_the_same(folder, model_path):
     options = ["--whole-image", "--fail-on", "fake"]
     command = [sys.executable, "-m", "faceauth", "detect", str(folder), "--model", str(model_path), *options]
@@ -19,6 +20,7 @@ def test_the_installed_command_does_the_same(folder, model_path):
     assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["fake", "real", "uncertain"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error(folder, model_path):
     command = f"{sys.executable} -m faceauth detect {folder} --model {model_path} | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
@@ -91,7 +93,7 @@ def test_fail_on_outweighs_unreadable(folder, model_path):
 @pytest.mark.parametrize("arguments", [
     ["detect", "no-such-folder/*.jpg"], ["detect", "x.jpg", "--threshold", "2"], ["detect", "x.jpg", "-o", "out.txt"],
     ["detect", "x.jpg", "--fail-on", "fkae"], ["detect", "x.jpg", "--resume"], ["detect"], ["dtect"],
-    ["lab", "train", "missing.toml"],
+    needing("torch", ["lab", "train", "missing.toml"]),
 ])  # fmt: skip
 def test_usage_errors_are_code_2_without_a_traceback(arguments, tmp_path):
     code, out, err = faceauth(*arguments, cwd=tmp_path)
@@ -239,6 +241,7 @@ def test_whatever_happens_to_an_image_is_its_row(folder, model_path, monkeypatch
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_an_image_that_hangs_is_a_row(folder, model_path, monkeypatch):
     judge = Detector.judge
 
@@ -257,6 +260,7 @@ def test_an_image_that_hangs_is_a_row(folder, model_path, monkeypatch):
     assert "more than 5 s" in found[1]["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_model_that_answers_no_number_gives_json(folder, tmp_path, workers):
     import numpy as np
@@ -306,6 +310,7 @@ def test_progress_is_for_terminals_only(folder, model_path):
     assert "images/s" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
 def test_a_terminal_sees_the_rate_and_the_time_left(tmp_path, model_path):
     import pty

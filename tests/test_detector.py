@@ -169,6 +169,7 @@ def test_scores_and_embeddings_have_the_stated_shapes(detector, folder):
         detector.scores("missing.jpg")
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_verdicts_in_order(detector, folder):
     for i in range(20):
         picture((i * 12, 0, 0)).save(folder / f"{i:02}.png")
@@ -183,6 +184,7 @@ def test_limits_reach_the_decoder(model_path):
     assert "limit" in detector.detect(picture())[0].error
 
 
+@pytest.mark.slow
 def test_load_takes_the_embedded_model(model_path):
     assert faceauth.load().model.card.name == "accurate"
     assert faceauth.load(str(model_path)).model.card.name == "brightness"

@@ -28,6 +28,7 @@ def test_landmarks_lie_where_they_are():
     assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turns", range(4))
 @pytest.mark.parametrize("name", ["grace-hopper", "astronaut", "vae-04"])
 def test_a_turned_portrait_is_found_and_set_upright(name, turns):
@@ -43,6 +44,7 @@ def test_a_turned_portrait_is_found_and_set_upright(name, turns):
     assert np.dot(mouth - eyes, down) > 0
 
 
+@pytest.mark.slow
 def test_faces_are_given_largest_first():
     image, boxes = group((1500, 700), 3, 150, 1)
     small, inside = head("grace-hopper", 90)
@@ -73,6 +75,7 @@ WITHOUT = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITHOUT)
 def test_where_there_is_no_face_none_is_found(name):
     assert finder()(WITHOUT[name]()) == []

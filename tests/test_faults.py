@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from command_line import command, faceauth, lasting, read_rows, start, wait_for
-from conftest import picture
+from conftest import needing, picture
 from test_workers import alive
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and devices of POSIX")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals and devices of POSIX"),
+]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -118,7 +121,7 @@ def test_a_full_disk_keeps_whole_rows_and_can_be_gone_on_with(pictures, model_pa
     assert lasting(read_rows(target)) == undisturbed
 
 
-@pytest.mark.parametrize("suffix", ["xlsx", "csv", "parquet", "html", "json"])
+@pytest.mark.parametrize("suffix", ["xlsx", "csv", needing("pyarrow", "parquet"), "html", "json"])
 def test_a_disk_that_is_full_at_the_end_keeps_the_rows(tmp_path, suffix):
     target = tmp_path / f"o.{suffix}"
     code = f"""
@@ -140,7 +143,7 @@ with FileOutput(Path({str(target)!r})) as output:
 
 
 @linux
-@pytest.mark.parametrize("suffix", ["jsonl", "xlsx", "parquet"])
+@pytest.mark.parametrize("suffix", ["jsonl", "xlsx", needing("pyarrow", "parquet")])
 @pytest.mark.parametrize("place", ["/proc/o", "/sys/o", "/no/such/folder/o", "NAME"])
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     pictures, model_path, tmp_path, place, suffix, monkeypatch

@@ -19,6 +19,8 @@ from faceauth.errors import ModelError, UsageError
 from faceauth.model_file import METADATA_KEY, ModelCard, ModelFile
 from test_learning import entry
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("FACEAUTH_FUZZ_EXAMPLES", "150"))
 many = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -23,6 +23,8 @@ from faceauth.images.formats import foreign, sniff
 from faceauth.inputs import expand
 from image_files import gamma_png, in_linear_light, multi_picture, planar_tiff, pq_png, preview_first
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("FACEAUTH_FUZZ_SECONDS", "0"))
 LIMITS = Limits(max_pixels=2_000_000)  # a claimed size above is refused, so that what is decoded is bounded
 SLOWEST = 20.0  # seconds for one file, on a machine that does other things too

@@ -39,6 +39,8 @@ from metadata import (
     xmp,
 )
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("FACEAUTH_FUZZ", "60"))
 LONGEST_TIME = 5.0  # seconds of processor time a file; a loaded machine is no fault of the file
 bounded = settings(

@@ -100,6 +100,7 @@ def test_an_empty_folder_among_others_is_no_usage_error(folder, tmp_path_factory
         expand([str(empty)])
 
 
+@pytest.mark.slow
 def test_folders_a_thousand_deep(tmp_path):
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(1100):  # deeper than a path may be long, and than Python may recurse

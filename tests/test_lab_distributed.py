@@ -6,11 +6,10 @@ import sys
 
 import pytest
 
-from lab_networks import small, write_prepared
-
 torch = pytest.importorskip("torch")
 from faceauth.lab.training.export import load_run
 from faceauth.lab.training.loop import train
+from lab_networks import small, write_prepared
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
 

@@ -3,10 +3,10 @@
 import csv
 
 import numpy as np
-import pandas as pd
 import pytest
 
 pytest.importorskip("torch")
+import pandas as pd
 from PIL import Image
 from typer.testing import CliRunner
 

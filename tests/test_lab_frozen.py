@@ -1,19 +1,19 @@
 """Frozen backbones: what learns and what stays, and the configs that name them."""
 
 import pytest
+
+torch = pytest.importorskip("torch")
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from conftest import ROOT
-from lab_networks import DENSE, TRANSFORMER, small, write_prepared
-
-torch = pytest.importorskip("torch")
 from faceauth.errors import ConfigError
 from faceauth.lab.training.config import read_config
 from faceauth.lab.training.export import export
 from faceauth.lab.training.loop import train
 from faceauth.lab.training.networks import import_timm, timm_facts, transformer_classes
 from faceauth.lab.training.zoo import build, initial
+from lab_networks import DENSE, TRANSFORMER, small, write_prepared
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
 VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8, "drop_rate": 0.3}

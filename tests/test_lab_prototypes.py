@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
 from command_line import faceauth
 from conftest import make_card, write_model
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Unknown

@@ -12,10 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT
-from lab_networks import DENSE, TRANSFORMER, small, write_prepared
-
 torch = pytest.importorskip("torch")
+from conftest import ROOT
 from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.lab.cli.training import is_frozen
 from faceauth.lab.training import frozen
@@ -27,6 +25,7 @@ from faceauth.lab.training.export import export, load_run
 from faceauth.lab.training.loop import Trainer, train
 from faceauth.lab.training.optim import ModernRecipe, layer_groups
 from faceauth.lab.training.zoo import build
+from lab_networks import DENSE, TRANSFORMER, small, write_prepared
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
 HERE = Place(torch.device("cpu"))

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from lab_networks import small, write_prepared
-
 torch = pytest.importorskip("torch")
 from faceauth.lab.training.export import export
 from faceauth.lab.training.loop import train
 from faceauth.lab.training.optim import layer_groups
 from faceauth.lab.training.residuals import RESIDUALS, NprNet, SafeNet
+from lab_networks import small, write_prepared
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
 # dec_hi of PyWavelets' bior1.3; Cohen, Daubechies and Feauveau, 1992.

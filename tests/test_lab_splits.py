@@ -59,6 +59,7 @@ def flipped(value, positions):
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.lists(st.integers(0, 63), max_size=5)), min_size=1, max_size=60))
+@pytest.mark.slow
 def test_near_duplicates_are_those_of_all_pairs(made):
     """Multi-index hashing against brute force: hashes with up to five bits flipped about ten random ones."""
     base = apart(10)

@@ -6,16 +6,15 @@ import shutil
 import numpy as np
 import pytest
 
-from conftest import ROOT
-from lab_networks import DENSE, TRANSFORMER, small, write_prepared
-
 torch = pytest.importorskip("torch")
+from conftest import ROOT
 from faceauth.errors import ConfigError, DataError
 from faceauth.lab.training.export import export, load_run
 from faceauth.lab.training.loop import train
 from faceauth.lab.training.networks import import_timm, transformer_classes
 from faceauth.lab.training.zoo import build, initial
 from faceauth.model_file import ModelFile
+from lab_networks import DENSE, TRANSFORMER, small, write_prepared
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
 WIDTH = {

@@ -46,6 +46,7 @@ def named(model, file, colour, count=10):
     return [v.faces[0].generator for v in verdicts]
 
 
+@pytest.mark.slow
 def test_learn_names_new_pictures_and_forget_undoes_it(model, file, red):
     before = named(model, False, RED)
     assert "rust" not in before
@@ -78,6 +79,7 @@ def test_learn_then_forget_leaves_the_file_as_it_was(model, file, red, tmp_path)
     assert file.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_photos_of_a_taught_camera_are_no_longer_called_fake(model, file, tmp_path):
     sky = (140, 190, 255)  # bright, so fake to this network
     folder = write_pictures(tmp_path / "sky", sky, 20)
@@ -90,6 +92,7 @@ def test_photos_of_a_taught_camera_are_no_longer_called_fake(model, file, tmp_pa
     assert beside == pytest.approx(alone, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("label", "colour"), [("real", (140, 190, 255)), ("fake", RED)])
 def test_the_recheck_is_decided_with_what_was_taught(model, file, tmp_path, label, colour):
     real = ["--real"] if label == "real" else []
@@ -158,6 +161,7 @@ def refused(*arguments, code, says):
     assert says in err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_learned_is_refused_and_the_file_stays(model, file, red, tmp_path):
     learn("rust", red, model, file)
     before = file.read_bytes()
@@ -175,6 +179,7 @@ def test_what_cannot_be_learned_is_refused_and_the_file_stays(model, file, red, 
     assert sorted(p.name for p in file.parent.iterdir()) == ["learned.json"]
 
 
+@pytest.mark.slow
 def test_the_same_picture_again_counts_once(model, file, tmp_path):
     folder = write_pictures(tmp_path / "same", GREEN, 6)
     for i in range(20):
@@ -212,6 +217,7 @@ def test_unreadable_files_are_named_and_passed_over(model, file, red):
     assert "broken.png" in err
 
 
+@pytest.mark.slow
 def test_at_most_fifty_are_taken(model, file, tmp_path):
     code, out, err = learn("rust", write_pictures(tmp_path / "many", RED, 55), model, file)
     assert code == 0
@@ -232,6 +238,7 @@ def test_forget_says_when_there_is_nothing(model, file, red):
     assert "did you mean 'rust'" in err
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_file_as_it_was(model, file, red, tmp_path):
     """A real limit on what a process may write, in a process of its own."""
     learn("rust", red, model, file)
@@ -315,6 +322,7 @@ def started(code, *arguments):
     return process
 
 
+@pytest.mark.slow
 def test_processes_that_change_the_file_at_once_lose_nothing(file):
     processes = [started(ADD, file, name) for name in "abcdef"]
     for process in processes:
@@ -327,6 +335,7 @@ def test_processes_that_change_the_file_at_once_lose_nothing(file):
     assert [p.name for p in file.parent.iterdir()] == ["learned.json"]
 
 
+@pytest.mark.slow
 def test_a_process_that_holds_the_file_is_waited_for_and_one_that_was_killed_is_not(file, monkeypatch):
     learned.write(file, [entry("a")])
     holder = started(HOLD, file)
@@ -345,6 +354,7 @@ def test_a_process_that_holds_the_file_is_waited_for_and_one_that_was_killed_is_
     assert [p.name for p in file.parent.iterdir()] == ["learned.json"]
 
 
+@pytest.mark.slow
 def test_learn_does_not_write_what_another_process_holds(model, file, red, monkeypatch):
     monkeypatch.setattr(learned, "PATIENCE", 0.3)
     learned.write(file, [entry("a")])

@@ -222,12 +222,14 @@ def test_a_rate_that_was_not_measured_has_no_threshold():
         Thresholds(1, 0, ((0.0, 1.0), (1.0, 0.0)), "nothing: not calibrated").threshold_at_fpr(0.05)
 
 
+@pytest.mark.slow
 def test_the_embedded_model_knows_thresholds_for_five_and_one_in_a_hundred():
     thresholds = ModelFile().card.thresholds
     assert thresholds.threshold_at_fpr(0.05) == pytest.approx(thresholds.fake, abs=0.01)
     assert thresholds.fake < thresholds.threshold_at_fpr(0.01) < 1
 
 
+@pytest.mark.slow
 def test_the_embedded_model_says_what_it_is():
     model = ModelFile()
     assert model.size < 90_000_000

@@ -9,10 +9,9 @@ import sys
 import zipfile
 from collections import Counter
 
-import pyarrow.parquet as pq
 import pytest
 
-from conftest import picture
+from conftest import needing, picture
 from faceauth.errors import FaceAuthError, MissingExtra, UsageError
 from faceauth.output import FIELDS, FileOutput, TableOutput, count, path_id, printable, rows, sentence, writers
 from faceauth.output.gallery import link
@@ -24,7 +23,7 @@ GOOD = Verdict("a.png", (FACE, Face(1, (5, 5, 9, 9), "uncertain", None, None, 0.
 BAD = Verdict("=b\n.png", (), "m", "f" * 64, ms=0.1, error="the file is empty")
 EMPTY = Verdict("c.png", (), "m", "f" * 64, "e" * 64, 96, 96, 3.5)
 NO_FACE = Verdict("n.png", (Face(None, None, "no-face", None, None, 0.6, None),), "m", "f" * 64, "d" * 64, 8, 8, 1.0)
-SUFFIXES = [".jsonl", ".json", ".csv", ".xlsx", ".parquet", ".html"]
+SUFFIXES = [".jsonl", ".json", ".csv", ".xlsx", needing("pyarrow", ".parquet"), ".html"]
 
 
 def written(path, verdicts=(GOOD, BAD), **options):
@@ -73,7 +72,7 @@ def test_csv(tmp_path):
 
 
 def test_parquet_keeps_types(tmp_path):
-    table = pq.read_table(written(tmp_path / "o.parquet"))
+    table = pytest.importorskip("pyarrow.parquet").read_table(written(tmp_path / "o.parquet"))
     assert table.column_names == list(FIELDS)
     assert table["box"].to_pylist()[0] == [1, 2, 30, 40]
     assert table["score"].to_pylist() == [0.75, None, None]

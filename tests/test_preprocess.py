@@ -61,6 +61,7 @@ def test_a_turned_face_is_cut_upright(turns):
 
 @settings(deadline=None)
 @given(side=st.floats(90, 1000), left=st.floats(0, 24), top=st.floats(0, 24))
+@pytest.mark.slow
 def test_a_large_region_is_cut_where_a_small_one_would_be(side, left, top):
     image = noise((16, 16)).resize((1024, 1024), Image.Resampling.BICUBIC)  # smooth: any filter gives the same
     box = (left, top, left + side, top + side)

@@ -207,6 +207,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in HOSTILE.items()])
 def test_hostile_metadata_take_bounded_time(make):
     """Seconds on a slow machine; the quadratic forms of the same would take minutes, the bombs gigabytes."""

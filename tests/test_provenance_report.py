@@ -76,6 +76,7 @@ def test_an_earlier_coarser_saving_is_found_with_its_quality(first, last):
     assert abs(quality - first) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [60, 75, 85, 92, 98])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_single_saving_is_not_called_two(quality, seed):

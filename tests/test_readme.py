@@ -28,6 +28,7 @@ def test_links_lead_somewhere(document):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+@pytest.mark.slow
 def test_the_cli_page_is_what_help_says():
     spec = importlib.util.spec_from_file_location("make", ROOT / "docs" / "make.py")
     make = importlib.util.module_from_spec(spec)

@@ -223,6 +223,7 @@ def big(path, count):
             file.write(text.replace("NAME", f"p/{i}.png").replace("HASH", f"{i:064x}").replace(ident, f"{i:016x}"))
 
 
+@pytest.mark.slow
 def test_memory_and_time_stay_small_for_many_rows(tmp_path):
     path = tmp_path / "o.jsonl"
     big(path, 5_000)

@@ -14,6 +14,7 @@ from faceauth.errors import FaceAuthError
 from faceauth.workers import AHEAD, Pool, in_thread
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.slow
 
 
 def started(arguments):
