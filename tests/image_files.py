@@ -1,4 +1,4 @@
-"""Image files made in code, of every kind that was reported: what `test_cases_images` and the fuzz test start from."""
+"""Image files made in code, of every kind that was reported: what `cases_images` and the fuzz test start from."""
 
 import io
 import struct

@@ -189,3 +189,13 @@ def test_decoding_loads_no_plugin_outside_the_list():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "ImageError"
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_to_the_limit(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(picture()) + bytes(100_000))
+    small = os.stat(path)
+    monkeypatch.setattr(os, "stat", lambda *_: os.stat_result((*small[:6], 10, *small[7:])))
+    with pytest.raises(ImageError, match="limit of 50,000 bytes"):
+        load(path, Limits(max_bytes=50_000))
+    assert load(path).image.size == (96, 96)

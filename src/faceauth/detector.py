@@ -152,7 +152,7 @@ class Detector:
             loaded = images_.load(source, self.limits)
         except ImageError as error:
             path = images_.shown(source)
-            return Verdict(path, (), *model, ms=_since(start), error=str(error))
+            return Verdict(path, (), *model, image_sha256=error.sha256, ms=_since(start), error=str(error))
         faces = tuple(_at_full_size(face, loaded.scale) for face in self._judge_faces(loaded.image))
         width, height = loaded.full_size
         return Verdict(

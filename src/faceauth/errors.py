@@ -47,9 +47,10 @@ class SourceTypeError(FaceAuthError, TypeError):
 
 
 class ImageError(FaceAuthError):
-    """One image could not be read."""
+    """One image could not be read; `sha256` is that of its bytes, None where they could not be read either."""
 
     exit_code = 3
+    sha256: str | None = None
 
 
 class ModelError(FaceAuthError):

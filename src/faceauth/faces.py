@@ -11,7 +11,6 @@ once more upside down and turned to either side, and one that is found to be tur
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from faceauth import shipped
 from faceauth.errors import ModelError
 from faceauth.verdict import Box
 
@@ -78,13 +78,17 @@ class CenterFaceFinder:
         """Open the network that comes with the package, or another file of it. Raises ModelError."""
         import onnxruntime as ort
 
-        file = Path(path) if path is not None else Path(str(files("faceauth") / "assets" / "centerface.onnx"))
+        file = Path(path) if path is not None else shipped.folder() / "centerface.onnx"
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
         options.enable_cpu_mem_arena = False  # inputs of every size come by: the arena would keep room for each
         try:
-            self._session = ort.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+            data = file.read_bytes()
+            shipped.digest(file, data)
+            self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except ModelError:
+            raise
         except Exception as error:  # onnxruntime's own classes are not public
             raise ModelError(f"cannot open the face finder {str(file)!r}", "reinstall faceauth") from error
         self._input = self._session.get_inputs()[0].name

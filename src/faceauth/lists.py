@@ -113,13 +113,18 @@ def _path(line: str, beside: str) -> str | None:
     text = line.strip()
     if not text:
         return None
-    unquoted = text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
-    if is_address(unquoted):
-        unquoted = local(unquoted)
-    candidates = dict.fromkeys((line, text, unquoted, os.path.expanduser(unquoted)))
+    meant = _meant(text)
+    shorter = _meant(re.split(r"\s#", text)[0].strip())
+    candidates = dict.fromkeys((line, text, meant, os.path.expanduser(meant), shorter, os.path.expanduser(shorter)))
     for candidate in candidates:
         if os.path.lexists(candidate):
             return candidate
         if beside and os.path.lexists(os.path.join(beside, candidate)):
             return os.path.join(beside, candidate)
-    return None if text.startswith("#") else os.path.expanduser(unquoted)
+    return None if text.startswith("#") else os.path.expanduser(meant)
+
+
+def _meant(text: str) -> str:
+    """A line without the quotes about it; a `file://` URL as its path."""
+    unquoted = text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
+    return local(unquoted) if is_address(unquoted) else unquoted

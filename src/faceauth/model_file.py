@@ -5,13 +5,11 @@ and, where the model has them, `parts` (n, 2): the logits of a generated and of 
 JSON text in the file's metadata under the key `faceauth`, `ModelCard` here. All of it is checked when a file is opened.
 """
 
-import hashlib
 import json
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from faceauth import shipped
 from faceauth.errors import FaceAuthError, ModelError, UsageError
 from faceauth.preprocess import PreprocessSpec
 
@@ -244,7 +243,7 @@ class ModelFile:
             data = self.path.read_bytes()
         except OSError as error:
             raise ModelError(f"cannot read the model {str(self.path)!r}: {error.strerror}") from error
-        self.sha256 = hashlib.sha256(data).hexdigest()
+        self.sha256 = shipped.digest(self.path, data)
         self.size = len(data)
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -340,8 +339,7 @@ def _shown(shape: list[int | str | None]) -> str:
 
 def packaged() -> dict[str, Path]:
     """The models that come with the package, by name."""
-    folder = Path(str(files("faceauth") / "assets"))
-    return {path.stem: path for path in sorted(folder.glob("*.onnx")) if path.stem != FINDER}
+    return {path.stem: path for path in sorted(shipped.folder().glob("*.onnx")) if path.stem != FINDER}
 
 
 def resolve(model: str | Path | None) -> Path:

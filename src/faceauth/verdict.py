@@ -76,7 +76,7 @@ class Verdict:
         path: as given; `-` for standard input, None for pixels handed over in memory.
         faces: largest first; empty where `error` is set or no face was found.
         model, model_sha256: name and hash of the model file that judged.
-        image_sha256: of the file's bytes; None for pixels handed over in memory or unreadable files.
+        image_sha256: of the file's bytes; None for pixels handed over in memory and files that could not be read.
         width, height: pixels after the EXIF turn; None where the image could not be read.
         ms: wall time for this image in milliseconds: read, decode, find faces, judge.
         error: why the image could not be read, in words.

@@ -88,8 +88,13 @@ def load(source: Source, limits: Limits | None = None) -> LoadedImage:
         data = _read(path, limits)
     else:
         raise not_a_source(source)
-    made = decode_sized(data, limits)
-    return _large_enough(LoadedImage(path, made.image, hashlib.sha256(data).hexdigest(), data, made.full_size))
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        made = decode_sized(data, limits)
+        return _large_enough(LoadedImage(path, made.image, sha256, data, made.full_size))
+    except ImageError as error:
+        error.sha256 = sha256
+        raise
 
 
 def _large_enough(loaded: LoadedImage) -> LoadedImage:

@@ -302,9 +302,11 @@ def _hash(reference: str | bytes, largest: int) -> int | None:
         status = os.stat(reference)
         if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
             return None
+        left = largest  # of a file that grows while it is read, no more
         with open(reference, "rb") as stream:
-            while block := stream.read(BLOCK):
+            while left > 0 and (block := stream.read(min(BLOCK, left))):
                 digest.update(block)
+                left -= len(block)
         return int(digest.hexdigest()[:16], 16)
     return None
 

@@ -1,7 +1,7 @@
 """The reported cases of the kinds faces, numbers and orient: one line each, with what is right.
 
 The ids are those of the collection of cases. The pictures are made here from the portraits in samples/. The cases of
-EXIF orientation (O01) and of decoding are in test_cases_images.py.
+EXIF orientation (O01) and of decoding are in cases_images.py.
 """
 
 import json
@@ -83,7 +83,7 @@ def test_without_a_face_there_is_no_verdict(model_path, case):
     assert verdict.label == "no-face" or (verdict.label is None and "pixel" in verdict.error)
 
 
-def test_f05_a_picture_of_one_pixel_is_a_row_with_an_error(model_path):
+def test_f05_1_pixel_is_a_row_with_an_error(model_path):
     (verdict,) = Detector(model_path, threshold=0.0).detect(picture(size=(1, 1)))
     assert (verdict.label, verdict.faces) == (None, ())
     assert "pixels a side" in verdict.error

@@ -15,7 +15,7 @@ import zipfile
 import pytest
 
 from command_line import command, faceauth, lasting, read_rows
-from conftest import needing, picture
+from conftest import encoded, needing, picture
 from faceauth.output.gallery import link
 
 NAMES = [
@@ -107,6 +107,17 @@ def test_p11_p12_every_row_says_by_what_when_and_of_what(folder, model_path):
         assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["judged_at"])
         with open(row["path"], "rb") as file:
             assert row["image_sha256"] == hashlib.sha256(file.read()).hexdigest()
+
+
+@pytest.mark.parametrize("data", [b"\0\1no picture", b"\xff\xd8\xff" + bytes(90), encoded(picture(size=(4, 4)))])
+def test_p12_a_row_of_what_cannot_be_decoded_has_its_hash(tmp_path, model_path, data):
+    import hashlib
+
+    (tmp_path / "a.jpg").write_bytes(data)
+    for given, stdin in ((tmp_path / "a.jpg", b""), ("-", data)):
+        code, out, _ = faceauth("detect", given, "--model", model_path, stdin=stdin)
+        assert (code, json.loads(out)["image_sha256"]) == (3, hashlib.sha256(data).hexdigest())
+    assert json.loads(faceauth("detect", tmp_path / "gone.jpg", "--model", model_path)[1])["image_sha256"] is None
 
 
 def test_r01_r02_an_unreadable_picture_is_tried_again(folder, model_path):

@@ -53,7 +53,7 @@ from image_files import (
 SHOWN = {
     "D01 JPEG with a second frame": (multi_picture, 4.5),
     "D03 AVIF": (lambda: encoded(BASE, "AVIF", quality=90), 4),
-    "D06 JPEG without its last 2 bytes": (lambda: JPEG[:-2], 4.5),
+    "D06-minus2 JPEG without its last 2 bytes": (lambda: JPEG[:-2], 4.5),
     "D06 JPEG without its last 40 bytes": (lambda: JPEG[:-40], 4.8),
     "D06 progressive JPEG without its last 2 bytes": (lambda: PROGRESSIVE[:-2], 4.5),
     "D07 JPEG and a video behind it": (lambda: JPEG + b"\0\0\0\x18ftypmp42" + b"\xff\xd9\xff\xda" * 5000, 4.5),
@@ -73,8 +73,8 @@ SHOWN = {
     ),
     "D20 animated WebP": (animated_webp, 4),
     "D22 PNG P": (lambda: encoded(BASE.quantize(256)), 7),
-    "K01 linear light": (in_linear_light, 2),
-    "K01 linear light called sRGB": (lambda: in_linear_light(name=b"sRGBlin"), 2),
+    "K01-LinearRec linear light": (in_linear_light, 2),
+    "K01-sRGB linear light": (lambda: in_linear_light(name=b"sRGBlin"), 2),
     "K02 palette and a profile": (lambda: in_linear_light("P"), 10),
     "K03 gAMA 1.0": (lambda: gamma_png(1.0), 3),
     "K03 gAMA 1/1.8": (lambda: gamma_png(1 / 1.8), 3),
@@ -147,7 +147,7 @@ def test_every_mode_of_pillow(mode):
 
 
 REFUSED = {
-    "D06 JPEG without a third": (lambda: PHOTO[: len(PHOTO) * 2 // 3], r"cut off.*\d\d%"),
+    "D06-minus30pct JPEG without a third": (lambda: PHOTO[: len(PHOTO) * 2 // 3], r"cut off.*\d\d%"),
     "D06 progressive JPEG without a third": (lambda: PHOTO_PROGRESSIVE[: len(PHOTO_PROGRESSIVE) * 2 // 3], "cut off"),
     "D06 half a download in a file of full length": (lambda: PHOTO[: len(PHOTO) // 2].ljust(len(PHOTO), b"\0"), "cut off"),
     "D06 the same with a preview in its EXIF": (
