@@ -37,6 +37,7 @@ def row(image, logit, variant="clean", model="net", seed=-1, fold=-1, held_out=F
         "variant": variant,
         "model": model,
         "model_sha256": more.pop("sha", f"{model}{seed}{fold}".ljust(64, "0")),
+        "deal": more.pop("deal", "kind"),
         "seed": seed,
         "fold": fold,
         "held_out": held_out,

@@ -103,7 +103,7 @@ def test_figures_are_those_of_the_rows(written):
             own = [r for r in rows if (r["seed"], r["fold"], r["variant"]) == (seed, fold, "web") and r["held_out"]]
             own = [r for r in own if r["family"] in {"real", "gan", "diffusion"}]
             areas.append(roc_auc_score([r["label"] == "fake" for r in own], [r["logit"] for r in own]))
-    [found] = [r for r in tables["headline"] if (r["set"], r["variant"]) == ("unseen", "web")]
+    [found] = [r for r in tables["headline"] if (r["set"], r["variant"]) == ("unseen kind", "web")]
     assert found["AUROC"]["value"] == pytest.approx(np.mean(areas))
     assert found["AUROC, worst fold"] == pytest.approx(min(areas))
     assert found["AUROC, spread of seeds"] == pytest.approx(abs(np.mean(areas[:2]) - np.mean(areas[2:])))
@@ -112,7 +112,7 @@ def test_figures_are_those_of_the_rows(written):
     assert {r["pictures"] for r in tables["plain"]} == {"real", "GAN", "diffusion", "swapped", "edited"}
     for shares in tables["plain"]:
         assert shares["called real"] + shares["uncertain"] + shares["called fake"] == pytest.approx(1)
-    [clean] = [r for r in tables["controls"] if (r["set"], r["variant"]) == ("unseen", "clean")]
+    [clean] = [r for r in tables["controls"] if (r["set"], r["variant"]) == ("unseen kind", "clean")]
     assert "within 0.05 of the model: thumbnail" in clean["note"]
     worth = tables["worth"][0]
     assert worth["one in 2"] > worth["one in 10"] > worth["one in 100"]
@@ -150,7 +150,9 @@ def test_images_without_an_answer_are_counted_and_left_out_of_every_column():
     [web] = [r for r in found["counts"] if r["variant"] == "web"]
     assert web["without a face"] == 1
     folds = [
-        r for r in found["folds"] if r["set"] == "unseen" and (r["seed"], r["fold"]) == (lost["seed"], lost["fold"])
+        r
+        for r in found["folds"]
+        if r["set"] == "unseen kind" and (r["seed"], r["fold"]) == (lost["seed"], lost["fold"])
     ]
     assert {r["fake"] for r in folds} == {5}
 
@@ -257,7 +259,10 @@ def names(*sources):
 
 
 def test_columns_go_by_the_kinds_that_a_model_knows():
-    assert names("camera0", "gan0", "camera1", "gan1") == {"unseen": ["camera1", "gan1"], "seen": ["camera0", "gan0"]}
+    assert names("camera0", "gan0", "camera1", "gan1") == {
+        "unseen kind": ["camera1", "gan1"],
+        "seen": ["camera0", "gan0"],
+    }
     assert names("camera0", "gan0", "gan1")["unseen generated, seen real"] == ["camera0", "gan1"]
     assert names("camera0", "gan0", "camera1")["unseen real, seen generated"] == ["camera1", "gan0"]
     assert set(names("camera0", "gan1")) == {"unseen generated, seen real"}
@@ -296,7 +301,7 @@ def test_both_models_stand_in_every_table(both):
     assert [r["variant"] for r in tables["headline"] if r["model"] == "bright"] == ["clean", "web", "hard", "avatar"]
     assert [r["model"] for r in tables["study"]] == ["bright", "tight"]
     [unknown] = [r for r in tables["fake_sources"] if r["source"] == "gan-b" and r["model"] == "tight"]
-    assert unknown["set"] == "unseen"
+    assert unknown["set"] == "unseen kind"
     beside = [r for r in tables["controls"] if r["variant"] == "web"]
     assert {r["model"] for r in beside} == {"bright", "tight"}
     assert all(r["file-facts"] is not None and r["thumbnail"] is not None for r in beside if r["set"] == "seen")

@@ -61,7 +61,7 @@ def threshold_of_unseen(_):
     """Trained kinds score far lower than unseen ones; a threshold set on them would let one real image in three pass it."""
     rows = fold_rows(per_kind=40, gap=1.0, seen_gap=8.0)
     found, used = cross_fit.cross_fitted(scored_rows(rows), scored_rows(rows))
-    real = found[(found["group"] == "real") & (found["set"] == "unseen")]
+    real = found[(found["group"] == "real") & (found["set"] == "unseen kind")]
     assert {u["fitted on"] for u in used} == {"held-out rows of the other folds"}
     assert (real["verdict"] == "fake").mean() < 0.12
     fold = found[(found["seed"] == 0) & (found["fold"] == 0)]
@@ -117,7 +117,7 @@ def control_samples(variants=score_sets.RESAVED):
 
 def control_on_resaved(_):
     samples, features = control_samples()
-    rows, fitted = controls.score_controls(samples, features, {(0, 0): {"camera1", "gan1"}})
+    rows, fitted = controls.score_controls(samples, features, {("kind", 0, 0): {"camera1", "gan1"}})
     web = rows[(rows["variant"] == "web") & rows["held_out"] & (rows["model"] == "thumbnail")]
     assert metrics.auroc(web["logit"].to_numpy(), (web["label"] == "fake").to_numpy()) == 1
     assert fitted["thumbnail"] == list(score_sets.RESAVED)
@@ -130,7 +130,7 @@ def control_of_held_out(_):
     flipped = (samples["kind"] == "camera1").to_numpy()
     for values in features.values():
         values[flipped, 0] *= -1
-    rows, _ = controls.score_controls(samples, features, {(0, 0): {"camera1"}}, variants=("clean",))
+    rows, _ = controls.score_controls(samples, features, {("kind", 0, 0): {"camera1"}}, variants=("clean",))
     held = rows[rows["held_out"] & (rows["model"] == "thumbnail")]
     assert metrics.auroc(held["logit"].to_numpy(), (held["label"] == "fake").to_numpy()) == 0
 
@@ -143,18 +143,22 @@ def control_metadata(_):
 
 def control_distance(_):
     """A control of 0.3 in one fold and 0.7 in the other is as near to a model of 0.72 as one of 0.7 in both."""
-    folds = [{"model": "net", "set": "unseen", "variant": "clean", "seed": 0, "fold": f, "AUROC": 0.72, "file-facts": a,
+    folds = [{"model": "net", "set": "unseen kind", "variant": "clean", "seed": 0, "fold": f, "AUROC": 0.72, "file-facts": a,
               "thumbnail": 0.5, "face-hidden": None, "face-only": None} for f, a in enumerate((0.3, 0.7))]  # fmt: skip
     [found] = control_tables.control_table(folds)
     assert found["file-facts, distance"] == pytest.approx(0.2)
     assert found["note"] == "within 0.05 of the model: file-facts"
 
 
-def stale_score(_):
-    table = score_table.ScoreTable(frame([row(image_row(1, "gan0"), 1.0)]), METADATA)
-    sha = table.rows["model_sha256"][0]
-    assert len(score_table.reusable(table, "net", -1, -1, sha, METADATA["code_version"])) == 1
-    assert score_table.reusable(table, "net", -1, -1, "9" * 64, METADATA["code_version"]).empty
+def kind_in_two_deals(_):
+    """A source whose kind is known is held out in the deal by source alone: its rows must not mix with the others."""
+    rows = fold_rows(kinds=("camera0", "camera1", "gan0", "gan1"), per_kind=20, gap=1.0)
+    by_source = [{**r, "deal": "source", "logit": 9.0 if r["label"] == "fake" else -9.0} for r in rows if r["held_out"]]
+    table = score_table.ScoreTable(frame(rows + by_source), METADATA)
+    found = {r["set"]: r["AUROC"]["value"] for r in evaluate.evaluate(table, draws=10)["tables"]["headline"]}
+    assert found["unseen source"] == 1
+    assert found["unseen kind"] < 0.95
+    assert set(found) == {"unseen kind", "unseen source", "seen"}
 
 
 def two_models_under_one_name(_):
@@ -283,8 +287,9 @@ FAULTS = [
     ("a control fitted on clean files, unnoticed", control_tables, "v not in fitted.get(control, ())", "not fitted.get(control, ())", control_metadata),
     ("a control fitted on the kinds held out", controls, "trainable & ~out, out | judged_split", "trainable, out | judged_split", control_of_held_out),
     ("a control counted in one direction only", control_tables, "np.abs(np.array(values) - 0.5)", "np.array(values) - 0.5", control_distance),
-    ("a stale score reused after the model changed", score_table, 'rows[of_model & (rows["model_sha256"] == model_sha256)]', "rows[of_model]", stale_score),
-    ("scores of two models under one name", score_table, '["model", "seed", "fold"], "model_sha256"', '["model", "seed", "fold", "image"], "model_sha256"', two_models_under_one_name),
+    ("the two deals mixed", evaluate, 'own[own["deal"] == deal]', "own", kind_in_two_deals),
+    ("the deal by source counted as by kind", score_sets, 'rows["deal"].map(UNSEEN)', 'rows["deal"].map(lambda d: UNSEEN["kind"])', kind_in_two_deals),
+    ("scores of two models under one name", score_table, '["model", "deal", "seed", "fold"], "model_sha256"', '["model", "deal", "seed", "fold", "image"], "model_sha256"', two_models_under_one_name),
     ("dev rows written without a ledger line", score_table, "if opening is None:\n            raise DataError(", "if opening is None:\n            return\n            raise DataError(", dev_without_a_line),
     ("dev rows read while developing", score_table, 'pc.field("split") != "dev"', 'pc.field("split") != "none"', dev_without_a_line),
     ("dev rows read for an opening that was made up", ledger, 'line.get("id") != self.id', "False", dev_without_a_line),

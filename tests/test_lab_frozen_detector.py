@@ -96,7 +96,7 @@ def test_the_model_file_says_what_the_lines_say(place, run):
     ready = prepared(place)
     found = frozen.examples(ready)
     model = ModelFile(run / "detector.onnx")
-    heads = frozen.mean_heads([frozen.load_heads(p) for p in sorted(run.glob("heads-*.npz"))])
+    heads = frozen.mean_heads([frozen.load_heads(p) for p in sorted(run.glob("heads-*-kind-*.npz"))])
     pixels = np.random.default_rng(5).normal(0, 1, (4, 3, SIZE, SIZE)).astype(np.float32)
     values = np.concatenate([pixels.mean((2, 3)), pixels.var((2, 3))], axis=1)
     rule = SwapRule(model.card.notes["swap offset"], model.card.notes["swap limit"])
@@ -125,13 +125,15 @@ def test_no_fold_is_fitted_to_what_it_holds_out(place, monkeypatch):
     folder = place / "planted"
     folder.mkdir()
     frozen.fit_folds(ready, found, folder)
-    assert len(seen) == 3
-    for fold, allowed in enumerate(seen):
-        held = np.array(ready.folds[0]) == fold
+    assert len(seen) == 6
+    keys = [(deal, fold) for deal in ("kind", "source") for fold in range(3)]
+    for (deal, fold), allowed in zip(keys, seen, strict=True):
+        folds = ready.folds[deal, 0]
+        held = np.array(folds) == fold
         assert held.any()
         assert not (allowed & held).any()
         assert not (allowed & np.array([r.split != "train" for r in ready.rows])).any()
-        assert (allowed <= np.array(may_fit(ready.components, ready.folds[0], fold))).all()
+        assert (allowed <= np.array(may_fit(ready.components, folds, fold))).all()
 
 
 def test_heads_that_are_there_are_not_fitted_again(place, run, monkeypatch):
@@ -258,7 +260,9 @@ def test_model_files_and_controls_are_scored_as_a_user_would_ask_them(place, run
         for t in frozen.tasks(ready.config, ready.data, ready.rows, training=False)
         if t.sha256 in {r.sha256 for r in rows}
     )
-    folds = {0: [k for k, r in zip(ready.folds[0], ready.rows, strict=True) if r.split != "dev"]}
+    folds = {
+        key: [k for k, r in zip(of, ready.rows, strict=True) if r.split != "dev"] for key, of in ready.folds.items()
+    }
     plan = score_models.Plan(rows, chosen, folds)
     store = score_models.ScoreStore(place / "cache")
     table, fitted_on = score_models.score(plan, [run / "detector.onnx"], store, 1)

@@ -125,15 +125,6 @@ def test_tables_of_several_models_are_merged():
         score_table.merge([tables[0], score_table.ScoreTable(stale, METADATA)])
 
 
-def test_scores_are_kept_only_for_the_same_model_and_code():
-    table = score_table.ScoreTable(score_table.to_arrow(GOOD).to_pandas(), METADATA)
-    sha, version = GOOD[0]["model_sha256"], METADATA["code_version"]
-    assert len(score_table.reusable(table, "net", -1, -1, sha, version)) == len(GOOD)
-    assert score_table.reusable(table, "net", -1, -1, "9" * 64, version).empty
-    assert score_table.reusable(table, "net", -1, -1, sha, "0.1").empty
-    assert score_table.reusable(table, "net", 0, 1, sha, version).empty
-
-
 def test_dev_rows_are_written_and_read_for_an_opening_alone(tmp_path):
     file, book = tmp_path / "scores.parquet", tmp_path / "dev_ledger.jsonl"
     rows = [*GOOD, row(image_row(7, "gan0", "dev"), 1.0)]

@@ -237,6 +237,24 @@ def test_kinds_that_share_many_images_are_one_and_a_chance_pair_is_kept_apart():
     assert apart_once
 
 
+def test_sources_are_dealt_whole_and_apart_from_their_kind():
+    rows = [
+        Row(f"{source}{i}", source, source[:-1], "real" if source[0] == "r" else "fake", "", f"{source}{i}")
+        for source in ("ra1", "ra2", "ra3", "rb1", "rb2", "fa1", "fa2", "fa3", "fb1", "fb2") for i in range(9)
+    ]  # fmt: skip
+    components = list(range(len(rows)))
+    for i in range(4):  # rb1 and rb2 share 4 of 9 images
+        components[27 + i] = 36 + i
+    apart = 0
+    for seed in range(4):
+        fold = {}
+        for row, of in zip(rows, deal(rows, components, seed, 2, "source"), strict=True):
+            assert fold.setdefault(row.source, of) == of
+        assert fold["rb1"] == fold["rb2"]
+        apart += len({fold["fa1"], fold["fa2"], fold["fa3"]}) > 1
+    assert apart
+
+
 def test_too_few_kinds_are_refused():
     with pytest.raises(DataError, match="3 kinds of fake images cannot be dealt into 6 folds"):
         deal(

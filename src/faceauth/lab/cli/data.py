@@ -117,7 +117,7 @@ def prepare(
     Examples:
       faceauth lab prepare prepared/ --data celebahq256_imgs=/data/celebahq256_imgs --data text2img=/data/text2img.zip
       faceauth lab prepare prepared/ --data my-camera=/photos:real --data my-gan=/made:fake --count 2000
-      faceauth lab prepare prepared/ --data corpus=../shared/data --leave-out stylegan2-avatars
+      faceauth lab prepare prepared/ --data corpus=corpus/ --leave-out stylegan2-avatars
       faceauth lab prepare prepared/ --download text2img --download wiki --count 10000
     """
     need_lab()
@@ -163,8 +163,8 @@ def synthesize(
 
     \b
     Example:
-      faceauth lab synthesize faces/ --corpus ../shared/data
-      faceauth lab synthesize runs/vae --corpus ../shared/data --count 60 --seed 1
+      faceauth lab synthesize faces/ --corpus corpus/
+      faceauth lab synthesize runs/vae --corpus corpus/ --count 60 --seed 1
     """
     need_lab()
     from faceauth.lab.data.synthesize import synthesize as synthesize_

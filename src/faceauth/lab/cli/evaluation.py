@@ -213,8 +213,7 @@ def score(
     wanted = {row.sha256 for row in rows}
     chosen = tuple(t for t in tasks(read, dealt.data, dealt.rows, training=False) if t.sha256 in wanted)
     folds = {
-        seed: [k for k, row in zip(of, dealt.rows, strict=True) if row.split != "dev"]
-        for seed, of in dealt.folds.items()
+        key: [k for k, row in zip(of, dealt.rows, strict=True) if row.split != "dev"] for key, of in dealt.folds.items()
     }
     table, fitted_on = score_(Plan(rows, chosen, folds), models or [], ScoreStore(cache), workers)
     score_table.write(output, table, {**run_info(dealt.data.sha256), "controls": fitted_on})

@@ -97,21 +97,31 @@ def export(
 
 
 def encoder(
-    checkpoint: Annotated[str, typer.Argument(help="A hub's name or a folder with CLIP's image encoder.")],
+    checkpoint: Annotated[
+        str,
+        typer.Argument(help="A hub's name or a folder with CLIP's image encoder, or timm/NAME for a network of timm."),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file.")] = Path("encoders/clip.onnx"),
+    weights: Annotated[
+        Path | None, typer.Option(help="Of a network of timm: a safetensors file; by default the hub's.")
+    ] = None,
 ) -> None:
-    """Write CLIP's image encoder as ONNX, from pixels to the features of all its blocks.
+    """Write a frozen encoder as ONNX, from pixels to the features of all its blocks.
+
+    Of CLIP's image encoder the class token, patch mean and patch deviation of each block; of a convolutional network of
+    timm (EfficientNet, MobileNetV2) the mean and log variance of each channel.
 
     \b
     Examples:
       faceauth lab encoder openai/clip-vit-base-patch16
       faceauth lab encoder checkpoints/clip -o encoders/clip.onnx
+      faceauth lab encoder timm/tf_efficientnet_lite0 --weights lite0.safetensors -o encoders/lite0.onnx
     """
     need_lab()
-    from faceauth.lab.training.encoders import export_clip
+    from faceauth.lab.training.encoders import export_encoder
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    typer.echo(f"{output}: {export_clip(checkpoint, output)} features")
+    typer.echo(f"{output}: {export_encoder(checkpoint, output, weights)} features")
 
 
 def finder(

@@ -1,7 +1,8 @@
-"""Splits (train, test, dev) and folds (which kinds are held out together).
+"""Splits (train, test, dev) and folds (which kinds, or which sources, are held out together).
 
 Both are functions of the rows and of a seed, not of the order of the rows. Images that belong together - one group, one
-file, near-duplicates - form a component and stay on one side of a split; kinds joined by a component stay in one fold.
+file, near-duplicates - form a component and stay on one side of a split; kinds, or sources, that share many components
+stay in one fold.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from faceauth.errors import DataError
 SPLITS = ("train", "test", "dev")
 FRACTIONS = (0.70, 0.12, 0.18)
 FOLDS = 6
+DEALS = ("kind", "source")  # what is held out whole: by kind with all relatives, by source without them
 NEAR = 3  # bits of 64 by which the dHashes of near-duplicates differ at most
 _BANDS = 4  # of 16 bits: two hashes that differ in 3 bits agree in at least one of four bands (Norouzi et al., 2012)
 _DEALS = 256  # deals that are drawn; the most even one counts
@@ -40,6 +42,8 @@ class Dealt(Protocol):
 
     @property
     def kind(self) -> str: ...
+    @property
+    def source(self) -> str: ...
     @property
     def label(self) -> str: ...
 
@@ -133,37 +137,41 @@ def assign(
     return [SPLITS[side[component]] for component in components]
 
 
-def deal(rows: Sequence[Dealt], components: Sequence[int], seed: int = 0, folds: int = FOLDS) -> list[int]:
+def deal(
+    rows: Sequence[Dealt], components: Sequence[int], seed: int = 0, folds: int = FOLDS, by: str = "kind"
+) -> list[int]:
     """The fold (0 to folds - 1) of every row, in order: the fold whose models are fitted to nothing of that row's kind.
 
     Kinds are dealt whole. Those with real images are dealt by their real images, those without by their fake ones;
     swapped, restored and edited images go where their kind goes. A deal takes the kinds in an order drawn by the seed,
     each into the fold with the fewest images of its class so far; of `_DEALS` deals the most even one counts. Nothing
-    else takes part. What may be fitted in a fold is `may_fit`.
+    else takes part. What may be fitted in a fold is `may_fit`. With `by` "source" all of this holds for sources, and
+    others of a source's kind may stay in training.
 
     Two kinds count as one where components tie `_JOINED` of the smaller one's images to the other. Fewer may be
     chance: about one portrait in 500 has a dHash within 3 bits of a stranger's, and a single pair would chain most
     collections of aligned faces into one kind. `may_fit` keeps such a pair apart.
 
     Args:
-        components: of every row, as `tie` gives them.
+        components: of every row, as `tie` gives them; by: one of `DEALS`.
 
     Raises:
         DataError: fewer kinds of real or of fake images than folds.
     """
-    joined = _joined_kinds(rows, components)
+    names = [str(getattr(row, by)) for row in rows]
+    joined = _joined(names, components)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        counts[joined[row.kind]][row.label] += 1
+    for row, name in zip(rows, names, strict=True):
+        counts[joined[name]][row.label] += 1
     fold: dict[str, int] = {}
     for label, of_class in _by_class(counts).items():
         if label != "edited" and len(of_class) < folds:
             raise DataError(
-                f"{len(of_class)} kinds of {label} images cannot be dealt into {folds} folds",
+                f"{len(of_class)} {by}s of {label} images cannot be dealt into {folds} folds",
                 "use fewer folds, or add sources",
             )
         fold |= _most_even(of_class, f"{seed}:{label}", folds)
-    return [fold[joined[row.kind]] for row in rows]
+    return [fold[joined[name]] for name in names]
 
 
 def may_fit(components: Sequence[int], folds: Sequence[int], fold: int) -> list[bool]:
@@ -181,16 +189,16 @@ def _by_class(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
     return sizes
 
 
-def _joined_kinds(rows: Sequence[Dealt], components: Sequence[int]) -> dict[str, str]:
-    """For every kind the first name of those that it counts as one with."""
-    kinds = sorted({r.kind for r in rows})
+def _joined(names: Sequence[str], components: Sequence[int]) -> dict[str, str]:
+    """For every kind (or source), of each row in order, the first name of those that it counts as one with."""
+    kinds = sorted(set(names))
     members: dict[int, Counter[str]] = defaultdict(Counter)
-    for row, component in zip(rows, components, strict=True):
-        members[component][row.kind] += 1
+    for name, component in zip(names, components, strict=True):
+        members[component][name] += 1
     tied: Counter[tuple[str, str]] = Counter()  # images of the first kind in a component with the second
     for of in members.values():
         tied.update({(a, b): of[a] for a in of for b in of if a != b})
-    size = Counter(r.kind for r in rows)
+    size = Counter(names)
     sets = _DisjointSets(len(kinds))
     for (a, b), count in tied.items():
         if size[a] <= size[b] and count >= _JOINED * size[a]:

@@ -61,7 +61,7 @@ def control_folds(rows: pd.DataFrame, controls: pd.DataFrame) -> list[Row]:
                 "model": str(rows["model"].iloc[0]), "set": name, "variant": variant, "seed": seed, "fold": fold,
                 "AUROC": area, **{c: _area(same[same["model"] == c]) for c in CONTROL_MODELS}, **asked,
             })  # fmt: skip
-    order = {name: i for i, name in enumerate((UNSEEN, SEEN, *VARIANTS))}
+    order = {name: i for i, name in enumerate((*UNSEEN.values(), SEEN, *VARIANTS))}
     return sorted(found, key=lambda r: (order[r["set"]], order[r["variant"]]))
 
 

@@ -1,8 +1,8 @@
 """The controls that see no face: (a) facts of the file and (b) a 16 x 16 thumbnail, scored into the table of scores.
 
-Both are fitted for each seed and fold on the train images of the kinds that the fold's detector was trained on, in all
-the re-saved variants together that a detector trains on. Fitted to clean files alone, a control cannot use what
-re-saving leaves, and looks weaker than it is.
+Both are fitted for each fold on the train images of the kinds, or sources, that the fold's detector was trained on,
+in all the re-saved variants together that a detector trains on. Fitted to clean files alone, a control cannot use
+what re-saving leaves, and looks weaker than it is.
 """
 
 import hashlib
@@ -62,28 +62,17 @@ def control_features(samples: Iterable[tuple[bytes, Image.Image]]) -> dict[str, 
     return dict(zip(CONTROL_MODELS, (np.array(facts, np.float32), np.array(thumbnails, np.float32)), strict=True))
 
 
-def fold_kinds(rows: pd.DataFrame) -> dict[tuple[int, int], set[str]]:
-    """For each seed and fold of a detector's rows the kinds held out."""
-    held = rows[rows["held_out"]]
-    found: dict[tuple[int, int], set[str]] = {
-        (int(s), int(f)): set() for s, f in rows[["seed", "fold"]].drop_duplicates().itertuples(index=False)
-    }
-    for seed, fold, kind in held[["seed", "fold", "kind"]].drop_duplicates().itertuples(index=False):
-        found[int(seed), int(fold)].add(str(kind))
-    return found
-
-
 def score_controls(
-    samples: pd.DataFrame, features: Mapping[str, Floats], held_out: Mapping[tuple[int, int], set[str]],
+    samples: pd.DataFrame, features: Mapping[str, Floats], held_out: Mapping[tuple[str, int, int], set[str]],
     suffix: str = "", variants: tuple[str, ...] = RESAVED,
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:  # fmt: skip
-    """Fit both controls for every seed and fold, and score what a detector's table has rows of.
+    """Fit both controls for every fold, and score what a detector's table has rows of.
 
     Args:
         samples: a row for each image and variant, with the image's columns of `score_table.SCHEMA`; train images are
             needed in all of `variants`.
         features: for each control (len(samples), d), as `control_features` gives.
-        held_out: by seed and fold, see `fold_kinds`.
+        held_out: by deal, seed and fold the kinds held out, or the sources where the deal is by source.
         suffix: put behind the controls' names where they belong to one detector alone, such as `/name`.
         variants: those that the detector trains on.
 
@@ -96,18 +85,18 @@ def score_controls(
     fake = samples["label"].to_numpy(str) == "fake"
     of_variant = samples["variant"].isin(variants)
     trainable = ((samples["split"] == "train") & (samples["label"] != "edited") & of_variant).to_numpy()
-    kinds, judged_split = samples["kind"], samples["split"].isin(("test", "dev")).to_numpy()
+    judged_split = samples["split"].isin(("test", "dev")).to_numpy()
     parts = []
-    for (seed, fold), held in held_out.items():
-        out = kinds.isin(held).to_numpy()
-        train, judged = trainable & ~out, out | judged_split
-        _check_train(samples[train], fake[train], variants, f"seed {seed}, fold {fold}")
+    for (deal, seed, fold), held in held_out.items():
+        out = samples[deal].isin(held).to_numpy()
+        train, judged = trainable & ~out, out | judged_split if deal == "kind" else out
+        _check_train(samples[train], fake[train], variants, f"the deal by {deal}, seed {seed}, fold {fold}")
         for name in CONTROL_MODELS:
             values = features[name]
             logits, digest = _fit(values[train], fake[train], values[judged])
             parts.append(samples.loc[judged, list(_OF_IMAGE)].assign(
-                model=name + suffix, model_sha256=digest, seed=seed, fold=fold, held_out=out[judged], face=True,
-                logit=logits,
+                model=name + suffix, model_sha256=digest, deal=deal, seed=seed, fold=fold, held_out=out[judged],
+                face=True, logit=logits,
             ))  # fmt: skip
     return pd.concat(parts, ignore_index=True), {name + suffix: list(variants) for name in CONTROL_MODELS}
 

@@ -64,6 +64,7 @@ def fit_card(card: ModelCard, rows: pd.DataFrame) -> ModelCard:
     Raises:
         DataError: as `fit_rows`.
     """
+    rows = rows[rows["deal"] == "kind"]
     held = rows[rows["held_out"]]
     if {"real", "generated"} <= set(held["group"]):
         kinds = held[held["group"] == "real"]["kind"].nunique()
@@ -82,7 +83,7 @@ def cross_fitted(
     """One model's rows with the columns `score`, `mean_score`, `fake_from`, `real_to` and `verdict`.
 
     Args:
-        rows: of one model, with logits; fitting: rows of the same model to calibrate with, without dev rows: `rows`
+        rows: of one model and deal, with logits; fitting: rows of the same to calibrate with, without dev rows: `rows`
             themselves while developing.
         shipped: what the model file says, see `Fitted.of_card`; used for rows that are no fold's.
 

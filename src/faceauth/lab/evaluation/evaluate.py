@@ -17,6 +17,7 @@ from faceauth.lab.evaluation.score_sets import (
     check_complete,
     controls_of,
     counts,
+    deals,
     detectors,
     remarks,
     score_rows,
@@ -105,19 +106,22 @@ def evaluate(
     if not names:
         raise DataError("the table has scores of controls alone", "score a detector: faceauth lab score")
     for name in names:
-        fit_rows = to_fit[to_fit["model"] == name]
-        shipped = table.metadata.get("calibration", {}).get(name)
-        scored, used = cross_fitted(kept[kept["model"] == name], fit_rows, shipped)
-        tables["calibration"] += used
-        _add_tables(tables, scored, controls_of(kept, name), draws)
-        alarms, left_out = false_alarm_tables(fit_rows)
+        own, fit_own = kept[kept["model"] == name], to_fit[to_fit["model"] == name]
+        curves[name] = {"roc": {}, "reliability": []}
+        for deal in deals(own):
+            fit_rows = fit_own[fit_own["deal"] == deal]
+            shipped = table.metadata.get("calibration", {}).get(name)
+            scored, used = cross_fitted(own[own["deal"] == deal], fit_rows, shipped)
+            tables["calibration"] += [{**row, "deal": deal} for row in used]
+            _add_tables(tables, scored, controls_of(kept, name), draws)
+            _add_curves(curves[name], scored)
+        alarms, left_out = false_alarm_tables(fit_own[fit_own["deal"] == "kind"])
         tables["false_alarms"] += alarms
         tables["left_out_kinds"] += left_out
-        curves[name] = _curves(scored)
     tables["seen_unseen"] = protocol.seen_beside_unseen(tables["headline"])
     tables["controls"] = control_table(tables["control_folds"])
     tables["left_out"] = left_out_summary(tables["left_out_kinds"])
-    tables["study"] = study_table(kept[kept["model"].isin(names)])
+    tables["study"] = study_table(kept[kept["model"].isin(names) & (kept["deal"] == "kind")])
     tables["counts"] = counts(rows)
     return {
         "made": _made(table, rows),
@@ -136,29 +140,28 @@ def _add_tables(
     tables["special"] += protocol.special_table(scored)
     tables["real_sources"] += protocol.source_table(scored[scored["label"] == "real"], "called fake")
     tables["fake_sources"] += protocol.source_table(scored[scored["label"] != "real"], "caught")
-    tables["worst"] += protocol.worst(scored)
+    tables["worst"] += protocol.worst(scored) if deals(scored) == ["kind"] else []
     tables["folds"] += protocol.fold_table(scored)
     tables["control_folds"] += control_folds(scored, controls)
 
 
-def _curves(scored: pd.DataFrame) -> dict[str, Any]:
+def _add_curves(found: dict[str, Any], scored: pd.DataFrame) -> None:
     """For the plots, all folds together, clean: the ROC of each set, and the reliability of the first."""
-    found: dict[str, Any] = {"roc": {}, "reliability": []}
     for name, column in protocol.columns(scored):
         clean = column[(column["variant"] == "clean") & column["group"].isin(("real", "generated"))]
         fake, scores = (clean["group"] == "generated").to_numpy(), clean["score"].to_numpy(float)
         if fake.any() and not fake.all():
             found["roc"][name] = protocol.roc_points(scores, fake)
             found["reliability"] = found["reliability"] or protocol.reliability(scores, fake)
-    return found
 
 
 def _made(table: ScoreTable, rows: pd.DataFrame) -> dict[str, Any]:
-    hashes = rows[["model", "seed", "fold", "model_sha256"]].drop_duplicates().itertuples(index=False)
+    hashes = rows[["model", "deal", "seed", "fold", "model_sha256"]].drop_duplicates().itertuples(index=False)
     return {
         "dataset_sha256": table.dataset_sha256,
         "models": [
-            {"model": str(m), "seed": int(s), "fold": int(f), "sha256": str(sha)} for m, s, f, sha in hashes
+            {"model": str(m), "deal": str(d), "seed": int(s), "fold": int(f), "sha256": str(sha)}
+            for m, d, s, f, sha in hashes
         ],
         "seeds": sorted({int(s) for s in rows["seed"]}), "bootstrap_seed": 0,
         "split": "dev" if (rows["split"] == "dev").all() else "test",

@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from faceauth.lab.data.splits import may_fit
 from faceauth.lab.evaluation.prototypes import Looked
 from faceauth.lab.training.assemble import Projection
-from faceauth.lab.training.frozen import Examples, Prepared
+from faceauth.lab.training.frozen import Examples, FoldKey, Prepared
 from faceauth.model_file import ModelCard, Outputs
 
 EMBEDDING = 64  # values, at most
@@ -69,9 +68,8 @@ def outputs_of(prepared: Prepared, found: Examples, card: ModelCard, projected: 
         if row.split in ("train", "test") and row.label != "edited" and all(i in views[v] for v in names)
     ]  # fmt: skip
     index = np.array([[views[v][i] for v in names] for i in usable])
-    folds = prepared.folds[prepared.config.seeds[0]]
-    allowed = [np.array(may_fit(prepared.components, folds, fold)) for fold in range(prepared.config.folds)]
-    projections = [projected, *(projection(prepared, found, rows) for rows in allowed)]
+    keys = [FoldKey("kind", prepared.config.seeds[0], fold) for fold in range(prepared.config.folds)]
+    projections = [projected, *(projection(prepared, found, prepared.may_fit(key)) for key in keys)]
     cards = [card, *(replace(card, sources=p.names, labels=tuple(card.labels[card.sources.index(n)] for n in p.names))
                      for p in projections[1:])]  # fmt: skip
     features = found.features[index.ravel()].astype(np.float32)

@@ -9,24 +9,24 @@ import pandas as pd
 from faceauth.lab.data.variants import VARIANTS
 from faceauth.lab.evaluation.score_models import about_images
 from faceauth.lab.training.assemble import SwapRule
-from faceauth.lab.training.frozen import Examples, Heads, Prepared, state_digest, tasks
+from faceauth.lab.training.frozen import Examples, FoldKey, Heads, Prepared, state_digest, tasks
 
 SHIPPED_RATE, SWAP_RATE = 0.04, 0.01  # false alarms that the two outputs may have: together the 5 % of the default
 
 
 def rows(
-    prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads], splits: Collection[str], rule: SwapRule
+    prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads], splits: Collection[str], rule: SwapRule
 ) -> pd.DataFrame:
     """What every fold's model says of the images of `splits`, in every variant.
 
-    Each image of a kind that the fold holds out is there, of other kinds those of the test and dev splits alone. The
-    logit is what `rule` makes of the two outputs.
+    Each image that the fold holds out is there; in the deal by kind, those of the test and dev splits of other kinds
+    too. The logit is what `rule` makes of the two outputs.
     """
     return pd.concat(list(_tables(prepared, found, heads, splits, rule)), ignore_index=True)
 
 
 def _tables(
-    prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads], splits: Collection[str], rule: SwapRule
+    prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads], splits: Collection[str], rule: SwapRule
 ) -> Iterator[pd.DataFrame]:
     images = about_images(prepared.rows)
     quota = {
@@ -37,24 +37,23 @@ def _tables(
     asked &= np.isin(images["split"].to_numpy()[found.row], list(splits))
     missing = list(_faceless(prepared, splits))
     model_sha256 = state_digest(prepared)
-    for (seed, fold), of in heads.items():
-        held = np.array(prepared.folds[seed]) == fold
-        kept = asked & (held[found.row] | (images["split"].to_numpy()[found.row] != "train"))
+    for key, of in heads.items():
+        held = prepared.held(key)
+        scored = held | ((images["split"] != "train").to_numpy() & (key.deal == "kind"))
+        kept = asked & scored[found.row]
         part = images.iloc[found.row[kept]].reset_index(drop=True)
         swapped = of.swapped(found.features[kept])
         part["logit"] = rule(of.generated(found.features[kept]), swapped)
         part["swap_logit"] = swapped
         part["variant"], part["face"], part["held_out"] = found.view[kept], True, held[found.row[kept]]
-        lost = [(i, view) for i, view in missing if held[i] or images["split"][i] != "train"]
+        lost = [(i, view) for i, view in missing if scored[i]]
         if lost:
             without = images.iloc[[i for i, _ in lost]].reset_index(drop=True)
             without["variant"], without["face"] = [view for _, view in lost], False
             without["held_out"] = [bool(held[i]) for i, _ in lost]
             part = pd.concat([part, without], ignore_index=True)
-        part["model"], part["model_sha256"], part["seed"], part["fold"] = (
-            prepared.config.name, f"{model_sha256}-{seed}-{fold}", seed, fold,
-        )  # fmt: skip
-        yield part
+        name = f"{model_sha256}-{key.deal}-{key.seed}-{key.fold}"
+        yield part.assign(model=prepared.config.name, model_sha256=name, **key._asdict())
 
 
 def _faceless(prepared: Prepared, splits: Collection[str]) -> Iterator[tuple[int, str]]:
@@ -69,7 +68,7 @@ def _faceless(prepared: Prepared, splits: Collection[str]) -> Iterator[tuple[int
 
 
 def held_out(
-    prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads], splits: Collection[str]
+    prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads], splits: Collection[str]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Index into `found`, generated and swap logits of every view in a variant, by the model that did not see its kind.
 
@@ -78,8 +77,8 @@ def held_out(
     split = np.array([r.split for r in prepared.rows])[found.row]
     asked = np.isin(found.view, VARIANTS) & np.isin(split, list(splits))
     where, generated, swapped = [], [], []
-    for (seed, fold), of in heads.items():
-        kept = np.flatnonzero(asked & (np.array(prepared.folds[seed]) == fold)[found.row])
+    for key, of in heads.items():
+        kept = np.flatnonzero(asked & prepared.held(key)[found.row])
         where.append(kept)
         generated.append(of.generated(found.features[kept]))
         swapped.append(of.swapped(found.features[kept]))

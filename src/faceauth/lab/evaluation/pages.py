@@ -17,13 +17,14 @@ from faceauth.lab.evaluation.score_sets import is_control
 from faceauth.lab.evaluation.tables import Table, cell, markdown, to_csv
 
 TITLES = {
-    "headline": ("Headline", "score = P(fake). Real against GAN and diffusion images; the mean over the folds of both "
-        "seeds, with a 95 % interval from resampling kinds. Balanced accuracy is at the threshold for fake. ECE is "
-        "given with both classes weighing the same, and raw. matched: face boxes of 128 px, one size and codec."),
-    "plain": ("What pictures are called", "Shares of images, at the thresholds; unseen kinds where there are some."),
+    "headline": ("Headline", "score = P(fake). Real against GAN and diffusion images. Unseen kind: held out with all "
+        "its relatives; unseen source: other sources of its kind may be known. The mean over the folds of both seeds, "
+        "with a 95 % interval from resampling kinds. Balanced accuracy is at the threshold for fake. ECE is given "
+        "with both classes weighing the same, and raw. matched: face boxes of 128 px, one size and codec."),
+    "plain": ("What pictures are called", "Shares of images, at the thresholds; unseen ones where there are some."),
     "worth": ("What fake is worth", "The share of images called fake that are fake, where one picture in two, in ten, "
         "in a hundred is."),
-    "seen_unseen": ("Seen beside unseen", "AUROC on new images of the kinds trained on, and on kinds held out."),
+    "seen_unseen": ("Seen beside unseen", "AUROC on new images of the kinds trained on, and on what is held out."),
     "controls": ("Controls", "AUROC of what sees no face: facts of the file, a 16 x 16 thumbnail; and of the model "
         "with the face painted over, and all but the face. A control counts by its distance from 0.5."),
     "special": ("Swaps, restored, edited",

@@ -113,7 +113,7 @@ def _scored(candidates: Sequence[Candidate], given: PreparedSet, indices: Sequen
     parts = []
     for candidate, of_files, of_faces in zip(candidates, logits, prepared, strict=True):
         common = about.assign(
-            model=candidate.name, model_sha256=candidate.sha256, seed=-1, fold=-1,
+            model=candidate.name, model_sha256=candidate.sha256, deal="kind", seed=-1, fold=-1,
             held_out=~about["source"].isin(candidate.card.sources), face=True,
         )  # fmt: skip
         parts += [common.assign(variant=v, logit=of_files[:, k, 0].astype(float)) for k, v in enumerate(VARIANTS)]
@@ -140,7 +140,7 @@ def _controls(
         unknown = frozenset(set(about["source"]) - set(candidate.card.sources))
         if unknown not in done:
             try:
-                rows, _ = score_controls(samples, flat, {(-1, -1): set(unknown)}, variants=VARIANTS)
+                rows, _ = score_controls(samples, flat, {("kind", -1, -1): set(unknown)}, variants=VARIANTS)
             except DataError:
                 continue  # the model knows one class alone; its rows say that there is no control
             done[unknown] = rows[rows["split"] != "train"]  # the models are not scored on train images either

@@ -72,18 +72,26 @@ def fold_sets(rows: pd.DataFrame) -> list[FoldSet]:
 
 
 def columns(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Unseen and seen rows of one model. Where one class alone has unseen kinds it is laid against the seen of the
-    other, and the name says so; a set without a class is left out."""
-    unseen, seen = rows[rows["set"] == UNSEEN], rows[rows["set"] == SEEN]
+    """Unseen and seen rows of one model and deal; a set without a class is left out.
+
+    Where one class alone has unseen images they are laid against the seen of the other, and the name says so.
+    """
+    unseen, seen = rows[rows["held_out"]], rows[rows["set"] == SEEN]
     groups = set(unseen["group"])
     if "real" in groups and "generated" in groups:
-        yield UNSEEN, unseen
+        yield main_set(rows), unseen
     elif "generated" in groups:
         yield "unseen generated, seen real", pd.concat([unseen, seen[seen["group"] == "real"]])
     elif "real" in groups:
         yield "unseen real, seen generated", pd.concat([unseen, seen[seen["group"] == "generated"]])
     if {"real", "generated"} <= set(seen["group"]):
         yield SEEN, seen
+
+
+def main_set(rows: pd.DataFrame) -> str:
+    """The name of the unseen set of a model's rows of one deal, or seen where nothing is held out."""
+    held = rows[rows["held_out"]]["set"]
+    return str(held.iloc[0]) if len(held) else SEEN
 
 
 def by_variant(rows: pd.DataFrame, variants: Sequence[str] = VARIANTS) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -166,7 +174,7 @@ def fold_table(rows: pd.DataFrame) -> list[Row]:
     for name, column in columns(rows):
         for variant, part in by_variant(column):
             for s in fold_sets(part):
-                held = sorted(set(s.kinds.tolist())) if name == UNSEEN else []
+                held = sorted(set(s.kinds.tolist())) if name in UNSEEN.values() else []
                 found.append({
                     "model": _model(rows), "set": name, "variant": variant, "seed": s.seed, "fold": s.fold,
                     "real": int((~s.fake).sum()), "fake": int(s.fake.sum()),
@@ -177,14 +185,14 @@ def fold_table(rows: pd.DataFrame) -> list[Row]:
 
 
 def seen_beside_unseen(headlines: Sequence[Row]) -> list[Row]:
-    """From `headline`'s rows: AUROC of new images of known kinds beside that of unseen kinds, and the difference."""
+    """From `headline`'s rows: AUROC of new images of known kinds beside that of unseen ones, and the difference."""
     areas = {(r["model"], r["set"], r["variant"]): r["AUROC"]["value"] for r in headlines}
     return [
         {
-            "model": m, "variant": v, "AUROC, seen": areas[m, SEEN, v], "AUROC, unseen": unseen,
+            "model": m, "variant": v, "AUROC, seen": areas[m, SEEN, v], "unseen": name, "AUROC, unseen": unseen,
             "difference": areas[m, SEEN, v] - unseen,
         }
-        for (m, name, v), unseen in areas.items() if name == UNSEEN and (m, SEEN, v) in areas
+        for (m, name, v), unseen in areas.items() if name in UNSEEN.values() and (m, SEEN, v) in areas
     ]  # fmt: skip
 
 
@@ -194,7 +202,8 @@ def special_table(rows: pd.DataFrame) -> list[Row]:
     AUROC is the mean over folds that have both; `by swap_logit` is from the model's second answer where it has one.
     """
     found = []
-    for name, column in ((UNSEEN, rows[rows["set"] == UNSEEN]), (SEEN, rows[rows["set"] == SEEN])):
+    for name in dict.fromkeys((main_set(rows), SEEN)):
+        column = rows[rows["set"] == name]
         for group in SPECIAL:
             for variant, part in by_variant(column):
                 own = part[part["group"] == group]
@@ -236,15 +245,15 @@ def source_table(rows: pd.DataFrame, called: str) -> list[Row]:
                 if variant in VARIANTS:
                     row[f"{what}, {variant}"] = float((of_variant["verdict"] == verdict).mean())
         found.append(row)
-    return sorted(found, key=lambda r: (r["images"], r["set"] != UNSEEN, r["source"]))
+    return sorted(found, key=lambda r: (r["images"], r["set"] == SEEN, r["source"]))
 
 
 def plain_table(rows: pd.DataFrame) -> list[Row]:
-    """Of real, GAN, diffusion and swapped images, how many are called real, uncertain and fake; unseen kinds.
+    """Of real, GAN, diffusion and swapped images, how many are called real, uncertain and fake; unseen ones.
 
     A model without unseen rows is answered by its seen ones, and the row says so. Shares are of images.
     """
-    name = UNSEEN if (rows["set"] == UNSEEN).any() else SEEN
+    name = main_set(rows)
     rows = rows[rows["set"] == name]
     plain = plain_class(rows)
     found = []
@@ -274,7 +283,7 @@ def worth_table(rows: pd.DataFrame) -> list[Row]:
     p TPR / (p TPR + (1 - p) FPR), from the unseen real and generated images. Where no real image of n is called fake,
     FPR is taken as 1 / (n + 1).
     """
-    name = UNSEEN if (rows["set"] == UNSEEN).any() else SEEN
+    name = main_set(rows)
     found = []
     for variant, part in by_variant(rows[rows["set"] == name]):
         real, fake = (part[part["group"] == group]["verdict"] == "fake" for group in ("real", "generated"))
@@ -291,9 +300,9 @@ def worth_table(rows: pd.DataFrame) -> list[Row]:
 
 def worst(rows: pd.DataFrame, count: int = 6) -> list[Row]:
     """The real images with the highest and the fakes with the lowest scores, clean, on the wrong side of 0.5."""
-    name = UNSEEN if {"real", "generated"} <= set(rows[rows["set"] == UNSEEN]["group"]) else None
+    whole = {"real", "generated"} <= set(rows[rows["held_out"]]["group"])
     rows = rows[(rows["variant"] == "clean") & (rows["label"] != "edited")]
-    rows = rows if name is None else rows[rows["set"] == name]
+    rows = rows[rows["held_out"]] if whole else rows
     found = []
     for label in ("real", "fake"):
         own = rows[rows["label"] == label].groupby("image", as_index=False).first()

@@ -22,6 +22,7 @@ from faceauth.errors import ImageError
 from faceauth.faces import REVISION, finder
 from faceauth.lab.data import variants
 from faceauth.lab.data.dataset import ImageRow
+from faceauth.lab.data.splits import DEALS
 from faceauth.lab.evaluation.controls import control_features, saved_as, score_controls
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS
 from faceauth.lab.progress import tracked
@@ -34,11 +35,11 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which images are scored in which variants, and how they are dealt: rows, tasks, folds by seed."""
+    """Which images are scored in which variants, and how they are dealt: rows, tasks, folds by deal and seed."""
 
     rows: tuple[ImageRow, ...]
     tasks: tuple[Task, ...]
-    folds: dict[int, list[int]]
+    folds: dict[tuple[str, int], list[int]]
 
 
 class ScoreStore:
@@ -148,9 +149,12 @@ def about_images(rows: Sequence[ImageRow]) -> pd.DataFrame:
 
 
 def model_rows(about: pd.DataFrame, path: Path, known: dict[tuple[str, str], Answer | None]) -> pd.DataFrame:
-    """Rows of a model file for the images of `about`; held out are kinds none of whose sources it was trained on."""
+    """Rows of a model file for the images of `about`; held out are kinds none of whose sources it was trained on.
+
+    Those of sources that it was not trained on come once more, as rows of the deal by source.
+    """
     model = ModelFile(path)
-    trained = set(about.loc[about["source"].isin(model.card.sources), "kind"])
+    known = about["source"].isin(model.card.sources)
     by_image = about.set_index("image_sha256", drop=False)
     found = [(image, view, a) for (image, view), a in known.items() if image in by_image.index and _asked(view, a)]
     rows = by_image.loc[[image for image, _, _ in found]].reset_index(drop=True)
@@ -159,8 +163,8 @@ def model_rows(about: pd.DataFrame, path: Path, known: dict[tuple[str, str], Ans
     for name in ("logit", "swap_logit"):
         rows[name] = [None if a is None else a[name] for _, _, a in found]
     rows["model"], rows["model_sha256"], rows["seed"], rows["fold"] = model.card.name, model.sha256, -1, -1
-    rows["held_out"] = ~rows["kind"].isin(trained)
-    return rows
+    kind, source = (rows.assign(deal=d, held_out=~rows[d].isin(set(about.loc[known, d]))) for d in DEALS)
+    return pd.concat([kind, source[source["held_out"]]], ignore_index=True)
 
 
 def _asked(view: str, answer: Answer | None) -> bool:
@@ -173,10 +177,9 @@ def score(prepared: Plan, models: Sequence[Path], store: ScoreStore, workers: in
     found = answers(prepared.tasks, models, store, workers)
     about = about_images(prepared.rows)
     parts = [model_rows(about, path, found[ModelFile(path).sha256]) for path in models]
-    kinds = np.array([row.kind for row in prepared.rows])
     held = {
-        (seed, fold): set(kinds[np.array(folds) == fold].tolist())
-        for seed, folds in prepared.folds.items() for fold in sorted(set(folds))
+        (deal, seed, fold): set(about[deal][np.array(folds) == fold])
+        for (deal, seed), folds in prepared.folds.items() for fold in sorted(set(folds))
     }  # fmt: skip
     samples, features = control_samples(about, found[CONTROLS])
     controls, fitted_on = score_controls(samples, features, held)
@@ -192,10 +195,11 @@ def _without_a_face(
     missing = [(i, view) for (i, view), a in known.items() if a is None and view != "matched" and i in by_image.index]
     rows = by_image.loc[[image for image, _ in missing]].reset_index(drop=True)
     rows["variant"], rows["face"] = [view for _, view in missing], False
-    held = controls[controls["held_out"]].groupby(["model", "model_sha256", "seed", "fold"])["kind"].agg(set)
+    keys = ["model", "model_sha256", "deal", "seed", "fold"]
     parts = [controls.iloc[:0]]
-    for (model, sha256, seed, fold), kinds in held.items():
-        out = rows["kind"].isin(kinds)
-        part = rows[out | (rows["split"] != "train")].assign(model=model, model_sha256=sha256, seed=seed, fold=fold)
-        parts.append(part.assign(held_out=part["kind"].isin(kinds)))
+    for key, held in controls[controls["held_out"]].groupby(keys, sort=False):
+        of = dict(zip(keys, key, strict=True))
+        out = rows[of["deal"]].isin(set(held[of["deal"]]))
+        scored = out | ((rows["split"] != "train") & (of["deal"] == "kind"))
+        parts.append(rows[scored].assign(held_out=out[scored], **of))
     return pd.concat(parts, ignore_index=True)

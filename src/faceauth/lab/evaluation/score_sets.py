@@ -1,6 +1,7 @@
 """Which rows of a table of scores count for which figure, and whether all of them are there.
 
-- unseen: held-out rows, each by the fold model that was not trained on the image's kind;
+- unseen kind: held-out rows, each by the fold model that was not trained on the image's kind;
+- unseen source: the same in the deal by source, where other sources of the kind may have been trained on;
 - seen: images of the split test, of kinds that the model was trained on.
 
 The headline is real against generated (GAN, diffusion). Face swaps, restored and edited images have rows of their own.
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from faceauth.errors import DataError
+from faceauth.lab.data.splits import DEALS
 from faceauth.lab.evaluation.score_table import ScoreTable
 
 RESAVED = ("clean", "web", "hard", "avatar", "edited")  # every image can be had in each
@@ -19,9 +21,10 @@ VARIANTS = (*RESAVED, "matched")
 CONTROL_MODELS = ("file-facts", "thumbnail")
 CONTROL_VARIANTS = ("face-hidden", "face-only")
 SPECIAL = ("swap", "restored", "edited")
-UNSEEN, SEEN = "unseen", "seen"
+UNSEEN = {"kind": "unseen kind", "source": "unseen source"}  # by deal
+SEEN = "seen"
 SEEDS, FOLDS = 2, 6  # of the protocol
-_NAMES = ("image", "source", "kind", "label", "family", "split", "variant", "model", "group", "set")
+_NAMES = ("image", "source", "kind", "label", "family", "split", "variant", "model", "deal", "group", "set")
 TO_SCORE = "score the missing images with faceauth lab score, or leave the model out"
 
 
@@ -54,13 +57,18 @@ def score_rows(table: ScoreTable, models: Sequence[str] = ()) -> pd.DataFrame:
     if models:
         rows = rows[rows["model"].isin(models) | rows["model"].map(is_control)]
     rows = rows[rows["held_out"] | rows["split"].isin(("test", "dev"))]
-    rows = rows.assign(group=group_of(rows), set=np.where(rows["held_out"], UNSEEN, SEEN))
+    rows = rows.assign(group=group_of(rows), set=rows["deal"].map(UNSEEN).where(rows["held_out"], SEEN))
     return rows.astype(dict.fromkeys(_NAMES, "category"))  # strings are compared a thousand times below
 
 
 def detectors(rows: pd.DataFrame) -> list[str]:
     """Names of the models that are no controls, in order of appearance."""
     return [m for m in rows["model"].unique().tolist() if not is_control(m)]
+
+
+def deals(rows: pd.DataFrame) -> list[str]:
+    """The deals that a model's rows are of."""
+    return [deal for deal in DEALS if (rows["deal"] == deal).any()]
 
 
 def is_control(model: str) -> bool:
@@ -89,31 +97,33 @@ def check_complete(rows: pd.DataFrame) -> None:
             raise DataError(f"the table has no {name} images", "score images of both classes")
     counted = rows[rows["group"].isin(("real", "generated"))]
     folds = counted[counted["seed"] >= 0]
-    _check_held_out_rows(folds[folds["held_out"]], folds)
+    for deal in deals(folds):
+        of_deal = folds[folds["deal"] == deal]
+        _check_held_out_rows(of_deal[of_deal["held_out"]], of_deal, deal)
     single = counted[counted["seed"] < 0]
+    single = single[single["deal"] == "kind"]
     for (model, variant), part in single[single["variant"].isin(RESAVED)].groupby(["model", "variant"], sort=False):
         lacking = set(single["image"]) - set(part["image"])
         _complain(lacking, f"{model} has no {variant} score of")
 
 
-def _check_held_out_rows(held: pd.DataFrame, folds: pd.DataFrame) -> None:
-    wanted = set(folds[folds["kind"].isin(set(held["kind"]))]["image"])
+def _check_held_out_rows(held: pd.DataFrame, folds: pd.DataFrame, deal: str) -> None:
+    wanted = set(folds[folds[deal].isin(set(held[deal]))]["image"])
     for (model, seed, variant), part in held.groupby(["model", "seed", "variant"], sort=False):
         twice = part[part["image"].duplicated()]
         if not twice.empty:
             raise DataError(
                 f"two fold models of {model}, seed {seed}, hold out the image {twice['image'].iloc[0]!r}",
-                "every kind is held out once in a seed: deal the folds again",
+                f"every {deal} is held out once in a seed: deal the folds again",
             )
         if variant in RESAVED:
             _complain(wanted - set(part["image"]), f"{model}, seed {seed}, has no held-out {variant} score of")
     for seed, part in held.groupby("seed"):
-        pairs = part[["kind", "fold"]].drop_duplicates()
-        if pairs["kind"].duplicated().any():
-            kind = pairs[pairs["kind"].duplicated()]["kind"].iloc[0]
+        pairs = part[[deal, "fold"]].drop_duplicates()
+        if pairs[deal].duplicated().any():
             raise DataError(
-                f"the kind {kind} is held out by two folds of seed {seed}",
-                "a kind is dealt whole, and alike for every model: train and score with the same folds",
+                f"the {deal} {pairs[pairs[deal].duplicated()][deal].iloc[0]} is held out by two folds of seed {seed}",
+                f"a {deal} is dealt whole, and alike for every model: train and score with the same folds",
             )
     for (model, seed, fold, variant), part in held.groupby(["model", "seed", "fold", "variant"], sort=False):
         if len(set(part["group"])) < 2 and variant in RESAVED:
@@ -129,10 +139,10 @@ def _complain(missing: set[str], said: str) -> None:
 def answered(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a logit, of images that the model answers in all of `RESAVED` that it has: columns compare.
 
-    Held-out and seen rows count apart, as do seeds and folds. A row of another variant is kept if it has a logit and
-    the image is kept.
+    Held-out and seen rows count apart, as do deals, seeds and folds. A row of another variant is kept if it has a logit
+    and the image is kept.
     """
-    keys = ["model", "seed", "fold", "image"]
+    keys = ["model", "deal", "seed", "fold", "image"]
     lacking = rows[rows["variant"].isin(RESAVED) & rows["logit"].isna()]
     index = pd.MultiIndex.from_frame(rows[keys])
     return rows[rows["logit"].notna() & ~index.isin(pd.MultiIndex.from_frame(lacking[keys]))]
@@ -145,12 +155,14 @@ def remarks(rows: pd.DataFrame) -> list[str]:
         part = rows[rows["model"] == model]
         if missing := [v for v in VARIANTS if v not in set(part["variant"])]:
             said.append(f"{model}: not scored in {', '.join(missing)}")
-        pairs = part[part["seed"] >= 0][["seed", "fold"]].drop_duplicates()
-        if len(pairs) and (pairs["seed"].nunique() < SEEDS or len(pairs) < SEEDS * FOLDS):
-            said.append(
-                f"{model}: {len(pairs)} folds of {pairs['seed'].nunique()} seeds; the protocol asks for "
-                f"{SEEDS * FOLDS} of {SEEDS}"
-            )
+        folds = part[part["seed"] >= 0]
+        for deal in DEALS if len(folds) else ():
+            pairs = folds[folds["deal"] == deal][["seed", "fold"]].drop_duplicates()
+            if pairs["seed"].nunique() < SEEDS or len(pairs) < SEEDS * FOLDS:
+                said.append(
+                    f"{model}: {len(pairs)} folds of {pairs['seed'].nunique()} seeds by {deal}; the protocol asks for "
+                    f"{SEEDS * FOLDS} of {SEEDS}"
+                )
     there = set(rows["model"])
     missing = [c for c in CONTROL_MODELS if not any(m.partition("/")[0] == c for m in there)]
     return said + [f"the control {c} is not in the table" for c in missing]

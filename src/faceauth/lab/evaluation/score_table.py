@@ -4,7 +4,8 @@ Whatever scores images writes this table, and whatever computes a figure reads i
 metadata (key `faceauth`) is JSON, see `run_info.run_info`. Rows of the split `dev` are read and written for an opening
 that the ledger holds, and for nothing else. Needs pyarrow and pandas, not torch.
 
-A fold model is (model, seed, fold). `held_out` is true where the image's kind took no part in fitting the model.
+A fold model is (model, deal, seed, fold). `held_out` is true where the image's kind, or in the deal by source its
+source, took no part in fitting the model. Rows of the deal by source are all held out.
 """
 
 import json
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from faceauth.errors import DataError
 from faceauth.files import replacing
+from faceauth.lab.data.splits import DEALS
 from faceauth.lab.evaluation.ledger import Opening
 
 _TEXT = (
@@ -28,6 +30,7 @@ _TEXT = (
 )  # fmt: skip
 SCHEMA = pa.schema([
     *(pa.field(name, pa.string(), nullable=False) for name in _TEXT),
+    pa.field("deal", pa.string(), nullable=False),  # kind or source: what `held_out` is about
     pa.field("seed", pa.int64(), nullable=False),  # -1: not a fold model
     pa.field("fold", pa.int64(), nullable=False),  # -1: not a fold model
     pa.field("held_out", pa.bool_(), nullable=False),
@@ -38,7 +41,7 @@ SCHEMA = pa.schema([
     pa.field("error", pa.string()),
 ])  # fmt: skip
 METADATA = b"faceauth"
-KEY = ("image", "variant", "model", "seed", "fold")
+KEY = ("image", "variant", "model", "deal", "seed", "fold")
 OPTIONAL = ("swap_logit", "view_logits", "error")
 LABELS = ("real", "fake", "edited")
 SPLITS = ("", "train", "test", "dev")
@@ -141,15 +144,6 @@ def merge(tables: Sequence[ScoreTable]) -> ScoreTable:
     return ScoreTable(rows.to_pandas(), metadata)
 
 
-def reusable(table: ScoreTable, model: str, seed: int, fold: int, model_sha256: str, code_version: str) -> pd.DataFrame:
-    """The rows of one model that a later run may keep; none where the model or the code that scored has changed."""
-    rows = table.rows
-    if table.metadata["code_version"] != code_version:
-        return rows.iloc[:0]
-    of_model = (rows["model"] == model) & (rows["seed"] == seed) & (rows["fold"] == fold)
-    return rows[of_model & (rows["model_sha256"] == model_sha256)]
-
-
 def to_arrow(rows: Any) -> pa.Table:
     """Rows as a pyarrow Table with the columns and types of `SCHEMA`, in its order.
 
@@ -178,13 +172,13 @@ def check(table: pa.Table, name: str) -> None:
     """What holds for every table, complete or not.
 
     Raises:
-        DataError: it is empty; an unknown label or split; a logit that is NaN, infinite or missing; a logit for an
-            image without a face; a row that comes twice; two rows that disagree about one image; two hashes for one
+        DataError: it is empty; an unknown label, split or deal; a logit that is NaN, infinite or missing; a logit for
+            an image without a face; a row that comes twice; two rows that disagree about one image; two hashes for one
             model, which is a score kept after the model changed.
     """
     if not table.num_rows:
         raise DataError(f"{name}: the table of scores has no rows", AGAIN)
-    for column, allowed in (("label", LABELS), ("split", SPLITS)):
+    for column, allowed in (("label", LABELS), ("split", SPLITS), ("deal", DEALS)):
         unknown = set(pc.unique(table[column]).to_pylist()) - set(allowed)
         if unknown:
             raise DataError(f"{name}: unknown {column} {sorted(unknown)[0]!r}", f"one of {', '.join(allowed)}")
@@ -200,13 +194,14 @@ def check(table: pa.Table, name: str) -> None:
     for column in _OF_IMAGE:
         if image := _disagreeing(frame, ["image"], column):
             raise DataError(f"{name}: two values of {column} for the image {image[0]!r}", AGAIN)
-    if model := _disagreeing(frame, ["model", "seed", "fold"], "model_sha256"):
+    if model := _disagreeing(frame, ["model", "deal", "seed", "fold"], "model_sha256"):
         raise DataError(
-            f"{name}: scores of two files of the model {model[0]} (seed {model[1]}, fold {model[2]}): the model has "
+            f"{name}: scores of two files of the model {model[0]} (seed {model[2]}, fold {model[3]}): the model has "
             "changed since some of them were computed", AGAIN,
         )  # fmt: skip
-    if mixed := _disagreeing(frame, ["model", "seed", "fold", "kind"], "held_out"):
-        raise DataError(f"{name}: the kind {mixed[3]} is held out from {mixed[0]} for some images only", AGAIN)
+    for deal in DEALS:
+        if mixed := _disagreeing(frame[frame["deal"] == deal], ["model", "seed", "fold", deal], "held_out"):
+            raise DataError(f"{name}: the {deal} {mixed[3]} is held out from {mixed[0]} for some images only", AGAIN)
 
 
 def _check_logits(table: pa.Table, name: str) -> None:

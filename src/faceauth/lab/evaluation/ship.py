@@ -15,6 +15,7 @@ from faceauth.lab.training.assemble import SwapRule, assemble
 from faceauth.lab.training.encoders import count_parameters
 from faceauth.lab.training.frozen import (
     Examples,
+    FoldKey,
     FrozenConfig,
     Heads,
     Prepared,
@@ -39,8 +40,8 @@ class Shipped:
     thresholds: Thresholds
 
 
-def calibrate(prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads]) -> Shipped:
-    """The swap rule, calibration and thresholds, from train and test images of held-out kinds.
+def calibrate(prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads]) -> Shipped:
+    """The swap rule, calibration and thresholds, from train and test images of held-out kinds; heads by kind alone.
 
     Every image is scored by the heads of the folds that hold its kind out, as it is, *web* and *hard*. Kinds count the
     same. Generated fakes decide where `real` ends; swaps and restored images take no part.
@@ -66,7 +67,7 @@ def calibrate(prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int
 
 
 def ship(
-    prepared: Prepared, found: Examples, heads: Mapping[tuple[int, int], Heads], output: Path
+    prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads], output: Path
 ) -> tuple[ModelCard, Shipped]:
     """Write the model file, with calibration, thresholds and prototypes."""
     shipped = calibrate(prepared, found, heads)
@@ -102,7 +103,8 @@ def train_and_ship(config: FrozenConfig, runs: Path, cache: Path, workers: int, 
     run = runs / config.name
     run.mkdir(parents=True, exist_ok=True)
     heads = fit_folds(prepared, found, run)
-    _, shipped = ship(prepared, found, heads, run / "detector.onnx")
+    by_kind = {key: of for key, of in heads.items() if key.deal == "kind"}
+    _, shipped = ship(prepared, found, by_kind, run / "detector.onnx")
     table = rows(prepared, found, heads, ("train", "test"), shipped.rule)
     score_table.write(run / "scores.parquet", table, run_info(prepared.data.sha256))
     if open_dev:

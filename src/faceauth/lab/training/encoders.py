@@ -1,10 +1,12 @@
 """Frozen encoders as ONNX files from `pixels` (n, 3, size, size) to `features` (n, d).
 
 CLIP's image encoder gives, for each of its blocks, the class token and the mean and the standard deviation of the
-patches: what all blocks say together is worth more than the last one (docs/research.md).
+patches; a convolutional network of timm the mean and the log variance of every channel of each of its blocks. What all
+blocks say together is worth more than the last one (docs/research.md).
 """
 
-import os
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from faceauth.errors import DataError
-from faceauth.lab.training.networks import mend_torchvision
+from faceauth.errors import ConfigError, DataError
+from faceauth.files import replacing
+from faceauth.lab.training.networks import import_timm, mend_torchvision, timm_facts
 from faceauth.lab.training.onnx_file import strip
 
 EXACT = 1e-6  # largest error of 8-bit weights, relative to the largest weight, at which they count as exact
 SMALL = 10_000  # weights: smaller arrays stay as they are
+FLOOR = 1e-6  # added to variances before their logarithm
 
 
 class ClipBlocks(nn.Module):
@@ -36,24 +40,79 @@ class ClipBlocks(nn.Module):
         return torch.cat([t for s in states for t in (s[:, 0], s[:, 1:].mean(1), s[:, 1:].std(1))], dim=1)
 
 
-def export_clip(checkpoint: str, output: Path) -> int:
-    """Write the encoder of a hub's name or a folder; returns how many features it gives.
+class ConvBlocks(nn.Module):
+    """Mean and log variance of every channel after every block and the last convolution: (n, 2 * channels)."""
 
-    Weights that are 8-bit integers times a scale for each output channel are stored as such, without loss.
+    def __init__(self, network: Any) -> None:
+        """`network` is one of timm's with `conv_stem`, `blocks` and `conv_head`. Raises ConfigError for others."""
+        super().__init__()
+        parts = ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
+        if missing := [name for name in parts if not hasattr(network, name)]:
+            raise ConfigError(f"this network of timm has no {missing[0]}", "take an EfficientNet or a MobileNetV2")
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (n, 3, size, size), normalised as the network was trained, to features."""
+        return torch.cat([t for m in self._maps(pixels) for t in (m.mean((2, 3)), (m.var((2, 3)) + FLOOR).log())], 1)
+
+    def _maps(self, pixels: Tensor) -> Iterator[Tensor]:
+        x = self.network.bn1(self.network.conv_stem(pixels))
+        for block in itertools.chain.from_iterable(self.network.blocks):
+            x = block(x)
+            yield x
+        yield self.network.bn2(self.network.conv_head(x))
+
+
+def export_encoder(checkpoint: str, output: Path, weights: Path | None = None) -> int:
+    """Write an encoder as ONNX; returns how many features it gives.
+
+    Args:
+        checkpoint: CLIP's image encoder as a hub's name or a folder, or `timm/NAME`.
+        weights: of a network of timm, a safetensors file with timm's names; the hub's where it is None.
 
     Raises:
-        DataError: there is no such checkpoint.
+        ConfigError, DataError: there is no such network or checkpoint, or `weights` are of another.
     """
+    family, _, name = checkpoint.partition("/")
+    if family == "timm":
+        known = timm_facts(name)
+        return _export(ConvBlocks(_timm_network(name, weights)), known.input_size[-1], output)
+    if weights is not None:
+        raise ConfigError("weights are read for a network of timm alone", "give timm/NAME, or leave --weights out")
+    encoder = _clip(checkpoint)
+    return _export(ClipBlocks(encoder), int(str(encoder.config.image_size)), output)
+
+
+def _clip(checkpoint: str) -> Any:
     mend_torchvision()
     from transformers import CLIPVisionModelWithProjection
 
     try:
-        encoder = CLIPVisionModelWithProjection.from_pretrained(checkpoint)
+        return CLIPVisionModelWithProjection.from_pretrained(checkpoint)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot load {checkpoint!r}: {reason}", "give a folder, or go online") from error
-    network = ClipBlocks(encoder).eval()
-    size = int(str(encoder.config.image_size))
+
+
+def _timm_network(name: str, weights: Path | None) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    timm = import_timm()
+    try:
+        if weights is None:
+            return timm.create_model(name, pretrained=True)
+        network = timm.create_model(name)
+        network.load_state_dict(load_file(weights))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"cannot load the weights of {name}: {reason}", "give --weights, or go online") from error
+    return network
+
+
+def _export(network: nn.Module, size: int, output: Path) -> int:
+    """Weights that are 8-bit integers times a scale for each output channel are stored as such, without loss."""
+    network.eval()
     example = torch.zeros(2, 3, size, size)
     program = torch.onnx.export(
         network, (example,), dynamo=True, input_names=["pixels"], output_names=["features"],
@@ -64,9 +123,8 @@ def export_clip(checkpoint: str, output: Path) -> int:
     strip(proto)
     del proto.graph.value_info[:]
     compress(proto)
-    part = output.with_name(f"{output.name}.{os.getpid()}.part")
-    onnx.save(proto, part)
-    os.replace(part, output)
+    with replacing(output) as part:
+        onnx.save(proto, part)
     with torch.no_grad():
         return int(network(example).shape[1])
 

@@ -2,22 +2,23 @@
 
 A config names the encoders, the views and the data set. Features come from the store (`lab.training.features`), where
 every fold's model finds them; fitting all folds of two seeds takes minutes. A fold's model is fitted to the train
-split of the kinds that its fold does not hold out.
+split of the kinds that its fold does not hold out, or, in the second deal, of the sources.
 """
 
 import hashlib
 import json
-import os
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from faceauth.errors import ConfigError, DataError
+from faceauth.files import replacing
 from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
 from faceauth.lab.data.splits import assign, deal, may_fit, tie
 from faceauth.lab.data.variants import VARIANTS
@@ -66,6 +67,7 @@ class FrozenConfig(_Strict):
     views: ViewsConfig = ViewsConfig()
     head: HeadConfig = HeadConfig()
     swap_head: HeadConfig = HeadConfig()
+    deals: tuple[Literal["kind", "source"], ...] = ("kind", "source")
     seeds: tuple[int, ...] = (0, 1)
     folds: int = Field(6, ge=2)
 
@@ -86,14 +88,30 @@ def read_config(path: Path) -> FrozenConfig:
     return config.model_copy(update={"data": here / config.data, "kinds": here / config.kinds, "encoders": paths})
 
 
+class FoldKey(NamedTuple):
+    """Which fold's model: of the deal by kind or by source, a seed, a fold."""
+
+    deal: str
+    seed: int
+    fold: int
+
+
 @dataclass(frozen=True, slots=True)
 class Dealt:
-    """A data set with its splits and folds: rows with their split, what ties them, and by seed the fold of each."""
+    """A data set with splits and folds: rows with their split, what ties them, and by deal and seed each row's fold."""
 
     data: DataSet
     rows: tuple[ImageRow, ...]
     components: list[int]
-    folds: dict[int, list[int]]
+    folds: dict[tuple[str, int], list[int]]
+
+    def held(self, key: FoldKey) -> npt.NDArray[np.bool_]:
+        """(rows,) which rows a fold's model must not be fitted to."""
+        return np.equal(self.folds[key.deal, key.seed], key.fold)
+
+    def may_fit(self, key: FoldKey) -> npt.NDArray[np.bool_]:
+        """(rows,) which rows it may be fitted to: those tied to a row held out are not among them."""
+        return np.array(may_fit(self.components, self.folds[key.deal, key.seed], key.fold))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +130,10 @@ def deal_rows(config: FrozenConfig, cache: Path) -> Dealt:
     components = tie(data.rows, store.dhashes([(r.sha256, data.file(r)) for r in data.rows]))
     splits = assign(data.rows, components)
     rows = tuple(replace(row, split=split) for row, split in zip(data.rows, splits, strict=True))
-    return Dealt(data, rows, components, {seed: deal(rows, components, seed, config.folds) for seed in config.seeds})
+    folds = {
+        (str(by), seed): deal(rows, components, seed, config.folds, by) for by in config.deals for seed in config.seeds
+    }
+    return Dealt(data, rows, components, folds)
 
 
 def prepare(config: FrozenConfig, cache: Path, workers: int) -> Prepared:
@@ -228,18 +249,17 @@ def _fit(
     return fit(found.features[chosen], fake[chosen], weight, config.l2)
 
 
-def fit_folds(prepared: Prepared, found: Examples, runs: Path) -> dict[tuple[int, int], Heads]:
-    """The heads of every (seed, fold), kept in `runs` as they are made, so that a run that was cut off goes on."""
+def fit_folds(prepared: Prepared, found: Examples, runs: Path) -> dict[FoldKey, Heads]:
+    """The heads of every fold of both deals, kept in `runs` as they are made: a run that was cut off goes on."""
     train = np.array([row.split == "train" for row in prepared.rows])
     key = state_digest(prepared)
-    made: dict[tuple[int, int], Heads] = {}
-    wanted = [(seed, fold) for seed in prepared.folds for fold in range(prepared.config.folds)]
-    for seed, fold in tracked(wanted, len(wanted), "fitting folds"):
-        file = runs / f"heads-{key}-{seed}-{fold}.npz"
+    made: dict[FoldKey, Heads] = {}
+    wanted = [FoldKey(*dealt, fold) for dealt in prepared.folds for fold in range(prepared.config.folds)]
+    for of in tracked(wanted, len(wanted), "fitting folds"):
+        file = runs / f"heads-{key}-{of.deal}-{of.seed}-{of.fold}.npz"
         if not file.is_file():
-            allowed = train & np.array(may_fit(prepared.components, prepared.folds[seed], fold))
-            save_heads(file, fit_heads(prepared, found, allowed))
-        made[seed, fold] = load_heads(file)
+            save_heads(file, fit_heads(prepared, found, train & prepared.may_fit(of)))
+        made[of] = load_heads(file)
     return made
 
 
@@ -257,13 +277,11 @@ def state_digest(prepared: Prepared) -> str:
 
 def save_heads(path: Path, heads: Heads) -> None:
     """Write both lines, whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with open(part, "wb") as file:
+    with replacing(path) as part, open(part, "wb") as file:
         np.savez(
             file, generated=heads.generated.weight, generated_bias=heads.generated.bias,
             swapped=heads.swapped.weight, swapped_bias=heads.swapped.bias,
         )  # fmt: skip
-    os.replace(part, path)
 
 
 def load_heads(path: Path) -> Heads:

@@ -1,0 +1,49 @@
+"""Frozen encoders as ONNX files: what a convolutional network of timm gives, and what is refused."""
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
+torch = pytest.importorskip("torch")
+from safetensors.torch import save_file
+
+from faceauth.errors import ConfigError, DataError
+from faceauth.lab.training.encoders import FLOOR, export_encoder
+from faceauth.lab.training.networks import import_timm
+
+NAME = "mobilenetv2_035"
+
+
+def test_a_network_of_timm_gives_mean_and_log_variance_of_every_block(tmp_path):
+    torch.manual_seed(3)
+    network = import_timm().create_model(NAME).eval()
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    count = export_encoder(f"timm/{NAME}", tmp_path / "encoder.onnx", tmp_path / "weights.safetensors")
+    pixels = torch.rand(2, 3, 224, 224)
+    maps = []
+    parts = [block for stage in network.blocks for block in stage]
+    for part in (*parts, network.bn2):
+        part.register_forward_hook(lambda _module, _given, made: maps.append(made))
+    with torch.no_grad():
+        network(pixels)
+    expected = np.concatenate([v for m in maps for v in (m.mean((2, 3)), (m.var((2, 3)) + FLOOR).log())], axis=1)
+    [found] = ort.InferenceSession(tmp_path / "encoder.onnx").run(["features"], {"pixels": pixels.numpy()})
+    assert found.shape == expected.shape == (2, count)
+    np.testing.assert_allclose(found, expected, atol=1e-2)
+
+
+def test_what_is_no_encoder_is_refused_and_leaves_no_file(tmp_path):
+    output = tmp_path / "encoder.onnx"
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(DataError, match="cannot load the weights"):
+        export_encoder(f"timm/{NAME}", output, tmp_path / "other.safetensors")
+    with pytest.raises(ConfigError, match="timm has no network"):
+        export_encoder("timm/none", output)
+    with pytest.raises(ConfigError, match="network of timm alone"):
+        export_encoder("clip", output, tmp_path / "other.safetensors")
+    network = import_timm().create_model("resnet18")
+    save_file(network.state_dict(), tmp_path / "resnet.safetensors")
+    with pytest.raises(ConfigError, match="no conv_stem"):
+        export_encoder("timm/resnet18", output, tmp_path / "resnet.safetensors")
+    assert not output.exists()
