@@ -154,7 +154,7 @@ def model_rows(about: pd.DataFrame, path: Path, known: dict[tuple[str, str], Ans
     Those of sources that it was not trained on come once more, as rows of the deal by source.
     """
     model = ModelFile(path)
-    known = about["source"].isin(model.card.sources)
+    trained = about["source"].isin(model.card.sources)
     by_image = about.set_index("image_sha256", drop=False)
     found = [(image, view, a) for (image, view), a in known.items() if image in by_image.index and _asked(view, a)]
     rows = by_image.loc[[image for image, _, _ in found]].reset_index(drop=True)
@@ -163,7 +163,7 @@ def model_rows(about: pd.DataFrame, path: Path, known: dict[tuple[str, str], Ans
     for name in ("logit", "swap_logit"):
         rows[name] = [None if a is None else a[name] for _, _, a in found]
     rows["model"], rows["model_sha256"], rows["seed"], rows["fold"] = model.card.name, model.sha256, -1, -1
-    kind, source = (rows.assign(deal=d, held_out=~rows[d].isin(set(about.loc[known, d]))) for d in DEALS)
+    kind, source = (rows.assign(deal=d, held_out=~rows[d].isin(set(about.loc[trained, d]))) for d in DEALS)
     return pd.concat([kind, source[source["held_out"]]], ignore_index=True)
 
 
