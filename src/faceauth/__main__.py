@@ -21,13 +21,15 @@ def main() -> None:
     """Run the command line; exits the process."""
     try:  # imported here, so that worker processes, which import this module anew, do without
         from faceauth.cli import app
+        from faceauth.cli_explain import explain, report_case, verify
         from faceauth.cli_provenance import provenance
         from faceauth.console import run
         from faceauth.lab.cli import app as lab
     except KeyboardInterrupt:
         sys.exit(130)
     if "lab" not in {group.name for group in app.registered_groups}:
-        app.command()(provenance)
+        for command in (provenance, explain, verify, report_case):
+            app.command()(command)
         app.add_typer(lab, name="lab")
     run(app)
 

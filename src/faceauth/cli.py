@@ -197,7 +197,7 @@ def detect(
         stdout()
     if "-" in images and sys.stdin is None:
         raise UsageError("standard input is closed", "name files, or pipe an image in")
-    rate = _rate(false_alarms)
+    rate = parse_rate(false_alarms)
     detector = Detector(
         model, threshold=threshold, false_alarms=rate, recheck=not no_recheck, whole_image=whole_image,
         limits=Limits(max_pixels, max_bytes), learned=False if no_learned else learned or True,
@@ -344,7 +344,7 @@ def _labels(text: str | None) -> list[str]:
     return wanted
 
 
-def _rate(text: str | None) -> float | None:
+def parse_rate(text: str | None) -> float | None:
     """`1%` and `0.01` are the same rate."""
     if text is None:
         return None

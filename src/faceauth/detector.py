@@ -18,7 +18,7 @@ from faceauth import learned as learned_
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Taught
 from faceauth.errors import ImageError, ModelError, UsageError
 from faceauth.faces import REVISION, FaceFinder, FoundFace, finder
-from faceauth.images import Limits, Source
+from faceauth.images import Limits, LoadedImage, Source
 from faceauth.model_file import ModelFile, Outputs, Thresholds
 from faceauth.notebook import thumbnail
 from faceauth.provenance import claims
@@ -147,23 +147,31 @@ class Detector:
     def judge(self, source: Source) -> Verdict:
         """The verdict on one image; never raises for the image's sake."""
         start = time.perf_counter()
-        model = self.model.card.name, self.model.sha256
         try:
             loaded = images_.load(source, self.limits)
         except ImageError as error:
-            path = images_.shown(source)
-            return Verdict(path, (), *model, image_sha256=error.sha256, ms=_since(start), error=str(error))
+            name, sha256 = self.model.card.name, self.model.sha256
+            return Verdict(
+                images_.shown(source), (), name, sha256,
+                image_sha256=error.sha256, ms=_since(start), error=str(error),
+            )  # fmt: skip
+        return self.judge_loaded(loaded, start)
+
+    def judge_loaded(self, loaded: LoadedImage, start: float | None = None) -> Verdict:
+        """The verdict on an image that was read already; `start` is when work on it began (`time.perf_counter`)."""
+        start = time.perf_counter() if start is None else start
         faces = tuple(_at_full_size(face, loaded.scale) for face in self._judge_faces(loaded.image))
         width, height = loaded.full_size
         return Verdict(
             loaded.path,
             faces,
-            *model,
+            self.model.card.name,
+            self.model.sha256,
             image_sha256=loaded.sha256,
             width=width,
             height=height,
             ms=_since(start),
-            evidence=claims(source if loaded.data is None else loaded.data),
+            evidence=claims(loaded.data),
             picture=thumbnail(loaded.image) if loaded.path in {None, "-"} else None,
         )
 
@@ -223,6 +231,14 @@ class Detector:
             for crop in views(image, spec.region(face.box if face else None, *image.size), spec.size)
         ]
         return self.model.run(spec.normalize(np.stack(crops))).logit.reshape(-1, len(VIEWS))
+
+    def score_inputs(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """Calibrated P(fake), (n,) float64, of network inputs (n, size, size, 3) as `PreprocessSpec.cut` gives them."""
+        return self._score(self.model.run(self.model.card.preprocess.normalize(pixels)))
+
+    def label(self, score: float) -> Label:
+        """The label of a score by the two thresholds alone, without a re-check."""
+        return self._label(score, score)
 
     def run_nothing(self) -> Outputs:
         """The outputs for no faces at all: zero rows of the right width."""

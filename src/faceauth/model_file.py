@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from faceauth import shipped
+from faceauth import model_graph, shipped
 from faceauth.errors import FaceAuthError, ModelError, UsageError
 from faceauth.preprocess import PreprocessSpec
 
@@ -220,6 +220,22 @@ class Outputs:
     parts: npt.NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What a network makes of one face on the way, where it is of blocks of patches (`faceauth.model_graph`).
+
+    Attributes:
+        logit: the model's; parts: (2,) logits as in `Outputs`.
+        tokens: (blocks, 1 + patches, width), the class token first, then patches in rows from the top.
+        weight: (blocks, 3, width, 2) of class token, patch mean and patch standard deviation in the two logits.
+    """
+
+    logit: float
+    parts: npt.NDArray[np.float32]
+    tokens: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32]
+
+
 class ModelFile:
     """A model file opened for use: `card`, `sha256`, all its `metadata`, and `run`.
 
@@ -248,11 +264,15 @@ class ModelFile:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        self._inside = model_graph.find(data)  # None for a network of another making
+        more = (*self._inside.blocks, self._inside.weight) if self._inside else ()
+        if more:  # outputs that are computed anyway, and copied only where `inside` asks for them
+            data += model_graph.extra_outputs(more)
         try:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
             inputs = {i.name: (i.type, i.shape) for i in self._session.get_inputs()}
-            outputs = {o.name: (o.type, o.shape) for o in self._session.get_outputs()}
+            outputs = {o.name: (o.type, o.shape) for o in self._session.get_outputs() if o.name not in more}
         except Exception as error:  # onnxruntime's own classes are not public; any of them means the same here
             raise ModelError(f"{str(self.path)!r} is not an ONNX model that can be run") from error
         if METADATA_KEY not in metadata:
@@ -274,6 +294,18 @@ class ModelFile:
         """(n, 3, size, size) float32, as `PreprocessSpec.normalize` gives it, to the network's outputs."""
         names = [*OUTPUTS, PARTS] if self.has_parts else list(OUTPUTS)
         return Outputs(*self._session.run(names, {"pixels": pixels}))
+
+    def inside(self, pixels: npt.NDArray[np.float32]) -> Inside | None:
+        """What the network makes of one face (1, 3, size, size) on the way; None for a network of another making."""
+        if self._inside is None:
+            return None
+        names = ["logit", PARTS, *self._inside.blocks, self._inside.weight]
+        logit, parts, *blocks, weight = self._session.run(names, {"pixels": pixels})
+        tokens = np.concatenate(blocks)
+        shape = len(blocks), 3, tokens.shape[-1], parts.shape[-1]
+        return (
+            Inside(float(logit[0]), parts[0], tokens, weight.reshape(shape)) if weight.size == np.prod(shape) else None
+        )
 
     def _width(self, outputs: "Graph") -> int:
         """Values of an embedding; where the graph does not say all widths, they are measured once, and checked."""

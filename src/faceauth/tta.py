@@ -43,12 +43,16 @@ VIEWS = (View(quality=60), View(scale=0.5, quality=85))
 
 def views(image: Image.Image, region: Region, size: int) -> Iterator[Image.Image]:
     """The crop about `region` in each of `VIEWS`, for a network with inputs of `size` pixels a side."""
-    left, top, right, bottom = map(round, region)
-    crop = image.crop((left, top, right, bottom))
-    if crop.width > LARGEST * size:
-        crop = _square(crop, LARGEST * size)
+    crop = cut_out(image, region, size)
     for view in VIEWS:
         yield view(crop)
+
+
+def cut_out(image: Image.Image, region: Region, size: int) -> Image.Image:
+    """The square `region` in whole pixels, reduced to `LARGEST` network inputs of `size` pixels a side."""
+    left, top, right, bottom = map(round, region)
+    crop = image.crop((left, top, right, bottom))
+    return _square(crop, LARGEST * size) if crop.width > LARGEST * size else crop
 
 
 def _square(crop: Image.Image, side: int) -> Image.Image:

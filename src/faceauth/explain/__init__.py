@@ -1,5 +1,6 @@
 """Why a verdict is what it is, how firm it is, and what judged it: records that any report can be written from."""
 
+from faceauth.explain.explaining import explain
 from faceauth.explain.records import (
     Custody,
     Edit,
@@ -24,4 +25,5 @@ __all__ = [
     "Spectrum",
     "Stability",
     "Worth",
+    "explain",
 ]

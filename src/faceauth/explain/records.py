@@ -8,7 +8,7 @@ from faceauth.verdict import Label, Verdict
 
 FORMAT = 1
 Region = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the upright image
-Method = Literal["patches", "occlusion"]
+Method = Literal["patches and occlusion", "occlusion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,14 @@ class HeatMap:
     """Where the evidence of one face lies.
 
     Attributes:
-        method: `patches` where the network's own patch features are followed through its head, `occlusion` where parts
-            of the face were blurred and the change of the logit was read.
+        method: `occlusion` where cells of the face were blurred and the change of the logit was read; `patches and
+            occlusion` where the parts of the network's own patch features were added to that.
         region: the square that `values` cover, in pixels of the upright image.
-        values: rows of equal length, top to bottom, of the image as it stands; in logits, above 0 speaks for fake and
-            below for real, each cell less than the whole.
-        logit: the network's logit of the face; placed: the share of the absolute evidence that has a place, in [0, 1];
-            None where that cannot be said (occlusion).
+        values: rows of equal length, top to bottom, of the image as it stands; in [-1, 1], relative to the strongest
+            cell: above 0 what speaks for fake, below what speaks for real.
+        logit: the network's logit of the face.
+        placed: the share of the evidence that the network holds in patches, in [0, 1]; the rest has no place. None
+            where that is not known.
     """
 
     method: Method
@@ -175,13 +176,14 @@ class Explanation:
     """Everything that is known about one image and its verdict.
 
     Attributes:
-        faces: one a face of `verdict.faces`, in the same order.
+        sentence: what was found, in words; faces: one a face of `verdict.faces`, in the same order.
         provenance: what the file says of itself, beside the score; None for pixels in memory.
         caveats: sentences on what none of this proves; to be shown with it.
         ms: wall time in milliseconds.
     """
 
     verdict: Verdict
+    sentence: str
     faces: tuple[FaceExplanation, ...]
     provenance: Report | None
     custody: Custody
@@ -194,6 +196,7 @@ class Explanation:
         pairs = {name: dict(custody[name]) for name in ("libraries", "parameters")}
         return {
             "format": FORMAT,
+            "sentence": self.sentence,
             "verdict": self.verdict.to_dict(),
             "faces": [_plain(asdict(face)) for face in self.faces],
             "provenance": self.provenance.to_dict() if self.provenance else None,

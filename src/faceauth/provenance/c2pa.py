@@ -7,6 +7,7 @@ the file is as it was signed, by whomever. Its texts are the file's own: whoever
 
 import ctypes
 import functools
+import hashlib
 import importlib.util
 import io
 import json
@@ -76,6 +77,11 @@ class TrustList:
                 hint = "give one object identifier a line, as 1.3.6.1.5.5.7.3.4"
                 raise UsageError(f"--trust-usages {str(usages)!r}: {line.strip()[:60]!r} is none", hint)
         return cls(text, allowed)
+
+    @property
+    def sha256(self) -> str:
+        """Of both files' text, to say which list vouched."""
+        return hashlib.sha256(f"{self.anchors}\0{self.usages}".encode()).hexdigest()
 
 
 def _text_file(path: Path, option: str) -> str:

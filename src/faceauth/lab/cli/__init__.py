@@ -2,12 +2,12 @@
 
 import typer
 
-from faceauth.lab.cli import data, evaluation, study, training
+from faceauth.lab.cli import data, evaluation, explaining, study, training
 
 app = typer.Typer(
     help="Train and evaluate detectors. Needs pip install 'faceauth[lab]'.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-for room in (data, training, evaluation, study):
+for room in (data, training, evaluation, explaining, study):
     room.register(app)

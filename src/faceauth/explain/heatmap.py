@@ -1,0 +1,124 @@
+"""Where in a face the evidence lies, from the model file alone.
+
+`occlusion`: one cell after another is blurred, and the change of the logit is read (Zeiler and Fergus, ECCV 2014).
+`patches and occlusion`: where the network is an encoder of blocks of patches whose heads are linear in the patches'
+means, each patch's part of the logit is added to that, on the same scale. How faithful the map is, and why these two
+are added, `faceauth lab heatmap` measures (docs/explain.md).
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+from faceauth.explain.parallel import each
+from faceauth.explain.records import HeatMap, Method, Region
+from faceauth.model_file import Inside, ModelFile
+
+CELLS = 4  # a side, of occlusion
+BLUR = 1 / 16  # of the input's side: radius of the blur that stands for a cell without evidence
+TOLERANCE = 1e-2  # of a change of the logit that the patch features have to make up, relative to 1 + its size
+DIGITS = 3  # of a cell's value
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where the evidence lies in a network input: `values` (rows, columns) in any unit; see `HeatMap` for the rest."""
+
+    method: Method
+    values: Floats
+    logit: float
+    placed: float | None
+
+
+def heat_map(model: ModelFile, pixels: Pixels, region: Region, turns: int) -> HeatMap:
+    """The heat map of a network input (size, size, 3).
+
+    Args:
+        region: what the input shows, in pixels of the image; turns: quarter turns that set it upright.
+    """
+    found = evidence(model, pixels)
+    values = np.rot90(found.values / max(float(np.abs(found.values).max()), 1e-9), -turns)
+    rows = tuple(tuple(round(float(v), DIGITS) for v in row) for row in values)
+    return HeatMap(found.method, region, rows, round(found.logit, 4), found.placed)
+
+
+def evidence(model: ModelFile, pixels: Pixels) -> Evidence:
+    """Where the evidence lies in a network input: above 0 what speaks for fake."""
+    spec = model.card.preprocess
+    inside, without = (model.inside(spec.normalize(one[None])) for one in (pixels, blurred(pixels)))
+    followed = _followed(inside, without) if inside and without else None
+    logit = inside.logit if inside else logits(model, [pixels])[0]
+    occluded = occlusion(model, pixels, logit)
+    if followed is None:
+        return Evidence("occlusion", occluded, logit, None)
+    parts, placed = followed
+    coarse = Image.fromarray(occluded.astype(np.float32)).resize(parts.shape, Image.Resampling.BICUBIC)
+    both = _one_scale(np.asarray(coarse)) + _one_scale(parts)
+    return Evidence("patches and occlusion", both, logit, round(placed, 3))
+
+
+def blurred(pixels: Pixels) -> Pixels:
+    """A network input (size, size, 3) with little left to see on it."""
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(BLUR * len(pixels))))
+
+
+def occlusion(model: ModelFile, pixels: Pixels, logit: float, cells: int = CELLS) -> Floats:
+    """(cells, cells) by how much the logit falls where a cell of a network input is blurred."""
+    without = blurred(pixels)
+    edges = np.linspace(0, len(pixels), cells + 1).round().astype(int)
+    inputs = []
+    for top, bottom in pairwise(edges):
+        for left, right in pairwise(edges):
+            one = pixels.copy()
+            one[top:bottom, left:right] = without[top:bottom, left:right]
+            inputs.append(one)
+    return (logit - np.array(logits(model, inputs))).reshape(cells, cells)
+
+
+def logits(model: ModelFile, inputs: list[Pixels]) -> list[float]:
+    """The model's logit of each network input."""
+    spec = model.card.preprocess
+    return each(lambda pixels: float(model.run(spec.normalize(pixels[None])).logit[0]), inputs)
+
+
+def _followed(inside: Inside, without: Inside) -> tuple[Floats, float] | None:
+    """(side, side) each patch's part of the logit by the patch means, and the share of the evidence with a place.
+
+    The heads take of each block the class token c, and mean m and standard deviation s of the N patches x:
+    logit = sum over blocks (w_c c + w_m m + w_s s) + bias. By the means a patch has the part w_m x / N, exactly. The
+    evidence is the change against the blurred input; that by the class tokens has no place.
+
+    Returns:
+        None where the tokens do not make up that change, or the patches are no square.
+    """
+    side = round((inside.tokens.shape[1] - 1) ** 0.5)
+    if side < 2 or side**2 != inside.tokens.shape[1] - 1:
+        return None
+    which = int(np.abs(inside.parts - inside.logit).argmin())
+    weight = np.asarray(inside.weight[..., which], np.float64)
+    change = _by_statistic(inside, weight) - _by_statistic(without, weight)
+    expected = float(inside.parts[which] - without.parts[which])
+    if abs(change.sum() - expected) > TOLERANCE * (1 + abs(expected)):
+        return None
+    parts = np.einsum("bpw,bw->p", inside.tokens[:, 1:], weight[:, 1]) / side**2
+    of_class, of_patches = abs(change[0]), abs(change[1:].sum())
+    return parts.reshape(side, side), float(of_patches / max(of_class + of_patches, 1e-9))
+
+
+def _by_statistic(inside: Inside, weight: Floats) -> Floats:
+    """(3,) the parts of the logit, over all blocks, by class token, patch mean and patch standard deviation."""
+    tokens = np.asarray(inside.tokens, np.float64)
+    patches = tokens[:, 1:]
+    features = np.stack([tokens[:, 0], patches.mean(axis=1), patches.std(axis=1, ddof=1)], axis=1)
+    return np.asarray(np.einsum("bsw,bsw->s", features, weight))
+
+
+def _one_scale(values: Floats) -> Floats:
+    """The values with mean 0 and standard deviation 1; zeros where they are all the same."""
+    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-9))

@@ -1,0 +1,203 @@
+"""`explain`, `verify` and `report-case`: files, exit codes, what a changed report gives away, hostile reports."""
+
+import json
+import zipfile
+
+import pytest
+
+from block_models import write_block_model, write_reference
+from command_line import faceauth
+from conftest import PORTRAIT, encoded, noise
+from faceauth.explain import checking
+from faceauth.model_file import ModelFile
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = write_block_model(tmp_path_factory.mktemp("cli") / "blocks.onnx")
+    write_reference(path, ModelFile(path).sha256)
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(model):
+    path = model.parent / "report.json"
+    code, _, err = faceauth("explain", PORTRAIT, "-o", path, "--model", model, "--threshold", "0.7")
+    assert code == 0, err
+    return path
+
+
+def fields(value, at=()):
+    """The place of every plain value in a report."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from fields(inner, (*at, key))
+    else:
+        yield at
+
+
+def changed(value, place):
+    """A copy of the report with another value at one place."""
+    values = json.loads(json.dumps(value))
+    *way, last = place
+    inner = values
+    for key in way:
+        inner = inner[key]
+    old = inner[last]
+    inner[last] = (not old) if isinstance(old, bool) else old + 1 if isinstance(old, int | float) else f"{old}x"
+    return values
+
+
+def test_a_summary_goes_to_standard_output(model):
+    code, out, _ = faceauth("explain", PORTRAIT, "--model", model)
+    assert code == 0
+    assert "Face 1 is called" in out and "of 9 edits change the label" in out and "evidence, not proof" in out
+
+
+def test_a_report_holds_and_every_changed_field_is_found(report):
+    said = json.loads(report.read_text())
+    assert checking.differences(said, said) == []
+    missed = set()
+    for place in fields(said):
+        name = ".".join(str(k) for k in place if isinstance(k, str))
+        found = checking.differences(changed(said, place), said)
+        if not found:
+            missed.add(name)
+        else:
+            assert len(found) == 1
+    assert missed == {
+        "ms", "verdict.ms", "verdict.path", "verdict.judged_at", "provenance.path", "custody.created_at",
+        "custody.libraries.numpy", "custody.libraries.pillow", "custody.libraries.onnxruntime",
+    }  # fmt: skip
+
+
+def test_fields_and_entries_added_or_taken_away_are_found(report):
+    said = json.loads(report.read_text())
+    more, less, longer = (json.loads(json.dumps(said)) for _ in range(3))
+    more["verdict"]["innocent"] = True
+    del less["faces"][0]["stability"]
+    longer["caveats"].append("None of this is true.")
+    assert [str(checking.differences(d, said)[0]).split(":")[0] for d in (more, less, longer)] == [
+        "verdict.innocent", "faces[0].stability", "caveats",
+    ]  # fmt: skip
+
+
+def test_verify_repeats_the_judgement(report, model):
+    code, out, err = faceauth("verify", report, "--image", PORTRAIT, "--model", model)
+    assert (code, out) == (0, "") and "the report holds" in err
+
+
+def test_verify_prints_what_does_not_hold(report, model, tmp_path):
+    said = json.loads(report.read_text())
+    said["verdict"]["faces"][0]["score"] += 0.01
+    said["faces"][0]["stability"]["edits"][3]["label"] = "real"
+    other = tmp_path / "changed.json"
+    other.write_text(json.dumps(said))
+    code, out, err = faceauth("verify", other, "--image", PORTRAIT, "--model", model)
+    assert code == 1 and "2 fields differ" in err
+    assert [line.split(":")[0] for line in out.splitlines()] == [
+        "verdict.faces[0].score",
+        "faces[0].stability.edits[3].label",
+    ]
+
+
+def test_another_picture_does_not_pass(report, model, tmp_path):
+    (tmp_path / "other.png").write_bytes(encoded(noise((64, 64))))
+    code, out, _ = faceauth("verify", report, "--image", tmp_path / "other.png", "--model", model)
+    assert code == 1 and "verdict.image_sha256" in out
+
+
+def test_another_model_is_said_plainly(report, tmp_path):
+    other = write_block_model(tmp_path / "other.onnx", of_mean=(5.0, 0.0, 0.0))
+    code, out, err = faceauth("verify", report, "--image", PORTRAIT, "--model", other)
+    assert code == 1 and "made with model blocks 1" in err and "--model" in err and "custody.model_sha256" in out
+
+
+def test_the_same_picture_gives_the_same_bytes_but_the_time(report, model, tmp_path):
+    code, *_ = faceauth("explain", PORTRAIT, "-o", tmp_path / "b.json", "--model", model, "--threshold", "0.7")
+    assert code == 0
+    lines = [
+        [
+            line
+            for line in path.read_text().splitlines()
+            if not any(f'"{k}"' in line for k in ("ms", "judged_at", "created_at"))
+        ]
+        for path in (report, tmp_path / "b.json")
+    ]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no JSON"), ("[" * 200_000, "no JSON"), ("[]", "no report"), ("{}", "no report"),
+        ('{"format": 9, "verdict": 1, "faces": 1, "custody": 1}', "format 9"),
+        ('{"format": 1, "verdict": 1, "faces": 1, "custody": 1}', "parameters"),
+        ('{"format": 1, "verdict": 1, "faces": 1, "custody": {"parameters": {"threshold": "1"}}}', "cannot be"),
+        ('{"format": 1, "verdict": 1, "faces": 1, "custody": {"parameters": {"threshold": NaN, "max_pixels": 1, "max_bytes": 1, "recheck": true, "whole_image": true}}}', "outside"),
+    ],
+)  # fmt: skip
+def test_a_report_that_is_none_is_refused(tmp_path, model, text, told):
+    (tmp_path / "r.json").write_text(text)
+    code, _, err = faceauth("verify", tmp_path / "r.json", "--image", PORTRAIT, "--model", model)
+    assert code == 2 and told in err and "Traceback" not in err
+
+
+def test_a_report_cannot_raise_the_limits(report, model):
+    said = json.loads(report.read_text())
+    said["custody"]["parameters"]["max_pixels"] = 10**12
+    assert checking.detector_of(said, model).limits.max_pixels == 100_000_000
+
+
+def test_a_report_too_large_is_refused_unread(tmp_path, model):
+    with open(tmp_path / "r.json", "wb") as file:
+        file.truncate(checking.LARGEST + 1)
+    code, _, err = faceauth("verify", tmp_path / "r.json", "--image", PORTRAIT, "--model", model)
+    assert code == 2 and "more than" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["-o", "r.exe"], 2), (["-o", "there.json"], 2), (["--threshold", "3"], 2)]
+)
+def test_what_makes_no_sense_is_refused(tmp_path, model, arguments, code):
+    (tmp_path / "there.json").write_text("mine")
+    found, _, err = faceauth("explain", PORTRAIT, "--model", model, *arguments, cwd=tmp_path)
+    assert found == code and "Traceback" not in err
+    assert (tmp_path / "there.json").read_text() == "mine"
+
+
+def test_a_picture_that_cannot_be_read_is_code_3(tmp_path, model):
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    code, _, err = faceauth("explain", tmp_path / "a.jpg", "--model", model)
+    assert code == 3 and "error:" in err and "Traceback" not in err
+
+
+def test_a_picture_on_standard_input(tmp_path, model):
+    code, *_ = faceauth("explain", "-", "-o", tmp_path / "r.json", "--model", model, stdin=PORTRAIT.read_bytes())
+    assert code == 0
+    code, *_ = faceauth("verify", tmp_path / "r.json", "--image", PORTRAIT, "--model", model)
+    assert code == 0
+
+
+@pytest.mark.parametrize("with_picture", [False, True])
+def test_a_case_holds_the_report_and_the_picture_only_if_asked(tmp_path, model, with_picture):
+    case = tmp_path / "case.zip"
+    more = ["--with-picture"] if with_picture else []
+    code, _, err = faceauth("report-case", PORTRAIT, "--truth", "real", "-o", case, "--model", model, *more)
+    assert code == 0 and "Nothing was sent" in err
+    with zipfile.ZipFile(case) as opened:
+        names = opened.namelist()
+        assert names == ["case.json", "report.json", "picture"][: 3 if with_picture else 2]
+        said = json.loads(opened.read("report.json"))
+        assert json.loads(opened.read("case.json"))["truth"] == "real"
+        assert not with_picture or opened.read("picture") == PORTRAIT.read_bytes()
+    assert said["verdict"]["path"] is None and PORTRAIT.name not in json.dumps(said)
+    assert said["custody"]["image_sha256"] and (with_picture or case.stat().st_size < 20_000)
+
+
+def test_a_case_is_no_other_file(tmp_path, model):
+    (tmp_path / "case.zip").write_text("mine")
+    for name in ("case.txt", "case.zip"):
+        code, *_ = faceauth("report-case", PORTRAIT, "--truth", "fake", "-o", tmp_path / name, "--model", model)
+        assert code == 2
+    assert (tmp_path / "case.zip").read_text() == "mine"

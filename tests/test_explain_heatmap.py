@@ -1,0 +1,124 @@
+"""Heat maps: the graph read from a file's bytes, patches followed exactly, occlusion, and faithfulness to the model."""
+
+import numpy as np
+import pytest
+
+from block_models import PATCH, SIDE, SIZE, block_card, write_block_model
+from conftest import make_card, write_model
+from faceauth import model_graph
+from faceauth.explain import heatmap
+from faceauth.model_file import ModelFile
+from faceauth.preprocess import PreprocessSpec
+
+
+@pytest.fixture(scope="module")
+def block_model(tmp_path_factory):
+    return ModelFile(write_block_model(tmp_path_factory.mktemp("blocks") / "blocks.onnx"))
+
+
+def red_corner(patch=(0, 0)):
+    """Black, but for one red patch."""
+    pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
+    y, x = patch[0] * PATCH, patch[1] * PATCH
+    pixels[y : y + PATCH, x : x + PATCH, 0] = 255
+    return pixels
+
+
+def test_the_tokens_of_blocks_are_found_in_the_bytes_of_a_file(block_model):
+    found = model_graph.find(block_model.path.read_bytes())
+    assert found == model_graph.BlockTensors(("tokens_0", "tokens_1"), "parts_weight")
+
+
+def test_the_shipped_model_has_twelve_blocks_and_answers_as_without_them():
+    model = ModelFile()
+    pixels = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
+    inside = model.inside(pixels)
+    assert inside.tokens.shape == (12, 197, 768) and inside.weight.shape == (12, 3, 768, 2)
+    outputs = model.run(pixels)
+    np.testing.assert_allclose(inside.parts, outputs.parts[0], rtol=1e-5)
+    features = np.stack(
+        [inside.tokens[:, 0], inside.tokens[:, 1:].mean(1), inside.tokens[:, 1:].std(1, ddof=1)], axis=1
+    )
+    blurred = model.inside(pixels * 0.1)
+    other = np.stack(
+        [blurred.tokens[:, 0], blurred.tokens[:, 1:].mean(1), blurred.tokens[:, 1:].std(1, ddof=1)], axis=1
+    )
+    change = np.einsum("bsw,bswk->k", features - other, inside.weight)
+    np.testing.assert_allclose(change, inside.parts - blurred.parts, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"abc", b"\x3a", b"\x3a\xff\xff\xff\xff\x0f", b"\x3b" * 40, b"\xff" * 100, b"\x3a\x02\x0a\x7f"]
+)
+def test_bytes_that_are_no_model_hold_no_blocks(data):
+    assert model_graph.find(data) is None
+
+
+def test_a_model_cut_short_holds_no_blocks_or_the_same(block_model):
+    data = block_model.path.read_bytes()
+    whole = model_graph.find(data)
+    assert {model_graph.find(data[:n]) for n in range(0, len(data), 7)} <= {None, whole}
+
+
+def test_a_network_of_another_making_has_nothing_inside(model_path):
+    model = ModelFile(model_path)
+    assert model_graph.find(model_path.read_bytes()) is None
+    assert model.inside(np.zeros((1, 3, 32, 32), np.float32)) is None
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, SIDE - 1), (SIDE - 1, 0), (2, 1)])
+def test_the_evidence_lies_in_the_patch_that_the_logit_comes_from(block_model, corner):
+    found = heatmap.evidence(block_model, red_corner(corner))
+    assert found.method == "patches and occlusion"
+    assert np.unravel_index(found.values.argmax(), found.values.shape) == corner
+    assert found.logit == pytest.approx(3 * 6 / SIDE**2 - 3)
+
+
+def test_evidence_for_real_is_negative(tmp_path):
+    model = ModelFile(write_block_model(tmp_path / "b.onnx", of_mean=(-6.0, 0.0, 0.0)))
+    found = heatmap.evidence(model, red_corner((1, 2)))
+    assert np.unravel_index(found.values.argmin(), found.values.shape) == (1, 2)
+
+
+def test_what_the_class_token_holds_has_no_place(tmp_path):
+    for of_class, placed in ((0.0, 1.0), (6.0, 0.5), (18.0, 0.25)):
+        model = ModelFile(write_block_model(tmp_path / f"{of_class}.onnx", of_class=(of_class, 0.0, 0.0)))
+        pixels = red_corner()
+        pixels[:] = np.linspace(0, 255, SIZE, dtype=np.uint8)[:, None, None]
+        pixels[: SIZE // 2] = 255
+        assert heatmap.evidence(model, pixels).placed == pytest.approx(placed, abs=0.01)
+
+
+def test_tokens_that_do_not_make_up_the_logit_are_not_believed(tmp_path):
+    model = ModelFile(write_block_model(tmp_path / "b.onnx", of_deviation=(40.0, 0.0, 0.0), ddof=12))
+    assert heatmap.evidence(model, red_corner()).method == "occlusion"
+
+
+def test_without_patches_cells_are_occluded(tmp_path):
+    pattern = np.zeros((64, 64))
+    pattern[:16, 48:] = 16
+    card = make_card(preprocess=PreprocessSpec(size=64))
+    model = ModelFile(write_model(tmp_path / "corner.onnx", card, pattern))
+    pixels = np.random.default_rng(0).integers(0, 60, (64, 64, 3), np.uint8)
+    pixels[4:12, 52:60] = 255
+    found = heatmap.evidence(model, pixels)
+    assert found.method == "occlusion" and found.placed is None and found.values.shape == (4, 4)
+    assert np.unravel_index(np.abs(found.values).argmax(), found.values.shape) == (0, 3)
+    assert np.abs(found.values[1:, :3]).max() < 1e-4
+
+
+def test_a_map_lies_on_the_picture_as_it_stands(block_model):
+    upright = heatmap.heat_map(block_model, red_corner((0, 1)), (0.0, 0.0, 8.0, 8.0), 0)
+    turned = heatmap.heat_map(block_model, np.rot90(red_corner((0, 1))).copy(), (0.0, 0.0, 8.0, 8.0), 1)
+    np.testing.assert_allclose(turned.values, upright.values, atol=0.02)
+    assert np.abs(upright.values).max() == 1
+
+
+def test_a_picture_of_one_colour_has_a_map_of_numbers(block_model):
+    found = heatmap.heat_map(block_model, np.full((SIZE, SIZE, 3), 90, np.uint8), (0.0, 0.0, 8.0, 8.0), 0)
+    assert np.isfinite(found.values).all()
+
+
+def test_a_model_file_with_blocks_keeps_its_outputs_and_its_hash(block_model):
+    assert block_model.card == block_card() and block_model.size == block_model.path.stat().st_size
+    assert block_model.embedding_size == 2 and block_model.has_parts
