@@ -2,8 +2,8 @@
 
 `occlusion`: one cell after another is blurred, and the change of the logit is read (Zeiler and Fergus, ECCV 2014).
 `patches and occlusion`: where the network is an encoder of blocks of patches whose heads are linear in the patches'
-means, each patch's part of the logit is added to that, on the same scale. How faithful the map is, and why these two
-are added, `faceauth lab heatmap` measures (docs/explain.md).
+means, each patch's part of the logit is added to that with the weight `PATCHES`. How faithful the map is, and
+occlusion alone, `faceauth lab heatmap` measures (docs/explain.md).
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from faceauth.model_file import Inside, ModelFile
 CELLS = 4  # a side, of occlusion
 BLUR = 1 / 16  # of the input's side: radius of the blur that stands for a cell without evidence
 TOLERANCE = 1e-2  # of a change of the logit that the patch features have to make up, relative to 1 + its size
+PATCHES = 0.3  # weight of the patches' parts beside the occlusion, both of standard deviation 1
 DIGITS = 3  # of a cell's value
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
@@ -28,10 +29,15 @@ Floats = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Where the evidence lies in a network input: `values` (rows, columns) in any unit; see `HeatMap` for the rest."""
+    """Where the evidence lies in a network input; see `HeatMap` for the rest.
+
+    Attributes:
+        values: (rows, columns) in any unit; occluded: (CELLS, CELLS) in logits, see `occlusion`.
+    """
 
     method: Method
     values: Floats
+    occluded: Floats
     logit: float
     placed: float | None
 
@@ -56,11 +62,11 @@ def evidence(model: ModelFile, pixels: Pixels) -> Evidence:
     logit = inside.logit if inside else logits(model, [pixels])[0]
     occluded = occlusion(model, pixels, logit)
     if followed is None:
-        return Evidence("occlusion", occluded, logit, None)
+        return Evidence("occlusion", occluded, occluded, logit, None)
     parts, placed = followed
     coarse = Image.fromarray(occluded.astype(np.float32)).resize(parts.shape, Image.Resampling.BICUBIC)
-    both = _one_scale(np.asarray(coarse)) + _one_scale(parts)
-    return Evidence("patches and occlusion", both, logit, round(placed, 3))
+    both = _one_scale(np.asarray(coarse)) + PATCHES * _one_scale(parts)
+    return Evidence("patches and occlusion", both, occluded, logit, round(placed, 3))
 
 
 def blurred(pixels: Pixels) -> Pixels:
