@@ -9,10 +9,11 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
-    [], ["detect"], ["learn"], ["forget"], ["provenance"], ["explain"], ["verify"], ["report-case"], ["model", "info"], ["lab", "sources"],
+    [], ["detect"], ["learn"], ["forget"], ["provenance"], ["explain"], ["verify"], ["report-case"],
+    ["model", "info"], ["lab", "sources"],
     ["lab", "corpus", "fetch"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"], ["lab", "encoder"],
     ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "score"], ["lab", "evaluate"],
-    ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "report"], ["lab", "study"],
+    ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "reference"], ["lab", "heatmap"], ["lab", "report"], ["lab", "study"],
     ["lab", "synthesize"], ["lab", "finder"],
 )  # fmt: skip
 
