@@ -13,7 +13,8 @@ COMMANDS = (
     ["model", "info"], ["lab", "sources"],
     ["lab", "corpus", "fetch"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"], ["lab", "encoder"],
     ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "score"], ["lab", "evaluate"],
-    ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "reference"], ["lab", "heatmap"], ["lab", "report"], ["lab", "study"],
+    ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "reference"], ["lab", "heatmap"], ["lab", "report"],
+    ["lab", "study"],
     ["lab", "synthesize"], ["lab", "finder"],
 )  # fmt: skip
 
