@@ -17,7 +17,11 @@ SHOWN_BY = {("verdict", "output"), ("verdict", "notebook")}  # a verdict that sh
 LAB = {"progress": 0, "run_info": 0, "data": 1, "training": 2, "evaluation": 3, "study": 4, "cli": 5}
 WINGS_ONLY = {
     "torch",
+    "prometheus_client",
+    "python_multipart",
+    "starlette",
     "transformers",
+    "uvicorn",
     "sklearn",
     "pandas",
     "matplotlib",
@@ -67,7 +71,7 @@ def test_the_hall_imports_downwards_and_knows_no_wing(path):
 
 
 def test_every_room_of_the_hall_is_in_the_drawing():
-    packages = {p.parent.name for p in SOURCE.glob("*/__init__.py")} - {"lab"}
+    packages = {p.parent.name for p in SOURCE.glob("*/__init__.py")} - {"lab", "server"}
     assert ({p.stem for p in SOURCE.glob("*.py")} | packages) - {"__init__", "__main__"} == set(HALL)
 
 
@@ -84,7 +88,17 @@ def test_the_laboratory_imports_downwards(path):
             assert LAB[parts[2]] <= LAB[room], f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if "lab" not in p.relative_to(SOURCE).parts], ids=lambda p: p.stem)
+SERVICE = [p for p in MODULES if "server" in p.relative_to(SOURCE).parts]
+
+
+@pytest.mark.parametrize("path", SERVICE, ids=lambda p: p.stem)
+def test_the_service_knows_the_core_alone(path):
+    assert not {room(name) for name in imports(path) if name} & {"lab", "scale", "cli", "cli_provenance", "cli_explain"}
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if not {"lab", "server"} & set(p.relative_to(SOURCE).parts)], ids=lambda p: p.stem
+)
 def test_the_hall_imports_nothing_heavy(path):
     assert not {name.split(".")[0] for name in imports(path) if name} & WINGS_ONLY
 

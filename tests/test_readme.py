@@ -42,12 +42,13 @@ def test_the_cli_page_has_every_command():
     from faceauth.cli import app
     from faceauth.cli_provenance import provenance
     from faceauth.lab.cli import app as lab
+    from faceauth.server.cli import serve
 
     def commands(group, *before):
         for name, one in group.commands.items():
             yield from commands(one, *before, name) if hasattr(one, "commands") else [" ".join([*before, name])]
 
-    wanted = [*commands(get_command(app)), provenance.__name__, *commands(get_command(lab), "lab")]
+    wanted = [*commands(get_command(app)), provenance.__name__, serve.__name__, *commands(get_command(lab), "lab")]
     page = (ROOT / "docs" / "cli.md").read_text()
     assert [name for name in wanted if f"## faceauth {name}\n" not in page] == []
 

@@ -25,10 +25,11 @@ def main() -> None:
         from faceauth.cli_provenance import provenance
         from faceauth.console import run
         from faceauth.lab.cli import app as lab
+        from faceauth.server.cli import serve
     except KeyboardInterrupt:
         sys.exit(130)
     if "lab" not in {group.name for group in app.registered_groups}:
-        for command in (provenance, explain, verify, report_case):
+        for command in (provenance, explain, verify, report_case, serve):
             app.command()(command)
         app.add_typer(lab, name="lab")
     run(app)

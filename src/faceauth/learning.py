@@ -7,7 +7,7 @@ It knows nothing of terminals.
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from faceauth import images, inputs, learned
 from faceauth.attribution import UNKNOWN, Attributor, Kind, Prototypes, Taught, logsumexp
 from faceauth.detector import SMALLEST_FACE, Detector
 from faceauth.errors import DataError, ImageError, ModelError, UsageError
+from faceauth.images import Source
 from faceauth.learned import FAMILIES
 
 FEWEST, MOST = 10, 50
@@ -72,9 +73,15 @@ class _Seen:
 
 
 def learn(
-    detector: Detector, name: str, folder: Path, file: Path, *, real: bool = False, family: str | None = None
+    detector: Detector,
+    name: str,
+    pictures: Path | Sequence[Source],
+    file: Path,
+    *,
+    real: bool = False,
+    family: str | None = None,
 ) -> Lesson:
-    """Teach `name` from the pictures below `folder`, and add it to the learned file.
+    """Teach `name` from pictures, or from those below a folder, and add it to the learned file.
 
     Args:
         detector: with what was taught before; pictures without a face are taken whole if its `whole_image` is on, else
@@ -89,9 +96,11 @@ def learn(
     """
     attributor = attributor_of(detector)
     kind = _kind(attributor, name, real, family)
-    if not folder.is_dir():
-        raise UsageError(f"no folder {str(folder)!r}", "learn takes a folder of pictures of one kind")
-    seen = _embed(detector, folder)
+    if isinstance(pictures, Path):
+        if not pictures.is_dir():
+            raise UsageError(f"no folder {str(pictures)!r}", "learn takes a folder of pictures of one kind")
+        pictures = inputs.expand([str(pictures)]).references
+    seen = _embed(detector, pictures)
     if len(seen.embeddings) < FEWEST:
         raise DataError(_too_few(seen), f"{FEWEST} to {MOST} different pictures do")
     taught, confused = estimate(attributor, kind, np.stack(seen.embeddings), detector.model.sha256)
@@ -228,11 +237,10 @@ def _kind(attributor: Attributor, name: str, real: bool, family: str | None) -> 
     return Kind(name, label, family or "other", name)
 
 
-def _embed(detector: Detector, folder: Path) -> "_Seen":
-    """Embed up to `MOST` different pictures, in the order of their names, one in memory at a time."""
+def _embed(detector: Detector, files: Sequence[Source]) -> "_Seen":
+    """Embed up to `MOST` different pictures, one in memory at a time."""
     seen = _Seen()
     known: list[tuple[str | None, int]] = []
-    files = inputs.expand([str(folder)]).references
     for done, path in enumerate(files):
         if len(seen.embeddings) == MOST:
             seen.left = len(files) - done

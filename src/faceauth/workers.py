@@ -142,6 +142,7 @@ class Pool(Generic[Job, Answer]):
         """
         self._start, self._arguments, self._failed, self._timeout = start, arguments, failed, timeout
         self._workers: list[_Worker] = []
+        self._given: dict[int, Job] = {}  # by number, what the workers have
         self._end = weakref.finalize(self, _end_all, self._workers)
         atexit.register(self._end)  # before multiprocessing's own, which waits for processes that ignore SIGTERM
         for _ in range(count):
@@ -150,38 +151,71 @@ class Pool(Generic[Job, Answer]):
     def answers(self, jobs: Iterable[Job]) -> Iterator[Answer]:
         """One answer a job, in order. Raises FaceAuthError where no process can be started."""
         iterator = enumerate(jobs)
-        given: dict[int, Job] = {}
         ready: dict[int, Answer] = {}
         following = 0
         exhausted = False
         while True:
-            for worker in self._workers:
-                if exhausted or len(given) + len(ready) >= AHEAD * len(self._workers):
-                    break
-                if worker.ready and worker.job is None:
-                    number, job = next(iterator, (None, None))
-                    if number is None:
-                        exhausted = True
-                        break
-                    given[number] = job  # type: ignore[assignment]  # a job, as there is a number
-                    self._give(worker, number, given[number])
+            while not exhausted and self.free() and len(self._given) + len(ready) < AHEAD * len(self._workers):
+                number, job = next(iterator, (None, None))
+                if number is None:
+                    exhausted = True
+                else:
+                    self.give(number, job)  # type: ignore[arg-type]  # a job, as there is a number
             if following in ready:
                 yield ready.pop(following)
                 following += 1
-                self._collect(given, ready, 0)
-            elif exhausted and not given:
+                ready |= self.collect(0)
+            elif exhausted and not self._given:
                 return
             else:
-                self._collect(given, ready, self._patience())
+                ready |= self.collect()
 
-    def _give(self, worker: _Worker, number: int, job: Job) -> None:
+    def free(self) -> int:
+        """How many processes have started and are without a job."""
+        return sum(worker.ready and worker.job is None for worker in self._workers)
+
+    def running(self) -> list[int]:
+        """The ids of the processes that have started."""
+        return [worker.process.pid for worker in self._workers if worker.ready and worker.process.pid]
+
+    def give(self, number: int, job: Job) -> None:
+        """Hand a job to a process that is free; its answer is collected under `number`, which no other job has."""
+        worker = next(worker for worker in self._workers if worker.ready and worker.job is None)
         worker.job, worker.since = number, time.monotonic()
+        self._given[number] = job
         try:
             worker.connection.send(job)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it has died; `_collect` reads the end of the pipe, and says so
+            pass  # it has died; `collect` reads the end of the pipe, and says so
         except Exception as error:  # a job that cannot be pickled: nothing was sent
             raise FaceAuthError(f"cannot be handed to another process: {error}", "use workers=1") from error
+
+    def collect(self, patience: float | None = None, wake: "Connection[Any, Any] | None" = None) -> dict[int, Answer]:
+        """Wait until a process has something to say, and return the answers that have come, by their numbers.
+
+        Processes that have died or taken too long are replaced, and what `failed` makes is the answer to their jobs.
+
+        Args:
+            patience: seconds to wait at most; None for as long as it takes.
+            wake: ends the wait when it can be read; it is left unread.
+
+        Raises:
+            FaceAuthError: where a process could not be started.
+        """
+        ready: dict[int, Answer] = {}
+        deadline = self._patience()
+        patience = min((p for p in (patience, deadline) if p is not None), default=None)
+        open_ = {worker.connection: worker for worker in self._workers}
+        for connection in _wait([*open_, *([wake] if wake else [])], patience):
+            if connection in open_:
+                self._take(open_[connection], ready)
+        now = time.monotonic()
+        for worker in list(self._workers):
+            deadline = self._deadline(worker)
+            if deadline is not None and deadline <= now and not worker.connection.poll():
+                reason = too_long(self._timeout or 0) if worker.ready else "it did not start"
+                self._replace(worker, ready, reason)
+        return ready
 
     def _patience(self) -> float | None:
         """Seconds until the first deadline."""
@@ -193,37 +227,28 @@ class Pool(Generic[Job, Answer]):
             return worker.since + STARTING
         return worker.since + self._timeout if self._timeout is not None and worker.job is not None else None
 
-    def _collect(self, given: dict[int, Job], ready: dict[int, Answer], patience: float | None) -> None:
-        """Take what has come from the workers; replace those that have died or taken too long."""
-        open_ = {worker.connection: worker for worker in self._workers}
-        for connection in _wait(list(open_), patience):
-            worker = open_[connection]
-            try:
-                message, value = worker.connection.recv()
-            except (EOFError, OSError):
-                self._replace(worker, given, ready, _died(worker.process))
-                continue
-            if message == "failed":
-                raise value
-            if message == "answer":
-                assert worker.job is not None
-                ready[worker.job] = value
-                del given[worker.job]
-            worker.ready, worker.job = True, None
-        now = time.monotonic()
-        for worker in list(self._workers):
-            deadline = self._deadline(worker)
-            if deadline is not None and deadline <= now and not worker.connection.poll():
-                reason = too_long(self._timeout or 0) if worker.ready else "it did not start"
-                self._replace(worker, given, ready, reason)
+    def _take(self, worker: _Worker, ready: dict[int, Answer]) -> None:
+        """Read what a worker has sent."""
+        try:
+            message, value = worker.connection.recv()
+        except (EOFError, OSError):
+            self._replace(worker, ready, _died(worker.process))
+            return
+        if message == "failed":
+            raise value
+        if message == "answer":
+            assert worker.job is not None
+            ready[worker.job] = value
+            del self._given[worker.job]
+        worker.ready, worker.job = True, None
 
-    def _replace(self, worker: _Worker, given: dict[int, Job], ready: dict[int, Answer], reason: str) -> None:
+    def _replace(self, worker: _Worker, ready: dict[int, Answer], reason: str) -> None:
         worker.end()
         if not worker.ready:
             hint = "out of memory? try fewer --workers; in a script, keep the call below: if __name__ == '__main__'"
             raise FaceAuthError(f"a worker process could not be started: {reason}", hint)
         if worker.job is not None:
-            ready[worker.job] = self._failed(given.pop(worker.job), reason)
+            ready[worker.job] = self._failed(self._given.pop(worker.job), reason)
         self._workers[self._workers.index(worker)] = _Worker(self._start, self._arguments)
 
     def close(self) -> None:

@@ -1,0 +1,136 @@
+"""What a worker process of the service does: decode, judge, and give plain values back. It knows nothing of HTTP."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from faceauth import __version__
+from faceauth.detector import Detector
+from faceauth.errors import FaceAuthError, ImageError
+from faceauth.faces import FaceFinder, FoundFace
+from faceauth.images import EncodedImage, Limits
+from faceauth.learned import default_file
+from faceauth.learning import learn
+from faceauth.provenance.report import Report, examine
+from faceauth.server.settings import Settings
+
+Task = Literal["detect", "provenance", "learn"]
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Images and what to do with them; one image for every task but `learn`, whose options are `lesson`."""
+
+    task: Task
+    images: tuple[EncodedImage, ...]
+    lesson: Plain | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What was asked for makes no sense, or went wrong for its own sake: one line and a hint."""
+
+    message: str
+    hint: str | None
+
+
+def start(settings: Settings) -> Callable[[Job], "list[Plain] | Refused"]:
+    """Limit the memory of this process, open the model, judge once; returns what is called with each job."""
+    cap_memory(settings.memory)
+    return Worker(settings)
+
+
+def cap_memory(most: int) -> None:
+    """Let this process hold at most so many bytes of data, where the system can see to it (Linux)."""
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def detector(settings: Settings) -> Detector:
+    """The detector that a service judges with. Raises FaceAuthError for a model or setting that is none."""
+    opened = Detector(
+        settings.model, false_alarms=settings.false_alarms, whole_image=settings.whole_image, learned=settings.learned,
+        limits=Limits(settings.max_pixels, settings.max_bytes),
+    )  # fmt: skip
+    opened.find_faces = at_most(settings.max_faces, opened.find_faces)
+    return opened
+
+
+def at_most(most: int, find: FaceFinder) -> FaceFinder:
+    """A face finder that refuses pictures of more faces."""
+
+    def limited(image: Image.Image) -> list[FoundFace]:
+        found = find(image)
+        if len(found) > most:
+            raise ImageError(f"{len(found)} faces, more than the limit of {most}", "send parts of the picture")
+        return found
+
+    return limited
+
+
+class Worker:
+    """Answers jobs with plain values, one list a job: rows, reports, or one lesson."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open()
+
+    def __call__(self, job: Job) -> "list[Plain] | Refused":
+        try:
+            if self._stamp() != self._opened:  # something was taught, or forgotten
+                self._open()
+            return self._learn(job) if job.task == "learn" else self._one(job.task, job.images[0])
+        except FaceAuthError as error:
+            return Refused(error.message, error.hint)
+
+    def _open(self) -> None:
+        self._opened = self._stamp()
+        self._detector = detector(self._settings)
+        self._detector.run_nothing()
+        self._detector.find_faces(Image.new("RGB", (640, 480)))
+
+    def _stamp(self) -> tuple[int, int] | None:
+        file = self._file()
+        try:
+            found = file.stat() if file else None
+        except OSError:
+            return None
+        return (found.st_mtime_ns, found.st_size) if found else None
+
+    def _file(self) -> Path | None:
+        learned = self._settings.learned
+        return default_file() if learned is True else learned or None
+
+    def _one(self, task: Task, image: EncodedImage) -> list[Plain]:
+        if task == "provenance":
+            return [_report(image)]
+        verdict = next(self._detector.stream([image]))
+        return [row | {"path_id": None} for row in verdict.rows()]  # no path of this machine
+
+    def _learn(self, job: Job) -> list[Plain]:
+        lesson, options = job.lesson or {}, self._file()
+        assert options is not None
+        done = learn(self._detector, pictures=job.images, file=options, **lesson)
+        taught = done.taught
+        values = asdict(done) | {"confused": dict(done.confused), "taught": taught.kind.name}
+        return [values | {"label": taught.kind.label, "family": taught.kind.family, "count": taught.count,
+                          "recall": taught.recall, "notes": list(done.lines())}]  # fmt: skip
+
+
+def _report(image: EncodedImage) -> Plain:
+    """What the file says of itself; whatever is wrong with it is the report's error."""
+    name = image.path or "-"
+    try:
+        report = examine(image.data, name)
+    except FaceAuthError as error:
+        report = Report(name, error=str(error))
+    except Exception as error:  # one file is never the end of a run
+        report = Report(name, error=f"cannot be examined: {type(error).__name__}")
+    return report.to_dict() | {"version": __version__}

@@ -1,0 +1,90 @@
+"""The service in a process of its own, with its log; and a client of it."""
+
+import contextlib
+import json
+import os
+import subprocess
+import threading
+
+import httpx
+
+from command_line import command, wait_for
+
+
+class Running:
+    """A service: its process, its address, the lines of its log, and a client."""
+
+    def __init__(self, *options, environment=None):
+        words = command("serve", "--port", 0, "--workers", 1, *options)
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | (environment or {})
+        )
+        self.lines = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        first = wait_for(lambda: self.lines[:1])[0]
+        assert first.startswith("listening at http://"), first
+        self.url = first.removeprefix("listening at ").partition(";")[0]
+        self.port = int(self.url.rpartition(":")[2])
+        self.client = httpx.Client(base_url=self.url, timeout=120)
+        wait_for(lambda: self.client.get("/readyz").status_code == 200)
+
+    def _read(self):
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+
+    def log(self, request_id):
+        """The line of one request."""
+
+        def found():
+            return [e for e in map(json.loads, self.lines[1:]) if e.get("id") == request_id]
+
+        return wait_for(found, 20)[0]
+
+    def workers(self):
+        """The ids of the processes that judge."""
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
+            children = [int(pid) for pid in file.read().split()]
+        return [p for p in children if b"spawn_main" in open(f"/proc/{p}/cmdline", "rb").read()]
+
+    def memory(self):
+        """Bytes that the process that speaks HTTP has in memory."""
+        with open(f"/proc/{self.process.pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def close(self):
+        self.client.close()
+        self.process.terminate()
+        try:
+            return self.process.wait(60)
+        finally:
+            self.process.kill()
+            self._reader.join(10)
+            self.process.stderr.close()
+
+
+@contextlib.contextmanager
+def serving(*options, **more):
+    """A service that is ready, as a context; it is ended afterwards."""
+    running = Running(*options, **more)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def files(*images, field="files"):
+    """A form of images (name, bytes)."""
+    return [(field, (name, data, "application/octet-stream")) for name, data in images]
+
+
+def problem(response, status):
+    """The problem of a response, checked."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert set(body) == {"type", "title", "status", "detail", "hint", "request_id"}
+    assert body["status"] == status
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert body["detail"] and "\n" not in body["detail"]
+    return body
