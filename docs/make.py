@@ -12,7 +12,7 @@ COMMANDS = (
     [], ["detect"], ["learn"], ["forget"], ["provenance"], ["explain"], ["verify"], ["report-case"], ["serve"],
     ["model", "info"], ["lab", "sources"],
     ["lab", "corpus", "fetch"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"], ["lab", "encoder"],
-    ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "score"], ["lab", "evaluate"],
+    ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "score"], ["lab", "evaluate"], ["lab", "attribution"],
     ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "reference"], ["lab", "heatmap"], ["lab", "report"],
     ["lab", "study"],
     ["lab", "synthesize"], ["lab", "finder"],

@@ -14,7 +14,7 @@ HALL = {
     "provenance": 3, "attribution": 5, "learned": 6, "detector": 7, "learning": 8, "explain": 8, "console": 9, "cli": 10, "cli_provenance": 10, "cli_explain": 11,
 }  # fmt: skip
 SHOWN_BY = {("verdict", "output"), ("verdict", "notebook")}  # a verdict that shows itself imports them when it does
-LAB = {"progress": 0, "run_info": 0, "data": 1, "training": 2, "evaluation": 3, "study": 4, "cli": 5}
+LAB = {"progress": 0, "parallel": 0, "run_info": 0, "data": 1, "training": 2, "evaluation": 3, "study": 4, "cli": 5}
 WINGS_ONLY = {
     "torch",
     "prometheus_client",

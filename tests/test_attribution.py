@@ -72,19 +72,6 @@ def test_novelty_counts_the_likeliest_known_source_or_all_of_them_by_its_tempera
     )
 
 
-def test_what_lies_before_the_start_of_the_embedding_changes_nothing():
-    late = make_prototypes(start=2)
-    assert Prototypes.from_json(late.to_json()).start == 2
-    values = embeddings(COLOURS["lamp"], 4)
-    for before in (0.0, 99.0):
-        whole = np.column_stack([np.full((4, 2), before), values])
-        assert late.place(whole) == pytest.approx(PROTOTYPES.place(values))
-        mean = np.concatenate([np.full(2, before), taught().mean])
-        assert Attributor(late, [taught(mean=mean)]).parts(whole) == pytest.approx(
-            Attributor(PROTOTYPES, [taught()]).parts(values)
-        )
-
-
 def test_without_anything_taught_the_score_is_the_models_own():
     scores = np.array([0.1, 0.5, 0.93])
     final, answers = Attributor(PROTOTYPES)(embeddings(RED, 3), scores)
@@ -144,7 +131,7 @@ def test_prototypes_survive_the_round_trip():
 
 
 @pytest.mark.parametrize("damage", [
-    lambda d: d.pop("axes"), lambda d: d.update(format=9), lambda d: d.update(start=-1),
+    lambda d: d.pop("axes"), lambda d: d.update(format=9),
     lambda d: d.update(unknown=[0, float("nan"), 1, ""]), lambda d: d.update(unknown=[0, 1, 0, ""]),
     lambda d: d.update(unknown=[0, 1]), lambda d: d.update(axes="AAAA"), lambda d: d.update(axes=3),
     lambda d: d.update(temperature=0), lambda d: d.update(reference_kind=[7] * 40), lambda d: d.update(kinds=[["a"]]),
@@ -173,5 +160,5 @@ def test_a_mean_of_another_width_is_refused():
 
 
 def test_prototypes_of_another_network_are_refused_where_they_are_used():
-    with pytest.raises(ModelError, match="for 12 values, and an embedding of 3"):
-        Attributor(make_prototypes(start=9))(embeddings(RED, 2), np.ones(2))
+    with pytest.raises(ModelError, match="for 3 values, and an embedding of 2"):
+        Attributor(PROTOTYPES)(embeddings(RED, 2)[:, :2], np.ones(2))

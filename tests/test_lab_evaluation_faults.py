@@ -297,7 +297,7 @@ FAULTS = [
     ("NaN in a score", score_table, "pc.is_finite(values)", 'pc.not_equal(values, float("inf"))', nan_score),
     ("a held-out row missing", score_sets, '_complain(wanted - set(part["image"]), f"{model}, seed {seed}, has', '_complain(set(), f"{model}, seed {seed}, has', missing_row),
     ("a fold without a class", score_sets, 'if len(set(part["group"])) < 2 and variant in RESAVED:', "if False:", empty_class),
-    ("swaps counted with the generated images", score_sets, 'special = rows["family"].isin(("swap", "restored"))', 'special = rows["family"].isin(("restored",))', swaps_apart),
+    ("swaps counted with the generated images", score_sets, 'special = rows["family"].isin(ALTERED)', 'special = rows["family"].isin(("restored",))', swaps_apart),
     ("images drawn instead of kinds", protocol, "kinds, fake = np.concatenate([s.kinds for s in sets])", "kinds, fake = np.arange(sum(len(s.kinds) for s in sets)).astype(str)", kinds_are_drawn),
     ("the pooled figure as headline", protocol, "value = float(np.mean([figure(s, None) for s in sets]))", "value = pooled_auroc(part)", mean_over_folds),
     ("a kind's rate at a threshold set on it", calibration, "others = ~out", "others = out | ~out", left_out_kind),

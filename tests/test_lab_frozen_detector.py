@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from command_line import faceauth
 from conftest import PORTRAIT
 
 pytestmark = pytest.mark.torch
@@ -152,7 +153,7 @@ def test_a_changed_config_is_another_state(place):
 
 
 def test_features_are_computed_once_and_read_by_encoder_and_view(place, run, monkeypatch):
-    monkeypatch.setattr(features, "_views", lambda _: pytest.fail("computed again"))
+    monkeypatch.setattr(features, "pictures", lambda *_: pytest.fail("computed again"))
     ready = prepared(place)
     with pytest.raises(KeyError):
         ready.store.read("another encoder", [(ready.rows[0].sha256, "clean")])
@@ -277,7 +278,7 @@ def test_model_files_and_controls_are_scored_as_a_user_would_ask_them(place, run
     controls = table[table["model"] == "thumbnail"]
     assert set(controls.loc[controls["held_out"], "variant"]) == {"clean", "web", "hard", "avatar", "edited"}
     assert set(fitted_on["thumbnail"]) >= {"web", "hard"}
-    monkeypatch.setattr(score_models, "_answer", lambda _: pytest.fail("scored again"))
+    monkeypatch.setattr(score_models, "pictures", lambda *_: pytest.fail("scored again"))
     again, _ = score_models.score(plan, [run / "detector.onnx"], store, 1)
     assert len(again) == len(table)
 
@@ -293,3 +294,20 @@ def test_the_swap_output_decides_from_its_own_threshold_on_alone():
     rule = SwapRule(offset=1.0, limit=2.0)
     generated, swapped = np.array([-3.0, -3.0, 5.0, 0.0]), np.array([0.9, 1.5, 2.0, 0.99])
     assert rule(generated, swapped).tolist() == [-3.0, 2.5, 5.0, 0.0]
+
+
+def test_how_well_generators_are_named_is_printed_of_a_run(place, run):
+    given = ("--runs", place / "runs", "--cache", place / "cache")
+    code, out, err = faceauth("lab", "attribution", place / "config.toml", *given)
+    assert code == 0, err
+    known, rest = out.split("## Unknown generators")
+    assert "| clean |" in known
+    assert "| web |" in known
+    assert "## Taught sources" in rest
+
+
+def test_naming_before_training_says_what_to_run(place, tmp_path):
+    given = ("--runs", tmp_path, "--cache", place / "cache")
+    code, _, err = faceauth("lab", "attribution", place / "config.toml", *given)
+    assert code == 1
+    assert "faceauth lab train" in err

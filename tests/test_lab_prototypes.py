@@ -9,8 +9,8 @@ from conftest import make_card, write_model
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Unknown
 from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.dataset import ImageRow
-from faceauth.lab.evaluation import naming, prototypes
-from faceauth.lab.evaluation.prototypes import Looked
+from faceauth.lab.evaluation import open_set, prototypes
+from faceauth.lab.evaluation.prototypes import EmbeddedSet
 from faceauth.lab.training.onnx_file import rewrite
 from faceauth.model_file import Calibration, ModelFile, Outputs, Thresholds
 from lab_prepared import write_set
@@ -26,7 +26,7 @@ CURVE = ((0.0, 1.0), (1.0, 0.0))
 
 
 @pytest.fixture(scope="module")
-def looked():
+def embedded():
     """Gaussian embeddings of covariance A A'; the second model has never seen `flow` and `cam-b`."""
     rng = np.random.default_rng(0)
     mixing = np.diag(np.linspace(0.5, 2, D)) @ np.linalg.qr(rng.normal(size=(D, D)))[0]
@@ -50,18 +50,18 @@ def looked():
         ))  # fmt: skip
         near = -np.stack([np.square(x - means[s] @ mixing.T).sum(-1) for s in known], axis=-1) / 8
         outputs.append(Outputs(logit, near.astype(np.float32), x))
-    return Looked(tuple(records), np.array(splits), tuple(cards), tuple(outputs))
+    return EmbeddedSet(tuple(records), np.array(splits), tuple(cards), tuple(outputs))
 
 
 @pytest.fixture(scope="module")
-def found(looked):
-    return prototypes.prototypes(looked)
+def found(embedded):
+    return prototypes.prototypes(embedded)
 
 
-def test_the_axes_whiten_the_sources_and_keep_the_means(looked, found):
-    rows = looked.where(lambda r: True, "train")
-    points = found.place(looked.outputs[0].embedding[rows].reshape(-1, D)).reshape(-1, 2, D)
-    names = np.array([r.source for r in looked.records])[rows]
+def test_the_axes_whiten_the_sources_and_keep_the_means(embedded, found):
+    rows = embedded.where(lambda r: True, "train")
+    points = found.place(embedded.outputs[0].embedding[rows].reshape(-1, D)).reshape(-1, 2, D)
+    names = np.array([r.source for r in embedded.records])[rows]
     pairs = zip(found.kinds, found.means, strict=True)
     within = np.concatenate([points[names == kind.name].reshape(-1, D) - mean for kind, mean in pairs])
     assert np.cov(within.T) == pytest.approx(np.eye(D), abs=0.25)
@@ -69,82 +69,82 @@ def test_the_axes_whiten_the_sources_and_keep_the_means(looked, found):
     assert np.abs(spread - np.diag(np.diag(spread))).max() < 0.3 * np.diag(spread).max()
 
 
-def test_it_names_what_it_knows_and_two_collections_of_one_generator_alike(looked, found):
-    rows = looked.where(lambda r: True, "test")
-    named = naming.name(Attributor(found), looked, 0, rows, 1)
+def test_it_names_what_it_knows_and_two_collections_of_one_generator_alike(embedded, found):
+    rows = embedded.where(lambda r: True, "test")
+    named = open_set.name(Attributor(found), embedded, 0, rows, 1)
     assert named.right("generators", closed=True)[named.fake].mean() > 0.97
     assert named.right("families", closed=False).mean() > 0.9
     assert named.accuracy("generators", closed=True) == named.right("generators", closed=True)[named.fake].mean()
 
 
-def test_shares_are_calibrated(looked):
+def test_shares_are_calibrated(embedded):
     """A temperature away from the fitted one has a higher loss, on either side."""
     rng = np.random.default_rng(1)
-    one = looked.outputs[0]
+    one = embedded.outputs[0]
     blurred = one.embedding + rng.standard_t(2, one.embedding.shape).astype(np.float32)  # no Gaussian, and no gaps
-    outputs = (Outputs(one.logit, one.source_logits, blurred), *looked.outputs[1:])
-    looked = Looked(looked.records, looked.splits, looked.cards, outputs)
-    found = prototypes.prototypes(looked)
+    outputs = (Outputs(one.logit, one.source_logits, blurred), *embedded.outputs[1:])
+    embedded = EmbeddedSet(embedded.records, embedded.splits, embedded.cards, outputs)
+    found = prototypes.prototypes(embedded)
     best = found.temperature
     assert prototypes.TEMPERATURES[0] < best < prototypes.TEMPERATURES[-1]
     flat = replace(found, temperature=1.0)
-    assert prototypes.temperature(flat, looked, 0) == pytest.approx(best)
+    assert prototypes.temperature(flat, embedded, 0) == pytest.approx(best)
 
 
-def test_unknown_is_set_on_a_generator_that_a_model_never_saw(looked, found):
-    folds, left = naming.folds(found, looked)
+def test_unknown_is_set_on_a_generator_that_a_model_never_saw(embedded, found):
+    folds, left = open_set.folds(found, embedded)
     assert [one.generator for one in left] == ["flow"]
     assert "trained without them" in found.unknown.fitted_on
-    judged = naming.novel(replace(folds[0], prototypes=found), left[0], looked, 0)
+    judged = open_set.novel(replace(folds[0], prototypes=found), left[0], embedded, 0)
     assert judged.auroc > 0.95
     assert judged.said > 0.8 > 0.2 > judged.of_known
 
 
-def test_without_fold_models_prototypes_are_taken_away_in_turn(looked):
-    alone = Looked(looked.records, looked.splits, looked.cards[:1], looked.outputs[:1])
+def test_without_fold_models_prototypes_are_taken_away_in_turn(embedded):
+    alone = EmbeddedSet(embedded.records, embedded.splits, embedded.cards[:1], embedded.outputs[:1])
     unknown = prototypes.prototypes(alone).unknown
     assert "taken away" in unknown.fitted_on
     assert unknown.slope > 0
 
 
-def test_the_reference_is_of_test_images(looked, found):
+def test_the_reference_is_of_test_images(embedded, found):
     assert len(found.reference) == 20 * len(SOURCES)
-    test = found.place(looked.outputs[0].embedding[looked.where(lambda r: r.source == "dif", "test")][:20, 0])
+    test = found.place(embedded.outputs[0].embedding[embedded.where(lambda r: r.source == "dif", "test")][:20, 0])
     row = [k.name for k in found.kinds].index("dif")
     assert found.reference[found.reference_kind == row] == pytest.approx(test)
 
 
-def test_a_left_out_generator_and_camera_are_taught(looked, found):
-    folds, _ = naming.folds(found, looked)
-    (flow,) = naming.teach(folds[0], looked, "flow", "test", [0])
+def test_a_left_out_generator_and_camera_are_taught(embedded, found):
+    folds, _ = open_set.folds(found, embedded)
+    (flow,) = open_set.teach(folds[0], embedded, "flow", "test", [0])
     assert flow.recall > 0.9
     assert flow.refused == 0
     assert flow.others[1] > flow.others[0] - 0.02
-    (camera,) = naming.teach(folds[0], looked, "cam-b", "test", [0])
+    (camera,) = open_set.teach(folds[0], embedded, "cam-b", "test", [0])
     assert camera.caught[1] == pytest.approx(camera.caught[0], abs=0.02)
 
 
-def test_a_source_beside_those_of_the_network_is_named_too(looked):
-    fewer = Looked(looked.records, looked.splits, looked.cards[1:], looked.outputs[1:])
+def test_a_source_beside_those_of_the_network_is_named_too(embedded):
+    fewer = EmbeddedSet(embedded.records, embedded.splits, embedded.cards[1:], embedded.outputs[1:])
     names = [k.name for k in prototypes.prototypes(fewer, also=["flow"]).kinds]
     assert "flow" in names
     with pytest.raises(UsageError, match="nothing"):
         prototypes.prototypes(fewer, also=["nothing"])
 
 
-def test_a_source_of_train_images_alone_is_named_but_neither_evaluated_nor_taught(looked):
+def test_a_source_of_train_images_alone_is_named_but_neither_evaluated_nor_taught(embedded):
     """The corpus has such a source, and its generator may have no other."""
-    of_flow = looked.where(lambda r: r.source == "flow")
-    whole = replace(looked, splits=np.where(of_flow, "train", looked.splits))
+    of_flow = embedded.where(lambda r: r.source == "flow")
+    whole = replace(embedded, splits=np.where(of_flow, "train", embedded.splits))
     found = prototypes.prototypes(whole)
     assert "flow" in [k.name for k in found.kinds]
     assert found.kinds[found.reference_kind.max()].name == "dif"
-    folds, left = naming.folds(found, whole)
+    folds, left = open_set.folds(found, whole)
     assert left == []
     assert found.unknown == folds[0].prototypes.unknown == Unknown()
-    assert naming.lessons_of(folds[0], whole, "test") == ["cam-b"]
-    assert naming.lessons_of(folds[0], looked, "test") == ["cam-b", "flow"]
-    assert "flow" not in [row["true source"] for row in naming.confusion(found, whole, "test", 0)]
+    assert open_set.lessons_of(folds[0], whole, "test") == ["cam-b"]
+    assert open_set.lessons_of(folds[0], embedded, "test") == ["cam-b", "flow"]
+    assert "flow" not in [row["true source"] for row in open_set.confusion(found, whole, "test", 0)]
 
 
 def trained_on(card, sources):
@@ -153,31 +153,25 @@ def trained_on(card, sources):
     return replace(card, sources=tuple(sources), labels=tuple("fake" if s in fakes else "real" for s in sources))
 
 
-def test_a_generator_that_no_model_was_trained_on_is_no_evidence(looked):
+def test_a_generator_that_no_model_was_trained_on_is_no_evidence(embedded):
     """It would be left out by every model; and a model may hold out photographs alone."""
-    judged = trained_on(looked.cards[1], [s for s in SOURCES if s != "flow"])
+    judged = trained_on(embedded.cards[1], [s for s in SOURCES if s != "flow"])
     fold = trained_on(judged, [s for s in judged.sources if s != "cam-b"])
-    foreign = replace(looked, cards=(judged, fold), outputs=looked.outputs[1:] * 2)
+    foreign = replace(embedded, cards=(judged, fold), outputs=embedded.outputs[1:] * 2)
     found = prototypes.prototypes(foreign, also=["flow"])
     assert "flow" in [k.name for k in found.kinds]
-    folds, left = naming.folds(found, foreign)
+    folds, left = open_set.folds(found, foreign)
     assert left == []
-    assert naming.lessons_of(folds[0], foreign, "test") == ["cam-b"]
-    (camera,) = naming.teach(folds[0], foreign, "cam-b", "test", [0])
+    assert open_set.lessons_of(folds[0], foreign, "test") == ["cam-b"]
+    (camera,) = open_set.teach(folds[0], foreign, "cam-b", "test", [0])
     assert np.isnan(camera.unseen).all()
     assert not np.isnan(camera.flagged).any()
 
 
-def test_a_source_without_train_images_is_an_error(looked):
-    none = Looked(looked.records, np.full(len(looked.records), "test"), looked.cards, looked.outputs)
+def test_a_source_without_train_images_is_an_error(embedded):
+    none = EmbeddedSet(embedded.records, np.full(len(embedded.records), "test"), embedded.cards, embedded.outputs)
     with pytest.raises(DataError, match="train images"):
         prototypes.fit(none, 0, ["dif"])
-
-
-def test_joins_begin_with_the_nearest_pair(found):
-    first, *_, last = naming.joins(found)
-    assert {first[0], first[1]} == {"gan-1", "gan-2"}
-    assert first[2] < last[2]
 
 
 def test_the_command_writes_them_into_the_file_and_calibrating_keeps_them(tmp_path):

@@ -25,6 +25,7 @@ class Row:
     label: str = "real"
     group: str = ""
     sha256: str = ""
+    family: str = ""
 
 
 def rows_of(*ties):
@@ -253,6 +254,18 @@ def test_sources_are_dealt_whole_and_apart_from_their_kind():
         assert fold["rb1"] == fold["rb2"]
         apart += len({fold["fa1"], fold["fa2"], fold["fa3"]}) > 1
     assert apart
+
+
+def test_swaps_take_no_place_of_generated_sources():
+    """A large source of swaps would fill a fold by itself, and leave it without generated images."""
+    counts = {"camera": ("real", "", 30), "film": ("real", "", 30), "gan": ("fake", "gan", 20), "sd": ("fake", "diffusion", 20),
+              "swapped": ("fake", "swap", 90)}  # fmt: skip
+    rows = [
+        Row(f"{source}{i}", source, source, label, family=family)
+        for source, (label, family, count) in counts.items() for i in range(count)
+    ]  # fmt: skip
+    fold = {r.source: f for r, f in zip(rows, deal(rows, range(len(rows)), 0, 2, "source"), strict=True)}
+    assert {fold["gan"], fold["sd"]} == {0, 1}
 
 
 def test_too_few_kinds_are_refused():

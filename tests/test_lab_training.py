@@ -16,7 +16,6 @@ from lab_corpus import CONFIG, write_corpus
 
 torch = pytest.importorskip("torch")
 from faceauth.errors import ConfigError, DataError, UsageError
-from faceauth.lab.evaluation.scoring import Resave
 from faceauth.lab.training.batches import TrainingSet
 from faceauth.lab.training.config import read_config
 from faceauth.lab.training.export import export, load_run, parity
@@ -206,14 +205,6 @@ def test_config_overrides(place):
     (place / "bad.toml").write_text("name = ")
     with pytest.raises(ConfigError, match="not TOML"):
         read_config(place / "bad.toml")
-
-
-def test_resave_reduces_and_never_enlarges():
-    from conftest import noise
-    from faceauth.images import decode
-
-    assert decode(Resave("x", 64, 50)(noise((100, 50)))).size == (64, 32)
-    assert decode(Resave("x", 500, 50)(noise((100, 50)))).size == (100, 50)
 
 
 def test_the_generator_makes_faces_that_are_no_copies(place, tmp_path):

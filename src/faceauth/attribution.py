@@ -76,7 +76,6 @@ class Prototypes:
 
     Attributes:
         kinds: the k sources; counts: (k,) embeddings behind each mean.
-        start: where in the embedding the d values begin that sources are known by; they go on to its end.
         center: (d,) values at the origin; axes: (d, d) from values to coordinates; between: (d,) above 0.
         means: (k, d) coordinates.
         reference: (r, d) coordinates of images that no mean was made from, to try new classes on;
@@ -92,7 +91,6 @@ class Prototypes:
     means: Floats
     reference: Floats
     reference_kind: npt.NDArray[np.int64]
-    start: int = 0
     temperature: float = 1.0
     unknown: Unknown = Unknown()
     fitted_on: str = "nothing"
@@ -103,10 +101,10 @@ class Prototypes:
         return np.array([kind.label == "fake" for kind in self.kinds])
 
     def place(self, embedding: Floats) -> Floats:
-        """Embeddings (n, start + d) to coordinates (n, d). Raises ModelError for embeddings of another size."""
-        if embedding.shape[1] != (size := self.start + self.center.size):
+        """Embeddings (n, d) to coordinates (n, d). Raises ModelError for embeddings of another size."""
+        if embedding.shape[1] != (size := self.center.size):
             raise ModelError(f"prototypes for {size} values, and an embedding of {embedding.shape[1]}", _REMAKE)
-        return (np.asarray(embedding[:, self.start :], np.float64) - self.center) @ self.axes.T
+        return (np.asarray(embedding, np.float64) - self.center) @ self.axes.T
 
     def density(self, points: Floats, mean: Floats, count: float | Floats) -> Floats:
         """Log density (n,), up to a constant, at (n, d) of a class whose mean was seen in `count` images.
@@ -134,7 +132,7 @@ class Prototypes:
         unknown = [getattr(self.unknown, f.name) for f in fields(Unknown)]
         return json.dumps(
             {"format": FORMAT, "kinds": kinds, "temperature": self.temperature, "unknown": unknown,
-             "start": self.start, "fitted_on": self.fitted_on, "reference_kind": self.reference_kind.tolist(), **arrays}
+             "fitted_on": self.fitted_on, "reference_kind": self.reference_kind.tolist(), **arrays}
         )  # fmt: skip
 
     @classmethod
@@ -154,7 +152,7 @@ class Prototypes:
             bias, slope, novelty_at, on = data["unknown"]
             unknown = Unknown(float(bias), float(slope), float(novelty_at), str(on))
             found = cls(
-                kinds, **arrays, reference_kind=which, start=int(data["start"]), temperature=float(data["temperature"]),
+                kinds, **arrays, reference_kind=which, temperature=float(data["temperature"]),
                 unknown=unknown, fitted_on=str(data["fitted_on"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -163,7 +161,7 @@ class Prototypes:
         numbers = [found.temperature, unknown.temperature, unknown.bias, unknown.slope]
         positive = found.temperature > 0 and unknown.temperature > 0 and (found.between > 0).all() and d > 0
         positive = positive and (found.counts > 0).all() and _has_fakes(kinds)
-        if not (k and in_range and np.isfinite(numbers).all() and positive and found.start >= 0):
+        if not (k and in_range and np.isfinite(numbers).all() and positive):
             raise ModelError("impossible prototypes in the model file", _REMAKE)
         return found
 
@@ -186,7 +184,7 @@ class Attributor:
     def __init__(self, prototypes: Prototypes, taught: Sequence[Taught] = ()) -> None:
         """Raises UsageError for a taught class whose mean is of another size than the embedding."""
         self.prototypes, self.taught = prototypes, tuple(taught)
-        size = prototypes.start + prototypes.center.size
+        size = prototypes.center.size
         for one in taught:
             if one.mean.shape != (size,):
                 raise UsageError(f"{one.kind.name!r} has {one.mean.size} values, not {size}", _AGAIN)

@@ -148,6 +148,19 @@ Resume = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
 
+def _file(output: Path | None, resume: bool, overwrite: bool) -> Path | None:
+    """The file that verdicts are written to, checked; None for standard output. Raises UsageError."""
+    from faceauth.output import check
+
+    if output is not None and str(output) != "-":
+        check(output, resume=resume, overwrite=overwrite)
+        return output
+    if resume:
+        raise UsageError("--resume needs an output to go on with", "add -o FILE.jsonl")
+    stdout()
+    return None
+
+
 @app.command()
 def detect(
     images: Images,
@@ -185,16 +198,9 @@ def detect(
     from faceauth.detector import Detector
     from faceauth.images import Limits
     from faceauth.inputs import expand
-    from faceauth.output import check
 
     wanted = _labels(fail_on)
-    file = None if output is None or str(output) == "-" else output
-    if file is not None:
-        check(file, resume=resume, overwrite=overwrite)
-    elif resume:
-        raise UsageError("--resume needs an output to go on with", "add -o FILE.jsonl")
-    else:
-        stdout()
+    file = _file(output, resume, overwrite)
     if "-" in images and sys.stdin is None:
         raise UsageError("standard input is closed", "name files, or pipe an image in")
     rate = parse_rate(false_alarms)

@@ -335,7 +335,7 @@ class Detector:
         if text is None:
             return None, others
         prototypes = Prototypes.from_json(text)
-        if (size := prototypes.start + prototypes.center.size) != self.model.embedding_size:
+        if (size := prototypes.center.size) != self.model.embedding_size:
             raise ModelError(
                 f"{str(self.model.path)!r}: prototypes for {size} values, and an embedding of "
                 f"{self.model.embedding_size}",

@@ -8,10 +8,7 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import re
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -22,11 +19,7 @@ import numpy as np
 
 from faceauth.attribution import UNKNOWN, Kind, Taught, pack, unpack
 from faceauth.errors import UsageError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from faceauth.files import data_folder, locked, write_text
 
 FORMAT = 1
 LARGEST = 20_000_000  # bytes; a thousand classes of 4096 values each take 22 million
@@ -41,15 +34,7 @@ PATIENCE = 5.0  # seconds to wait for another process that changes the file
 
 def default_file() -> Path:
     """`learned.json` in $FACEAUTH_HOME, else in the user's folder for application data."""
-    if home := os.environ.get("FACEAUTH_HOME"):
-        return Path(home) / "learned.json"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "faceauth" / "learned.json"
+    return data_folder() / "learned.json"
 
 
 def read(file: Path, *, must_exist: bool = False) -> tuple[Taught, ...]:
@@ -91,17 +76,10 @@ def digest(taught: Sequence[Taught]) -> str | None:
 def write(file: Path, taught: Sequence[Taught]) -> None:
     """Replace the file; a full disk or a killed process leaves it as it was. Raises UsageError."""
     text = json.dumps({"format": FORMAT, "learned": [_record(t) for t in taught]}, indent=1) + "\n"
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, file)
+        write_text(file, text)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise _unwritable(file, error) from error
 
 
@@ -109,60 +87,16 @@ def write(file: Path, taught: Sequence[Taught]) -> None:
 def changing(file: Path) -> Iterator[None]:
     """Keep other processes from changing the file between a `read` and the `write` that rests on it.
 
-    They wait for the lock of a file beside it, which the system lifts when the process that holds it ends in any way.
-
     Raises:
         UsageError: another process is still at it after `PATIENCE`, or nothing can be written there.
     """
-    beside = file.with_name(f"{file.name}.lock")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = _acquire(beside)
-    except OSError as error:
-        raise _unwritable(file, error) from error
-    if lock is None:
-        raise UsageError(
-            f"another faceauth is changing {str(file)!r}", "try again when it is done; nothing was changed"
-        )
-    try:
-        yield
-    finally:
-        if sys.platform == "win32":  # where a file that anybody has open cannot be removed
-            os.close(lock)
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        if sys.platform != "win32":
-            os.close(lock)
-
-
-def _acquire(beside: Path) -> int | None:
-    """An open and locked file; None where another process has held it all the time. Raises OSError."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        lock = os.open(beside, os.O_RDWR | os.O_CREAT, 0o600)
+    with contextlib.ExitStack() as held:
         try:
-            with contextlib.suppress(FileNotFoundError):  # its last holder has removed it: others make one of their own
-                if _lock(lock) and os.path.samestat(os.fstat(lock), os.stat(beside)):
-                    return lock
-        except OSError:
-            os.close(lock)
-            raise
-        os.close(lock)
-        if time.monotonic() > until:
-            return None
-        time.sleep(0.02)
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock an open file without waiting; whether it was free. Raises OSError where files cannot be locked."""
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
+            file.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(file, PATIENCE))
+        except OSError as error:
+            raise _unwritable(file, error) from error
+        yield
 
 
 def _unwritable(file: Path, error: OSError) -> UsageError:

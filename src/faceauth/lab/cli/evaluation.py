@@ -25,7 +25,7 @@ PerSource = Annotated[int | None, typer.Option(help="At most so many images of e
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (calibrate, prototypes, score, evaluate, embed, tsne, spectrum, report):
+    for command in (calibrate, prototypes, score, evaluate, attribution, embed, tsne, spectrum, report):
         app.command()(command)
 
 
@@ -102,8 +102,8 @@ def prototypes(
 
     [candidate] = open_candidates([model])
     _, examples = open_examples([candidate], manifest, "train")
-    looked = made.look_at_prepared(candidate.file, examples, cache, workers)
-    found = made.prototypes(looked, also or [])
+    embedded = made.embed_prepared(candidate.file, examples, cache, workers)
+    found = made.prototypes(embedded, also or [])
     made.write(candidate.file, found)
     typer.echo(f"{len(found.kinds)} prototypes from {found.fitted_on}; temperature {found.temperature:.2f}")
     typer.echo(f"unknown fitted on {found.unknown.fitted_on}")
@@ -218,6 +218,34 @@ def score(
     table, fitted_on = score_(Plan(rows, chosen, folds), models or [], ScoreStore(cache), workers)
     score_table.write(output, table, {**run_info(dealt.data.sha256), "controls": fitted_on})
     typer.echo(f"{output}: {len(table)} rows of {table['model'].nunique()} models")
+
+
+def attribution(
+    config: Annotated[Path, typer.Argument(help="A config with [encoders] that faceauth lab train --folds has run.")],
+    runs: Annotated[Path, typer.Option(help="Where its run folder is.")] = Path("runs"),
+    cache: Cache = Path("cache"),
+    workers: Workers = 1,
+) -> None:
+    """Say how well a model on frozen encoders names what made a picture: known generators, unknown and taught ones.
+
+    On test images. Unknown and taught ones are named by the folds' models, whose embedding and prototypes were made
+    without them.
+
+    \b
+    Example:
+      faceauth lab attribution configs/accurate.toml
+    """
+    need_lab()
+    from faceauth.lab.evaluation import tables
+    from faceauth.lab.evaluation.open_set import attribution_tables
+    from faceauth.lab.evaluation.ship import embed_shipped
+    from faceauth.lab.training.frozen import examples, prepare, read_config
+
+    read = read_config(config)
+    prepared = prepare(read, cache, workers)
+    embedded = embed_shipped(prepared, examples(prepared), runs / read.name)
+    for title, rows in attribution_tables(embedded, read.views.train[: embedded.outputs[0].logit.shape[1]]).items():
+        typer.echo(f"## {title}\n\n{tables.markdown(rows)}")
 
 
 def embed(

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from faceauth.errors import DataError, ImageError
+from faceauth.files import replacing
 from faceauth.images import SUFFIXES, Limits
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -196,9 +197,8 @@ def _plain_tar(path: Path, scratch: Path) -> str:
     plain = scratch / f"{key}.tar"
     if not plain.exists():
         scratch.mkdir(parents=True, exist_ok=True)
-        with opener(path, "rb") as packed, open(f"{plain}.part", "wb") as out:
+        with opener(path, "rb") as packed, replacing(plain) as part, open(part, "wb") as out:
             shutil.copyfileobj(packed, out, 1 << 20)
-        os.replace(f"{plain}.part", plain)
     return str(plain)
 
 

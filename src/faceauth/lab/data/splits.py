@@ -21,6 +21,7 @@ FOLDS = 6
 DEALS = ("kind", "source")  # what is held out whole: by kind with all relatives, by source without them
 NEAR = 3  # bits of 64 by which the dHashes of near-duplicates differ at most
 _BANDS = 4  # of 16 bits: two hashes that differ in 3 bits agree in at least one of four bands (Norouzi et al., 2012)
+ALTERED = ("swap", "restored")  # families of fakes that are photographs of somebody: no part of the generated class
 _DEALS = 256  # deals that are drawn; the most even one counts
 _JOINED = 0.1  # share of a kind's images tied to another kind from which on the two count as one
 _BLOCK = 2048  # hashes compared at once
@@ -46,6 +47,8 @@ class Dealt(Protocol):
     def source(self) -> str: ...
     @property
     def label(self) -> str: ...
+    @property
+    def family(self) -> str: ...
 
 
 def tie(rows: Sequence[Tied], dhashes: Sequence[int]) -> list[int]:
@@ -146,7 +149,8 @@ def deal(
     swapped, restored and edited images go where their kind goes. A deal takes the kinds in an order drawn by the seed,
     each into the fold with the fewest images of its class so far; of `_DEALS` deals the most even one counts. Nothing
     else takes part. What may be fitted in a fold is `may_fit`. With `by` "source" all of this holds for sources, and
-    others of a source's kind may stay in training.
+    others of a source's kind may stay in training; swapped and restored sources are then dealt apart, so that every
+    fold has generated images.
 
     Two kinds count as one where components tie `_JOINED` of the smaller one's images to the other. Fewer may be
     chance: about one portrait in 500 has a dHash within 3 bits of a stranger's, and a single pair would chain most
@@ -162,10 +166,11 @@ def deal(
     joined = _joined(names, components)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row, name in zip(rows, names, strict=True):
-        counts[joined[name]][row.label] += 1
+        altered = by == "source" and row.label == "fake" and row.family in ALTERED
+        counts[joined[name]]["altered" if altered else row.label] += 1
     fold: dict[str, int] = {}
     for label, of_class in _by_class(counts).items():
-        if label != "edited" and len(of_class) < folds:
+        if label in ("real", "fake") and len(of_class) < folds:
             raise DataError(
                 f"{len(of_class)} {by}s of {label} images cannot be dealt into {folds} folds",
                 "use fewer folds, or add sources",
@@ -181,8 +186,8 @@ def may_fit(components: Sequence[int], folds: Sequence[int], fold: int) -> list[
 
 
 def _by_class(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
-    """Kinds by the first of real, fake, edited that they have images of, and how many of these."""
-    sizes: dict[str, dict[str, int]] = {"real": {}, "fake": {}, "edited": {}}
+    """Kinds by the first of real, fake, altered, edited that they have images of, and how many of these."""
+    sizes: dict[str, dict[str, int]] = {"real": {}, "fake": {}, "altered": {}, "edited": {}}
     for kind, labels in counts.items():
         label = next(label for label in sizes if labels[label])
         sizes[label][kind] = labels[label]

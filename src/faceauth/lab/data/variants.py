@@ -47,7 +47,12 @@ def make(name: str, image: Image.Image, face: FoundFace, key: str) -> tuple[Imag
         return _painted(image, face, inside=True), face
     if name == "face-only":
         return _painted(image, face, inside=False), face
-    return _WHOLE[name](image, rng), None
+    return whole(name, image, key), None
+
+
+def whole(name: str, image: Image.Image, key: str) -> Image.Image:
+    """A variant that needs no face: clean, web, hard, avatar or edited."""
+    return _WHOLE[name](image, _rng(name, key))
 
 
 def _rng(name: str, key: str) -> Rng:

@@ -16,7 +16,7 @@ from faceauth.errors import DataError, UsageError
 from faceauth.files import replacing
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.evaluation.candidates import Candidate, choose
-from faceauth.lab.evaluation.scoring import keep, look
+from faceauth.lab.evaluation.scoring import keep, prepared_outputs
 
 Floats = npt.NDArray[np.floating[Any]]
 Strings = npt.NDArray[np.str_]
@@ -73,7 +73,7 @@ def embed(
     chosen = choose(examples, split, per_source, seed)
     if not chosen:
         raise DataError(f"the {split} split is empty")
-    [outputs] = look([candidate.file], examples, chosen, cache, workers)
+    [outputs] = prepared_outputs([candidate.file], examples, chosen, cache, workers)
     records = [examples.records[i] for i in chosen]
     return Embedded(
         outputs.embedding,

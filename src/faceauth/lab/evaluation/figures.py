@@ -4,7 +4,6 @@ Matplotlib through its objects, without a window or a global state. It knows not
 """
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from faceauth.attribution import Prototypes
+from faceauth.files import replacing
 from faceauth.lab.evaluation.embeddings import Map
 from faceauth.lab.evaluation.spectrum import SourceSpectrum
 
@@ -42,9 +41,8 @@ def save(figure: Figure, *files: Path) -> None:
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         kind = file.suffix[1:]
-        with style():
-            figure.savefig(f"{file}.part", format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
-        os.replace(f"{file}.part", file)
+        with style(), replacing(file) as part:
+            figure.savefig(part, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
 
 
 def png(figure: Figure) -> bytes:
@@ -194,23 +192,6 @@ def confusion(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
                 axes.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=8, color="w" if share > 0.6 else "k")
         axes.set(xlabel="named", ylabel="true source (images)", title=title)
         figure.colorbar(image, ax=axes, shrink=0.8)
-        return figure
-
-
-def tree(found: Prototypes) -> Figure:
-    """How near the prototypes of sources lie: average linkage, in standard deviations within a source."""
-    from scipy.cluster.hierarchy import dendrogram, linkage
-
-    names = [f"{k.name} ({k.family})" for k in found.kinds]
-    with style():
-        figure = _figure(1.2 + 0.27 * len(names))
-        axes = figure.subplots()
-        drawn = linkage(found.means, "average")
-        dendrogram(
-            drawn, labels=names, orientation="left", ax=axes, color_threshold=0, above_threshold_color=PALETTE[0]
-        )
-        axes.grid(False)
-        axes.set(xlabel="distance", title="Prototypes")
         return figure
 
 

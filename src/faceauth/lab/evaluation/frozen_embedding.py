@@ -1,13 +1,14 @@
 """The embedding of a detector on frozen encoders, and what its prototypes are fitted to, from stored features."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from faceauth.lab.evaluation.prototypes import Looked
-from faceauth.lab.training.assemble import Projection
-from faceauth.lab.training.frozen import Examples, FoldKey, Prepared
+from faceauth.lab.evaluation.prototypes import EmbeddedSet
+from faceauth.lab.training.assemble import Projection, SwapRule
+from faceauth.lab.training.frozen import Examples, FoldKey, Heads, Prepared, mean_heads
 from faceauth.model_file import ModelCard, Outputs
 
 EMBEDDING = 64  # values, at most
@@ -54,8 +55,14 @@ def projection(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool
     )  # fmt: skip
 
 
-def outputs_of(prepared: Prepared, found: Examples, card: ModelCard, projected: Projection) -> Looked:
-    """Embeddings of the train and test images, by the shipped projection and by those of the first seed's folds.
+def outputs_of(
+    prepared: Prepared, found: Examples, card: ModelCard, projected: Projection, heads: Mapping[FoldKey, Heads],
+    rule: SwapRule,
+) -> EmbeddedSet:  # fmt: skip
+    """What the shipped model and those of the first seed's folds say of the train and test images.
+
+    Args:
+        projected: of the shipped model; heads: of the deal by kind, whose mean is the shipped model's.
 
     A fold's projection is made without the kinds that the fold holds out, and its card lacks their sources, so that
     `unknown` is fitted on generators that had no part in the embedding.
@@ -73,14 +80,20 @@ def outputs_of(prepared: Prepared, found: Examples, card: ModelCard, projected: 
     cards = [card, *(replace(card, sources=p.names, labels=tuple(card.labels[card.sources.index(n)] for n in p.names))
                      for p in projections[1:])]  # fmt: skip
     features = found.features[index.ravel()].astype(np.float32)
-    return Looked(
+    return EmbeddedSet(
         tuple(prepared.rows[i] for i in usable), np.array([prepared.rows[i].split for i in usable]), tuple(cards),
-        tuple(_outputs(features, p, len(names)) for p in projections),
+        tuple(
+            _outputs(features, p, h, rule, len(names))
+            for p, h in zip(projections, [mean_heads(list(heads.values())), *(heads[key] for key in keys)], strict=True)
+        ),
     )  # fmt: skip
 
 
-def _outputs(features: npt.NDArray[np.float32], projected: Projection, views: int) -> Outputs:
+def _outputs(
+    features: npt.NDArray[np.float32], projected: Projection, heads: Heads, rule: SwapRule, views: int
+) -> Outputs:
     embedding = features @ projected.weight + projected.bias
     logits = embedding @ projected.sources + projected.sources_bias
     given, embedded = (np.asarray(v, np.float32).reshape(-1, views, v.shape[1]) for v in (logits, embedding))
-    return Outputs(np.zeros(given.shape[:2], np.float32), given, embedded)
+    logit = rule(heads.generated(features), heads.swapped(features))
+    return Outputs(np.asarray(logit, np.float32).reshape(-1, views), given, embedded)

@@ -5,14 +5,11 @@ Every metric takes `weights` of shape (n,) or (draws, n): how often each image c
 many rows of weights. The result is a number, or (draws,).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from faceauth.errors import DataError
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -110,54 +107,3 @@ def kind_draws(kinds: npt.NDArray[Any], fake: Bools, draws: int, seed: int) -> d
             drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
             counts |= {(name, label): drawn[:, i].astype(float) for i, name in enumerate(names.tolist())}
     return counts
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
-
-
-def intervals(
-    metrics: Mapping[str, Metric], scores: Floats, fake: Bools, groups: npt.NDArray[Any], draws: int = 500,
-    seed: int = 0,
-) -> dict[str, Interval]:  # fmt: skip
-    """Metrics and their percentile bootstrap intervals on the same draws, of groups, with replacement, within a class.
-
-    Args:
-        groups: (n,) what ties images; an image alone is a group of its own.
-
-    Raises:
-        DataError: where a class is absent.
-    """
-    if fake.all() or not fake.any():
-        raise DataError("a metric needs real and fake images")
-    drawn: dict[str, list[Floats]] = {name: [] for name in metrics}
-    for weights in _draws(fake, groups, draws, np.random.default_rng(seed)):
-        for name, metric in metrics.items():
-            drawn[name].append(metric(scores, fake, weights))
-    found = {}
-    for name, metric in metrics.items():
-        low, high = np.percentile(np.concatenate(drawn[name]), [2.5, 97.5])
-        found[name] = Interval(float(metric(scores, fake, None)), float(low), float(high))
-    return found
-
-
-def _draws(fake: Bools, groups: npt.NDArray[Any], draws: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """(some, n) at a time: how often each image was drawn, until there are `draws` rows."""
-    of_class = [np.flatnonzero(fake == label) for label in (False, True)]
-    members = [np.unique(groups[rows], return_inverse=True)[1] for rows in of_class]
-    rows_at_once = max(1, CHUNK // len(fake))
-    for first in range(0, draws, rows_at_once):
-        weights = np.zeros((min(rows_at_once, draws - first), len(fake)))
-        for row in weights:
-            for rows, member in zip(of_class, members, strict=True):
-                count = int(member.max()) + 1
-                row[rows] = np.bincount(rng.integers(count, size=count), minlength=count)[member]
-        yield weights

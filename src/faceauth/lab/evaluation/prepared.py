@@ -5,26 +5,27 @@ prepared face itself, as the study scored it. A kind is a source; held out are t
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from faceauth import images
 from faceauth.errors import DataError
+from faceauth.lab.data import variants
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.dataset import DataSet
 from faceauth.lab.data.examples import Examples, from_manifest
 from faceauth.lab.evaluation import score_table
 from faceauth.lab.evaluation.candidates import Candidate, check_not_trained_on, choose
-from faceauth.lab.evaluation.controls import control_features, score_controls
+from faceauth.lab.evaluation.controls import control_features, saved_as, score_controls
 from faceauth.lab.evaluation.ledger import Opening
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS
-from faceauth.lab.evaluation.scoring import RESAVES, VARIANTS, absolute, keep, look, open_file, score_files, shared
+from faceauth.lab.evaluation.scoring import VARIANTS, absolute, keep, open_file, prepared_outputs, score_files
 from faceauth.lab.evaluation.study_table import PREPARED
+from faceauth.lab.parallel import parallel
 from faceauth.lab.run_info import run_info
 
 CONTROL_TRAIN = 1000  # train images of each source that the controls are fitted on, at most
@@ -108,15 +109,15 @@ def _images(given: PreparedSet, indices: Sequence[int]) -> pd.DataFrame:
 def _scored(candidates: Sequence[Candidate], given: PreparedSet, indices: Sequence[int]) -> list[pd.DataFrame]:
     about, data = _images(given, indices), given.examples.sha256
     files = [c.file for c in candidates]
-    logits = score_files(files, given.files(indices), data, given.cache, given.workers, again=False)
-    prepared = look(files, given.examples, indices, given.cache, given.workers)
+    logits = score_files(files, given.files(indices), data, given.cache, given.workers)
+    prepared = prepared_outputs(files, given.examples, indices, given.cache, given.workers)
     parts = []
     for candidate, of_files, of_faces in zip(candidates, logits, prepared, strict=True):
         common = about.assign(
             model=candidate.name, model_sha256=candidate.sha256, deal="kind", seed=-1, fold=-1,
             held_out=~about["source"].isin(candidate.card.sources), face=True,
         )  # fmt: skip
-        parts += [common.assign(variant=v, logit=of_files[:, k, 0].astype(float)) for k, v in enumerate(VARIANTS)]
+        parts += [common.assign(variant=v, logit=of_files[:, k].astype(float)) for k, v in enumerate(VARIANTS)]
         parts.append(common.assign(variant=PREPARED, logit=of_faces.logit.astype(float)))
     return parts
 
@@ -153,16 +154,20 @@ def _controls(
 
 def _features(files: Sequence[str], given: PreparedSet) -> Mapping[str, Any]:
     """For each control (n, variants, d), kept in the cache."""
-    key = hashlib.sha256(repr((given.examples.sha256, absolute(files), [asdict(r) for r in RESAVES])).encode())
+    key = hashlib.sha256(repr((given.examples.sha256, absolute(files), variants.VERSION, VARIANTS)).encode())
     kept = given.cache / "controls" / f"{key.hexdigest()[:32]}.npz"
     if not kept.is_file():
-        found = shared(_features_one, files, given.workers, "controls")
+        found = list(parallel(_start, None, files, given.workers, "controls"))
         keep(kept, **{name: np.stack([f[name] for f in found]) for name in CONTROL_MODELS})
     with np.load(kept) as arrays:
         return {name: arrays[name] for name in CONTROL_MODELS}
 
 
-def _features_one(path: str) -> dict[str, Any]:
+def _start(_: None) -> Callable[[str], dict[str, Any]]:
+    return _features_of_file
+
+
+def _features_of_file(path: str) -> dict[str, Any]:
     data, image = open_file(path)
-    again = [resave(image) for resave in RESAVES]
-    return control_features([(data, image), *((file, images.decode(file)) for file in again)])
+    pictures = {name: variants.whole(name, image, path) for name in VARIANTS}
+    return control_features([(saved_as(name, data, picture), picture) for name, picture in pictures.items()])

@@ -18,7 +18,7 @@ from faceauth.errors import DataError, UsageError
 from faceauth.lab.data.dataset import ImageRow
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.evaluation.candidates import choose
-from faceauth.lab.evaluation.scoring import look
+from faceauth.lab.evaluation.scoring import prepared_outputs
 from faceauth.lab.training.onnx_file import rewrite
 from faceauth.model_file import ModelCard, ModelFile, Outputs
 
@@ -32,7 +32,7 @@ TEMPERATURES = np.geomspace(0.3, 30, 93)
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class EmbeddedSet:
     """Images and what models say of them, in some variants: outputs of a model are arrays (n, variants, ...)."""
 
     records: tuple[ImageRow, ...]
@@ -55,16 +55,16 @@ class Looked:
         return {r.source: Kind(r.source, "fake" if r.fake else "real", r.family, r.generator) for r in self.records}
 
 
-def look_at_prepared(model: Path, examples: Examples, cache: Path, workers: int) -> Looked:
+def embed_prepared(model: Path, examples: Examples, cache: Path, workers: int) -> EmbeddedSet:
     """A prepared data set's faces, train and test, as they lie. Raises DataError where a split is empty."""
     chosen = [i for split in ("train", "test") for i in choose(examples, split, PER_SOURCE, 0)]
-    [outputs] = look([model], examples, chosen, cache, workers)
+    [outputs] = prepared_outputs([model], examples, chosen, cache, workers)
     one = Outputs(outputs.logit[:, None], outputs.source_logits[:, None], outputs.embedding[:, None])
     records = tuple(examples.records[i] for i in chosen)
-    return Looked(records, np.array([examples.splits[i] for i in chosen]), (ModelFile(model).card,), (one,))
+    return EmbeddedSet(records, np.array([examples.splits[i] for i in chosen]), (ModelFile(model).card,), (one,))
 
 
-def prototypes(looked: Looked, also: Sequence[str] = ()) -> Prototypes:
+def prototypes(embedded: EmbeddedSet, also: Sequence[str] = ()) -> Prototypes:
     """Fitted on train and calibrated on test, for the first of the models; the others have generators left out.
 
     Args:
@@ -73,15 +73,15 @@ def prototypes(looked: Looked, also: Sequence[str] = ()) -> Prototypes:
     Raises:
         DataError: a source without train images, or nothing to calibrate on.
     """
-    found = fit(looked, 0, (*looked.sources(0), *also))
-    found = replace(found, temperature=temperature(found, looked, 0))
+    found = fit(embedded, 0, (*embedded.sources(0), *also))
+    found = replace(found, temperature=temperature(found, embedded, 0))
     reference, rows = [], []
     for row, kind in enumerate(found.kinds):
-        test = np.flatnonzero(looked.where(lambda r, s=kind.name: r.source == s, "test"))[:REFERENCE]  # type: ignore[misc]
-        reference.append(found.place(looked.outputs[0].embedding[test, 0]))
+        test = np.flatnonzero(embedded.where(lambda r, s=kind.name: r.source == s, "test"))[:REFERENCE]  # type: ignore[misc]
+        reference.append(found.place(embedded.outputs[0].embedding[test, 0]))
         rows += [row] * len(test)
     found = replace(found, reference=np.concatenate(reference), reference_kind=np.array(rows, np.int64))
-    return replace(found, unknown=fit_unknown(evidence_of_unknown(found, looked)))
+    return replace(found, unknown=fit_unknown(evidence_of_unknown(found, embedded)))
 
 
 def write(model: Path, found: Prototypes) -> None:
@@ -89,19 +89,19 @@ def write(model: Path, found: Prototypes) -> None:
     rewrite(model, ModelFile(model).card, {PROTOTYPES_KEY: found.to_json()})
 
 
-def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
+def fit(embedded: EmbeddedSet, model: int, sources: Sequence[str]) -> Prototypes:
     """Means and covariances of sources from their train images, not calibrated yet. Raises DataError, UsageError."""
     from sklearn.covariance import ledoit_wolf
 
-    kinds = looked.kinds()
+    kinds = embedded.kinds()
     if missing := [s for s in sources if s not in kinds]:
         raise UsageError(f"no images of {', '.join(missing)}", "name sources as images.csv does")
     means, residuals, counts = [], [], []
     for source in sources:
-        rows = looked.where(lambda r, s=source: r.source == s, "train")  # type: ignore[misc]
+        rows = embedded.where(lambda r, s=source: r.source == s, "train")  # type: ignore[misc]
         if rows.sum() < 2:
             raise DataError(f"{source} has {rows.sum()} train images", "a prototype needs two or more")
-        values = np.concatenate(np.asarray(looked.outputs[model].embedding[rows], np.float64))
+        values = np.concatenate(np.asarray(embedded.outputs[model].embedding[rows], np.float64))
         means.append(values.mean(axis=0))
         residuals.append((values - means[-1]) / np.sqrt(len(values)))
         counts.append(float(rows.sum()))
@@ -111,7 +111,9 @@ def fit(looked: Looked, model: int, sources: Sequence[str]) -> Prototypes:
     within, _ = ledoit_wolf(spread / unit, assume_centered=True)
     center, axes, between = _axes(np.array(means) / unit, within, np.array(counts))
     center, axes = center * unit, axes / unit
-    described = f"{int(sum(counts))} train images, {' and '.join(SEEN_IN[: looked.outputs[model].embedding.shape[1]])}"
+    described = (
+        f"{int(sum(counts))} train images, {' and '.join(SEEN_IN[: embedded.outputs[model].embedding.shape[1]])}"
+    )
     coordinates = (np.array(means) - center) @ axes.T
     return Prototypes(
         tuple(kinds[s] for s in sources), np.array(counts), center, axes, between, coordinates,
@@ -131,14 +133,14 @@ def _axes(means: Floats, within: Floats, counts: Floats) -> tuple[Floats, Floats
     return center, vectors.T @ whiten, np.maximum(values, 1e-3)
 
 
-def temperature(found: Prototypes, looked: Looked, model: int) -> float:
+def temperature(found: Prototypes, embedded: EmbeddedSet, model: int) -> float:
     """That which gives the generators of the test fakes the lowest mean negative log likelihood (Guo et al., 2017)."""
     densities, truth, weights = [], [], []
     generators = _generators(found)
-    for variant in range(looked.outputs[model].embedding.shape[1]):
-        rows = looked.where(lambda r: r.fake and r.source in {k.name for k in found.kinds}, "test")
-        densities.append(found.densities(found.place(looked.outputs[model].embedding[rows, variant])))
-        truth += [looked.records[i].generator for i in np.flatnonzero(rows)]
+    for variant in range(embedded.outputs[model].embedding.shape[1]):
+        rows = embedded.where(lambda r: r.fake and r.source in {k.name for k in found.kinds}, "test")
+        densities.append(found.densities(found.place(embedded.outputs[model].embedding[rows, variant])))
+        truth += [embedded.records[i].generator for i in np.flatnonzero(rows)]
     if not truth:
         raise DataError("no fake test images to calibrate on")
     fake = np.concatenate(densities)[:, :-1][:, found.fake]
@@ -172,7 +174,7 @@ class LeftOut:
     variant: npt.NDArray[np.int64]
 
 
-def evidence_of_unknown(found: Prototypes, looked: Looked) -> list[LeftOut]:
+def evidence_of_unknown(found: Prototypes, embedded: EmbeddedSet) -> list[LeftOut]:
     """What each generator looks like to a model that was trained without it.
 
     Where there is no such model, the prototype and the source logits of a generator are taken away instead, from a
@@ -180,25 +182,25 @@ def evidence_of_unknown(found: Prototypes, looked: Looked) -> list[LeftOut]:
     that the first model was not trained on neither: every other model would be without it.
     """
     left: list[LeftOut] = []
-    for model in range(1, len(looked.cards)):
-        fold = replace(fit(looked, model, looked.sources(model)), temperature=found.temperature)
-        lacking = set(looked.sources(0)) - set(looked.sources(model))
+    for model in range(1, len(embedded.cards)):
+        fold = replace(fit(embedded, model, embedded.sources(model)), temperature=found.temperature)
+        lacking = set(embedded.sources(0)) - set(embedded.sources(model))
         out = {k.generator for k in found.kinds if k.label == "fake" and k.name in lacking}
         out -= {k.generator for k in fold.kinds}
-        left += [_left(fold, looked, model, generator) for generator in sorted(out)]
-    if len(looked.cards) == 1 and len(_generators(found)) > 1:
-        left = [_left(without(found, [g]), looked, 0, g) for g in _generators(found)]
+        left += [_left(fold, embedded, model, generator) for generator in sorted(out)]
+    if len(embedded.cards) == 1 and len(_generators(found)) > 1:
+        left = [_left(without(found, [g]), embedded, 0, g) for g in _generators(found)]
     return [one for one in left if one.unknown.any() and not one.unknown.all()]
 
 
-def _left(found: Prototypes, looked: Looked, model: int, generator: str) -> LeftOut:
+def _left(found: Prototypes, embedded: EmbeddedSet, model: int, generator: str) -> LeftOut:
     names = {k.name for k in found.kinds}
-    known = looked.where(lambda r: r.fake and r.source in names, "test")
-    other = looked.where(lambda r: r.fake and r.generator == generator, "test")
+    known = embedded.where(lambda r: r.fake and r.source in names, "test")
+    other = embedded.where(lambda r: r.fake and r.generator == generator, "test")
     densities, unknown, variants = [], [], []
-    for variant in range(looked.outputs[model].embedding.shape[1]):
+    for variant in range(embedded.outputs[model].embedding.shape[1]):
         for rows in (known, other):
-            points = found.place(looked.outputs[model].embedding[rows, variant])
+            points = found.place(embedded.outputs[model].embedding[rows, variant])
             densities.append(found.of_fakes(found.densities(points)))
             unknown.append(np.full(int(rows.sum()), rows is other))
             variants.append(np.full(int(rows.sum()), variant))

@@ -17,7 +17,7 @@ from faceauth.lab.evaluation.candidates import Candidate, choose
 from faceauth.lab.evaluation.pages import Section, overview, write_page
 from faceauth.lab.evaluation.pages import uri as data_uri
 from faceauth.lab.evaluation.score_sets import is_control
-from faceauth.lab.evaluation.scoring import look
+from faceauth.lab.evaluation.scoring import prepared_outputs
 from faceauth.lab.evaluation.tables import Table
 from faceauth.model_file import Outputs
 
@@ -66,7 +66,7 @@ def report(
         sections[0].figures.append(("training", "Losses while training", _png(figures.training_curves(logs))))
     names = {m["sha256"]: m["model"] for m in evaluation["made"]["models"]}
     chosen = choose(examples, "test", None, seed)
-    outputs = look([c.file for c in candidates], examples, chosen, cache, workers)
+    outputs = prepared_outputs([c.file for c in candidates], examples, chosen, cache, workers)
     for candidate, of_candidate in zip(candidates, outputs, strict=True):
         section = _model(candidate, names[candidate.sha256], evaluation, manifest, pictures)
         rows = confusion(candidate.card.sources, [examples.records[i].source for i in chosen], of_candidate)

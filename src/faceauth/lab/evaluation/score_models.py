@@ -6,10 +6,8 @@ variants and finds faces; rows are keyed by the model's hash, the image's hash a
 """
 
 import json
-import multiprocessing
 import sqlite3
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +15,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from faceauth import images
-from faceauth.errors import ImageError
 from faceauth.faces import REVISION, finder
 from faceauth.lab.data import variants
 from faceauth.lab.data.dataset import ImageRow
 from faceauth.lab.data.splits import DEALS
 from faceauth.lab.evaluation.controls import control_features, saved_as, score_controls
-from faceauth.lab.evaluation.score_sets import CONTROL_MODELS
-from faceauth.lab.progress import tracked
-from faceauth.lab.training.features import Task
+from faceauth.lab.evaluation.score_sets import CONTROL_MODELS, RESAVED
+from faceauth.lab.parallel import parallel
+from faceauth.lab.training.features import Picture, Task, pictures
 from faceauth.model_file import ModelFile
 
 CONTROLS = "controls"  # what stands in the place of a model's hash where a row holds what the controls see
 Answer = dict[str, Any]
+Scored = tuple[str, str, str, Answer | None]  # model or `CONTROLS`, image, variant, what it answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class ScoreStore:
         rows = self._file.execute("select image, variant, answer from answers where model = ?", (model,))
         return {(image, variant): json.loads(answer) for image, variant, answer in rows}
 
-    def put(self, rows: Sequence[tuple[str, str, str, Answer | None]]) -> None:
+    def put(self, rows: Sequence[Scored]) -> None:
         """Write (model, image, variant, answer) rows, all or none of them."""
         with self._file:
             self._file.executemany(
@@ -80,47 +77,28 @@ def answers(
         if (views := tuple(v for v in task.views if any((task.sha256, v) not in known[n] for n in known)))
     ]
     if left:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _start, (tuple(map(str, models)),)) as pool:
-            for rows in tracked(pool.map(_answer, left, chunksize=4), len(left), "scoring"):
-                store.put(rows)
+        for rows in parallel(_start, tuple(map(str, models)), left, workers, "scoring"):
+            store.put(rows)
     return {name: store.known(name) for name in known}
 
 
-_models: list[ModelFile] = []
+def _start(paths: tuple[str, ...]) -> Callable[[Task], list[Scored]]:
+    models, find = [ModelFile(path) for path in paths], finder()
+    return lambda task: [row for seen in pictures(task, find) for row in _rows(task, seen, models)]
 
 
-def _start(paths: tuple[str, ...]) -> None:
-    _models[:] = [ModelFile(path) for path in paths]
-
-
-def _answer(task: Task) -> list[tuple[str, str, str, Answer | None]]:
-    return list(_rows(task))
-
-
-def _rows(task: Task) -> Iterator[tuple[str, str, str, Answer | None]]:
-    names = (*(model.sha256 for model in _models), CONTROLS)
-    try:
-        loaded = images.load(task.path)
-        faces = finder()(loaded.image)
-    except ImageError:
-        faces = []
-    for view in task.views:
-        made = variants.make(view, loaded.image, faces[0], task.sha256) if faces else None
-        picture, face = made or (None, None)
-        if picture is not None and face is None:
-            face = next(iter(finder()(picture)), None)
-        if picture is None or face is None:
-            yield from ((name, task.sha256, view, None) for name in names)
-            continue
-        for model in _models:
-            spec = model.card.preprocess
-            outputs = model.run(spec.normalize(spec.cut(picture, face)[None]))
-            parts = outputs.parts
-            swap = None if parts is None else float(parts[0, 1])
-            yield model.sha256, task.sha256, view, {"logit": float(outputs.logit[0]), "swap_logit": swap}
-        data = saved_as(view, loaded.data or b"", picture)
-        yield CONTROLS, task.sha256, view, {k: v[0].tolist() for k, v in control_features([(data, picture)]).items()}
+def _rows(task: Task, seen: Picture, models: Sequence[ModelFile]) -> Iterator[Scored]:
+    """What every model, and the controls, say of one view."""
+    if seen.image is None or seen.face is None:
+        yield from ((name, task.sha256, seen.view, None) for name in (*(m.sha256 for m in models), CONTROLS))
+        return
+    for model in models:
+        spec = model.card.preprocess
+        outputs = model.run(spec.normalize(spec.cut(seen.image, seen.face)[None]))
+        swap = None if outputs.parts is None else float(outputs.parts[0, 1])
+        yield model.sha256, task.sha256, seen.view, {"logit": float(outputs.logit[0]), "swap_logit": swap}
+    features = control_features([(saved_as(seen.view, seen.file, seen.image), seen.image)])
+    yield CONTROLS, task.sha256, seen.view, {name: values[0].tolist() for name, values in features.items()}
 
 
 def control_samples(
@@ -182,7 +160,8 @@ def score(prepared: Plan, models: Sequence[Path], store: ScoreStore, workers: in
         for (deal, seed), folds in prepared.folds.items() for fold in sorted(set(folds))
     }  # fmt: skip
     samples, features = control_samples(about, found[CONTROLS])
-    controls, fitted_on = score_controls(samples, features, held)
+    there = tuple(v for v in RESAVED if (samples["variant"] == v).any())
+    controls, fitted_on = score_controls(samples, features, held, variants=there)
     without = _without_a_face(about, found[CONTROLS], controls)
     return pd.concat([*parts, controls, without], ignore_index=True), fitted_on
 

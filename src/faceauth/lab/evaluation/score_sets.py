@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from faceauth.errors import DataError
-from faceauth.lab.data.splits import DEALS
+from faceauth.lab.data.splits import ALTERED, DEALS
 from faceauth.lab.evaluation.score_table import ScoreTable
 
 RESAVED = ("clean", "web", "hard", "avatar", "edited")  # every image can be had in each
@@ -30,7 +30,7 @@ TO_SCORE = "score the missing images with faceauth lab score, or leave the model
 
 def group_of(rows: pd.DataFrame) -> pd.Series:
     """For each row `real`, `generated`, or one of `SPECIAL`."""
-    special = rows["family"].isin(("swap", "restored"))
+    special = rows["family"].isin(ALTERED)
     return pd.Series(
         np.select(
             [rows["label"] == "edited", rows["label"] == "real", special],

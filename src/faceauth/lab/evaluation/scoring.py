@@ -1,16 +1,13 @@
 """Logits of images, computed once: several models in one pass, cached under each network's fingerprint.
 
-From the file on, as a user's, in every variant (`score_files`); or of a prepared face, as the study did (`look`).
+From the file on, as a user's, in every variant (`score_files`); or of a prepared face, as the study did
+(`prepared_outputs`).
 """
 
 import hashlib
-import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,68 +18,45 @@ from PIL import Image
 from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import DataError, ImageError
-from faceauth.faces import REVISION, FoundFace
+from faceauth.faces import REVISION
 from faceauth.files import replacing
+from faceauth.lab.data import variants
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.examples import Examples
+from faceauth.lab.parallel import parallel
 from faceauth.lab.progress import tracked
 from faceauth.model_file import ModelFile, Outputs
-from faceauth.tta import VIEWS
 
 KEPT = ("logit", "source_logits", "embedding")  # of a model's outputs
 Floats = npt.NDArray[np.floating[Any]]
 BATCH = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Resave:
-    """Reduce to at most `longest` pixels a side (never enlarge), then save as JPEG of `quality`."""
-
-    name: str
-    longest: int
-    quality: int
-
-    def __call__(self, image: Image.Image) -> bytes:
-        """The bytes of the file saved again."""
-        k = min(1.0, self.longest / max(image.size))
-        size = max(1, round(image.width * k)), max(1, round(image.height * k))
-        file = io.BytesIO()
-        image.resize(size, Image.Resampling.LANCZOS).save(file, "JPEG", quality=self.quality)
-        return file.getvalue()
+VARIANTS = ("clean", "web", "hard", "avatar")  # of `faceauth.lab.data.variants`: those that need no face
 
 
-RESAVES = (Resave("web", 768, 60), Resave("hard", 512, 40), Resave("avatar", 128, 75))
-VARIANTS = ("clean", *(r.name for r in RESAVES))
+def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: Path, workers: int) -> list[Floats]:
+    """Logits (n, variants) of the largest face in each file, the whole image where there is none, for each model.
 
-
-def score_files(
-    models: Sequence[Path], paths: Sequence[str], data: str, cache: Path, workers: int, again: bool = True
-) -> list[Floats]:
-    """Logits (n, variants, 2) of the largest face in each file (the whole image where there is none), for each model.
-
-    That of the image as it is, and the mean with the re-saved views of `faceauth.tta`. Which of them decides depends on
-    the calibration, which is fitted on these very logits, so all views are always scored. A file is decoded, saved
-    again and searched for faces once, whatever the number of models.
+    A file is decoded, saved again and searched for faces once, whatever the number of models.
 
     Args:
-        data: hash of the corpus or manifest, a part of the cache's key.
-        again: without it there are no re-saved views, and both numbers are the first logit.
+        data: hash of the manifest, a part of the cache's key.
 
     Raises:
         DataError: for a file that cannot be read.
     """
-    keys = [_key(ModelFile(m), data, [VIEWS if again else (), *absolute(paths)]) for m in models]
+    keys = [_key(ModelFile(m), data, [variants.VERSION, VARIANTS, *absolute(paths)]) for m in models]
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
     if missing and paths:
-        start = partial(_start, tuple(str(models[i]) for i in missing), VARIANTS)
-        found = shared(partial(_score_one, again=again), paths, workers, "scoring", start)
+        found = list(parallel(_start, [str(models[i]) for i in missing], paths, workers, "scoring"))
         for row, i in enumerate(missing):
             keep(kept[i], np.array([f[row] for f in found]))
-    return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS), 2)) for file in kept]
+    return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS))) for file in kept]
 
 
-def look(
+def prepared_outputs(
     models: Sequence[Path], examples: Examples, indices: Sequence[int], cache: Path, workers: int
 ) -> list[Outputs]:
     """Every network output for prepared faces, for each model; each face is decoded once.
@@ -98,7 +72,7 @@ def look(
         batches = [indices[i : i + BATCH] for i in range(0, len(indices), BATCH)]
         todo = [opened[i] for i in missing]
         with ThreadPoolExecutor(workers) as pool:  # decoding, resizing and ONNX Runtime all run beside each other
-            done = pool.map(lambda batch: _look_at(todo, examples, batch), batches)
+            done = pool.map(lambda batch: _outputs_of_batch(todo, examples, batch), batches)
             found = list(tracked(done, len(batches), "scoring prepared faces"))
         for row, i in enumerate(missing):
             keep(kept[i], **{n: np.concatenate([getattr(f[row], n) for f in found]) for n in KEPT})
@@ -137,7 +111,7 @@ def _key(model: ModelFile, data: str, chosen: list[Any]) -> str:
     return hashlib.sha256(repr((fingerprint(model), REVISION, data, chosen)).encode()).hexdigest()[:32]
 
 
-def _look_at(models: Sequence[ModelFile], examples: Examples, batch: Iterable[int]) -> list[Outputs]:
+def _outputs_of_batch(models: Sequence[ModelFile], examples: Examples, batch: Iterable[int]) -> list[Outputs]:
     faces = [examples.faces[i] for i in batch]
     outputs = []
     for model in models:
@@ -166,44 +140,15 @@ def keep(path: Path, array: Floats | None = None, /, **arrays: npt.NDArray[Any])
             np.save(file, array)
 
 
-def shared(
-    one: Callable[[str], Any], paths: Sequence[str], workers: int, name: str, start: Callable[[], None] | None = None
-) -> list[Any]:
-    """What `one` gives for each path, in order; in as many processes, or here where that is 1. `start` comes first."""
-    if workers <= 1:
-        if start:
-            start()
-        return list(tracked(map(one, paths), len(paths), name))
-    with ProcessPoolExecutor(workers, get_context("spawn"), start) as pool:
-        return list(tracked(pool.map(one, paths, chunksize=BATCH), len(paths), name))
+def _start(models: Sequence[str]) -> Callable[[str], list[list[float]]]:
+    detectors = [Detector(model, learned=False) for model in models]
 
+    def score_one(path: str) -> list[list[float]]:
+        """For each model its logit in every variant."""
+        _, image = open_file(path)
+        seen = [variants.whole(name, image, path) for name in VARIANTS]
+        faces = [next(iter(detectors[0].find_faces(variant)), None) for variant in seen]
+        pairs = list(zip(seen, faces, strict=True))
+        return [[float(d.run_faces(variant, [face]).logit[0]) for variant, face in pairs] for d in detectors]
 
-_detectors: list[Detector] = []
-_variants: list[str] = []
-
-
-def _start(models: tuple[str, ...], variants: tuple[str, ...]) -> None:
-    _detectors[:] = [Detector(model, learned=False) for model in models]
-    _variants[:] = variants
-
-
-def _faces(path: str) -> Iterator[tuple[Image.Image, FoundFace | None]]:
-    """A file in every variant wanted, and the largest face in each; None where there is none."""
-    _, image = open_file(path)
-    for name in _variants:
-        resave = next((r for r in RESAVES if r.name == name), None)
-        variant = images.decode(resave(image)) if resave else image
-        yield variant, next(iter(_detectors[0].find_faces(variant)), None)
-
-
-def _score_one(path: str, again: bool) -> list[list[tuple[float, float]]]:
-    """For each model its logits in every variant: of the picture as it is, and the mean over re-saved views."""
-    logits: list[list[tuple[float, float]]] = [[] for _ in _detectors]
-    for variant, face in _faces(path):
-        for detector, row in zip(_detectors, logits, strict=True):
-            views = detector.run_faces(variant, [face]).logit[:1]
-            first = float(views[0])
-            if again:
-                views = np.append(detector.run_views(variant, [face]), views)
-            row.append((first, float(views.mean(dtype=np.float64))))
-    return logits
+    return score_one

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from faceauth.errors import DataError
+from faceauth.lab.data.splits import ALTERED
 from faceauth.lab.evaluation import ledger, prototypes, score_table
 from faceauth.lab.evaluation.calibration import fit_platt, fit_thresholds, kind_weights
 from faceauth.lab.evaluation.frozen_embedding import outputs_of, projection
@@ -25,7 +27,7 @@ from faceauth.lab.training.frozen import (
     prepare,
     state_digest,
 )
-from faceauth.model_file import Calibration, ModelCard, Thresholds
+from faceauth.model_file import Calibration, ModelCard, ModelFile, Thresholds
 
 CALIBRATED_ON = ("clean", "web", "hard")
 LICENCE = "Weights: research use, as the licences of the training images ask (see the model card). Code: Apache-2.0."
@@ -48,7 +50,7 @@ def calibrate(prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads
     """
     where, generated, swapped = held_out(prepared, found, heads, ("train", "test"))
     of = [prepared.rows[i] for i in found.row[where]]
-    usable = np.array([r.label == "real" or (r.label == "fake" and r.family not in ("swap", "restored")) for r in of])
+    usable = np.array([r.label == "real" or (r.label == "fake" and r.family not in ALTERED) for r in of])
     usable &= np.isin(found.view[where], CALIBRATED_ON)
     fake = np.array([r.label == "fake" for r in of])
     rule = swap_rule(generated[usable & ~fake], swapped[usable & ~fake])
@@ -66,11 +68,8 @@ def calibrate(prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads
     return Shipped(rule, calibration, thresholds)
 
 
-def ship(
-    prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads], output: Path
-) -> tuple[ModelCard, Shipped]:
-    """Write the model file, with calibration, thresholds and prototypes."""
-    shipped = calibrate(prepared, found, heads)
+def ship(prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads], shipped: Shipped, output: Path) -> None:
+    """Write the model file, with calibration, thresholds and prototypes. `heads` are of the deal by kind."""
     projected = projection(prepared, found)
     labels = {r.source: r.label for r in prepared.rows}
     config = prepared.config
@@ -88,8 +87,18 @@ def ship(
         },
     )  # fmt: skip
     assemble(encoder, mean_heads(list(heads.values())), shipped.rule, projected, card, output)
-    prototypes.write(output, prototypes.prototypes(outputs_of(prepared, found, card, projected)))
-    return card, shipped
+    prototypes.write(output, prototypes.prototypes(outputs_of(prepared, found, card, projected, heads, shipped.rule)))
+
+
+def embed_shipped(prepared: Prepared, found: Examples, run: Path) -> prototypes.EmbeddedSet:
+    """The embeddings of a shipped model and of its folds' models. Raises DataError where the run has no model file."""
+    file = run / "detector.onnx"
+    if not file.is_file():
+        raise DataError(f"no model file {str(file)!r}", "train it first: faceauth lab train CONFIG --folds")
+    card = ModelFile(file).card
+    heads = {key: of for key, of in fit_folds(prepared, found, run).items() if key.deal == "kind"}
+    rule = SwapRule(float(card.notes["swap offset"]), float(card.notes["swap limit"]))
+    return outputs_of(prepared, found, card, projection(prepared, found), heads, rule)
 
 
 def train_and_ship(config: FrozenConfig, runs: Path, cache: Path, workers: int, open_dev: bool) -> Path:
@@ -104,9 +113,10 @@ def train_and_ship(config: FrozenConfig, runs: Path, cache: Path, workers: int, 
     run.mkdir(parents=True, exist_ok=True)
     heads = fit_folds(prepared, found, run)
     by_kind = {key: of for key, of in heads.items() if key.deal == "kind"}
-    _, shipped = ship(prepared, found, by_kind, run / "detector.onnx")
+    shipped = calibrate(prepared, found, by_kind)
     table = rows(prepared, found, heads, ("train", "test"), shipped.rule)
     score_table.write(run / "scores.parquet", table, run_info(prepared.data.sha256))
+    ship(prepared, found, by_kind, shipped, run / "detector.onnx")
     if open_dev:
         models = {config.name: state_digest(prepared)}
         opening = ledger.open_dev(runs / ledger.DEFAULT, prepared.data.sha256, models, "score")

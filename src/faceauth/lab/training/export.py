@@ -1,7 +1,6 @@
 """A finished run to a model file: ONNX, metadata, calibration, and proof that it says what torch says."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from faceauth.errors import DataError, UsageError
+from faceauth.files import replacing
 from faceauth.lab.training.config import TrainConfig
 from faceauth.lab.training.networks import FaceNetwork
 from faceauth.lab.training.onnx_file import save
@@ -61,13 +61,11 @@ def export(run: Path, output: Path) -> float:
         commit=facts["commit"], seed=config.seed, parameters=facts["parameters"],
         notes=_notes(config, facts),
     )  # fmt: skip
-    part = output.with_name(output.name + ".part")
-    save(program.model_proto, card, part)
-    error = parity(network, ModelFile(part))
-    if error > PARITY:
-        part.unlink()
-        raise DataError(f"ONNX Runtime differs from torch by {error:.1e}, over {PARITY:.0e}", "nothing was written")
-    os.replace(part, output)
+    with replacing(output) as part:
+        save(program.model_proto, card, part)
+        error = parity(network, ModelFile(part))
+        if error > PARITY:
+            raise DataError(f"ONNX Runtime differs from torch by {error:.1e}, over {PARITY:.0e}", "nothing was written")
     return error
 
 

@@ -7,10 +7,8 @@ of the preprocessing and the versions of the code that makes views and finds fac
 
 import hashlib
 import json
-import multiprocessing
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +16,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from faceauth import images as images_
 from faceauth.errors import DataError, ImageError
-from faceauth.faces import REVISION, FaceFinder, finder
+from faceauth.faces import REVISION, FaceFinder, FoundFace, finder
 from faceauth.lab.data import variants
+from faceauth.lab.parallel import parallel
 from faceauth.lab.progress import tracked
 from faceauth.preprocess import PreprocessSpec
 
@@ -125,50 +125,59 @@ def extract(
     ]
     if not left:
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start, (encoders, spec)) as pool:
-        batch: list[View] = []
-        for made in tracked(pool.map(_views, left, chunksize=4), len(left), "features"):
-            batch += made
-            if len(batch) >= 64:
-                store.put(batch)
-                batch = []
-        store.put(batch)
+    batch: list[View] = []
+    for made in parallel(_start, (encoders, spec), left, workers, "features"):
+        batch += made
+        if len(batch) >= 64:
+            store.put(batch)
+            batch = []
+    store.put(batch)
 
 
-_worker: dict[str, Any] = {}
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One view as it is looked at: the picture and its face, None where none was found; `file` is the image's bytes."""
+
+    view: str
+    image: Image.Image | None
+    face: FoundFace | None
+    file: bytes
 
 
-def _start(encoders: dict[str, Path], spec: PreprocessSpec) -> None:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    _worker["sessions"] = {name: ort.InferenceSession(str(path), options) for name, path in encoders.items()}
-    _worker["spec"] = spec
-    _worker["finder"] = finder()
-
-
-def _views(task: Task) -> list[View]:
-    return list(_computed(task, _worker["finder"], _worker["spec"]))
-
-
-def _computed(task: Task, find: FaceFinder, spec: PreprocessSpec) -> Iterator[View]:
-    nothing: dict[str, npt.NDArray[np.float16]] = dict.fromkeys(_worker["sessions"], np.zeros(0, np.float16))
+def pictures(task: Task, find: FaceFinder) -> Iterator[Picture]:
+    """Every view of a task; without image and face where it cannot be read, has no face, or a variant leaves it out."""
     try:
-        image = images_.load(task.path).image
-        faces = find(image)
+        loaded = images_.load(task.path)
+        faces = find(loaded.image)
     except ImageError:
         faces = []
     for name in task.views:
-        made = variants.make(name, image, faces[0], task.sha256) if faces else None
-        picture, face = made or (None, None)
-        if picture is not None and face is None:
-            face = next(iter(find(picture)), None)
-        if picture is None or face is None:
-            yield View(task.sha256, name, 0, nothing)
-            continue
-        pixels = spec.normalize(spec.cut(picture, face)[None])
-        found = {k: s.run(["features"], {"pixels": pixels})[0][0] for k, s in _worker["sessions"].items()}
-        yield View(task.sha256, name, face.side, {k: v.astype(np.float16) for k, v in found.items()})
+        made = variants.make(name, loaded.image, faces[0], task.sha256) if faces else None
+        image, face = made or (None, None)
+        if image is not None and face is None:
+            face = next(iter(find(image)), None)
+        yield Picture(name, image, face, loaded.data or b"") if face else Picture(name, None, None, b"")
+
+
+def _start(given: tuple[dict[str, Path], PreprocessSpec]) -> Callable[[Task], list[View]]:
+    import onnxruntime as ort
+
+    encoders, spec = given
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    sessions = {name: ort.InferenceSession(str(path), options) for name, path in encoders.items()}
+    find = finder()
+
+    def computed(task: Task) -> list[View]:
+        return [_view(task, seen, spec, sessions) for seen in pictures(task, find)]
+
+    return computed
+
+
+def _view(task: Task, seen: Picture, spec: PreprocessSpec, sessions: Mapping[str, Any]) -> View:
+    if seen.image is None or seen.face is None:
+        return View(task.sha256, seen.view, 0, dict.fromkeys(sessions, np.zeros(0, np.float16)))
+    pixels = spec.normalize(spec.cut(seen.image, seen.face)[None])
+    found = {name: s.run(["features"], {"pixels": pixels})[0][0] for name, s in sessions.items()}
+    return View(task.sha256, seen.view, seen.face.side, {k: v.astype(np.float16) for k, v in found.items()})

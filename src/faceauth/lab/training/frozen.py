@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from faceauth.errors import ConfigError, DataError
 from faceauth.files import replacing
 from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
-from faceauth.lab.data.splits import assign, deal, may_fit, tie
+from faceauth.lab.data.splits import ALTERED, assign, deal, may_fit, tie
 from faceauth.lab.data.variants import VARIANTS
 from faceauth.lab.progress import tracked
 from faceauth.lab.run_info import file_sha256
@@ -29,7 +29,6 @@ from faceauth.lab.training.linear import Line, fit, mean_line, weights
 from faceauth.preprocess import PreprocessSpec
 
 EVALUATED = tuple(v for v in VARIANTS if v != "clean")  # training sees these of the images that are scored, no others
-NOT_GENERATED = ("swap", "restored")  # families in rows of their own: no part of the generated output
 
 
 class _Strict(BaseModel):
@@ -225,7 +224,7 @@ def fit_heads(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_
     usable = allowed[found.row] & (np.array([row.label != "edited" for row in prepared.rows])[found.row])
     seen = usable & np.isin(found.view, config.views.train)
     swapped = family == "swap"
-    generated = seen & ~np.isin(family, NOT_GENERATED)
+    generated = seen & ~np.isin(family, ALTERED)
     swaps = (seen & (swapped | ~fake)) | (usable & blended)
     return Heads(
         _fit(prepared, found, config.head, generated, fake, blended),
@@ -269,8 +268,10 @@ def state_digest(prepared: Prepared) -> str:
     views = config.views.model_dump(exclude={"variants"})
     trained = {name: config.views.variants[name] for name in config.views.train if name in config.views.variants}
     heads = [config.head.model_dump(), config.swap_head.model_dump(), config.seeds, config.folds]
+    folds = [[*key, *of] for key, of in prepared.folds.items()]
     text = json.dumps(
-        [heads, views, trained, prepared.data.sha256, prepared.encoders, prepared.store.path.name], sort_keys=True
+        [heads, views, trained, prepared.data.sha256, prepared.encoders, prepared.store.path.name, folds],
+        sort_keys=True,
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

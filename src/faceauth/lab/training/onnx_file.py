@@ -1,12 +1,12 @@
 """Model files on disk: an ONNX graph with its card in the metadata, written whole or not at all."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from faceauth.files import replacing
 from faceauth.model_file import METADATA_KEY, ModelCard
 
 
@@ -35,7 +35,6 @@ def save(proto: Any, card: ModelCard, path: Path, more: Mapping[str, str] | None
 def rewrite(path: Path, card: ModelCard, more: Mapping[str, str] | None = None) -> None:
     """Replace the card of a model file, and the entries of `more`; the network and other entries stay as they are."""
     proto = onnx.load(path)
-    part = path.with_name(path.name + ".part")
     kept = {e.key: e.value for e in proto.metadata_props if e.key != METADATA_KEY}
-    save(proto, card, part, kept | dict(more or {}))
-    os.replace(part, path)
+    with replacing(path) as part:
+        save(proto, card, part, kept | dict(more or {}))

@@ -6,7 +6,6 @@ their 8 bits: with all of them sums overflow on processors without VNNI, and sco
 Jacob et al., CVPR 2018.
 """
 
-import os
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from faceauth.errors import DataError
+from faceauth.files import replacing
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.training.export import load_run
 from faceauth.lab.training.onnx_file import save
@@ -41,17 +41,15 @@ def quantize(run: Path, model: Path) -> float:
     _, config, facts = load_run(run)
     examples, before = config.data.open(), ModelFile(model)
     ranges, judged = (_faces(before, examples, facts["sources"], split) for split in ("train", "test"))
-    part = model.with_name(model.name + ".part")
-    save(_quantized(model, ranges), before.card, part)
-    said, now = (np.concatenate([m.run(b).logit for b in judged]) for m in (before, ModelFile(part)))
-    difference = float(np.sqrt(np.mean((now - said) ** 2)) / max(float(said.std()), 1e-9))
-    if difference > AGREEMENT:
-        part.unlink()
-        raise DataError(
-            f"8 bits change the logits by {difference:.2f} of their spread, over {AGREEMENT}",
-            f"{str(model)!r} stays as it was, with 32",
-        )
-    os.replace(part, model)
+    with replacing(model) as part:
+        save(_quantized(model, ranges), before.card, part)
+        said, now = (np.concatenate([m.run(b).logit for b in judged]) for m in (before, ModelFile(part)))
+        difference = float(np.sqrt(np.mean((now - said) ** 2)) / max(float(said.std()), 1e-9))
+        if difference > AGREEMENT:
+            raise DataError(
+                f"8 bits change the logits by {difference:.2f} of their spread, over {AGREEMENT}",
+                f"{str(model)!r} stays as it was, with 32",
+            )
     return difference
 
 
