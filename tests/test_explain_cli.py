@@ -110,7 +110,7 @@ def test_another_picture_does_not_pass(report, model, tmp_path):
 def test_another_model_is_said_plainly(report, tmp_path):
     other = write_block_model(tmp_path / "other.onnx", of_mean=(5.0, 0.0, 0.0))
     code, out, err = faceauth("verify", report, "--image", PORTRAIT, "--model", other)
-    assert code == 1 and "made with model blocks 1" in err and "--model" in err and "custody.model_sha256" in out
+    assert code == 1 and 'made with model "blocks" "1"' in err and "--model" in err and "custody.model_sha256" in out
 
 
 def test_the_same_picture_gives_the_same_bytes_but_the_time(report, model, tmp_path):
@@ -147,6 +147,20 @@ def test_a_report_cannot_raise_the_limits(report, model):
     said = json.loads(report.read_text())
     said["custody"]["parameters"]["max_pixels"] = 10**12
     assert checking.detector_of(said, model).limits.max_pixels == 100_000_000
+
+
+def test_what_a_hostile_report_holds_is_bounded_and_printed_safely(report, model, tmp_path):
+    said = json.loads(report.read_text())
+    said["verdict"]["faces"][0]["score"] = 10**400
+    said["custody"]["libraries"] = "x" * 100_000
+    said["custody"]["model"] = said["sentence"] = "\x1b[31mred"
+    said["verdict"] |= {f"\x1b[2J{i}" + "y" * 1000: i for i in range(5000)}
+    said["caveats"] = json.loads("[" * 800 + "]" * 800)
+    (tmp_path / "r.json").write_text(json.dumps(said))
+    code, out, err = faceauth("verify", tmp_path / "r.json", "--image", PORTRAIT, "--model", model)
+    assert code == 1 and "5004 fields differ" in err and "Traceback" not in err
+    assert "\x1b" not in out + err and len(out) < 40_000 and len(err) < 2000
+    assert len(out.splitlines()) == 100
 
 
 def test_a_report_too_large_is_refused_unread(tmp_path, model):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from faceauth.provenance import TrustList
 
 FAILED = 1
+MOST_SHOWN = 100  # differences of a report that are printed; all are counted
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every entry of a case file, so that the same case gives the same bytes
 Photo = Annotated[str, typer.Argument(help="An image file, or - for standard input.", metavar="PHOTO")]
 TrustAnchors = Annotated[
@@ -122,10 +123,10 @@ def verify(
     said = checking.read_report(report)
     detector = checking.detector_of(said, model, learned)
     now = explained(detector, _loaded(image, detector), trust=trust).to_dict()
-    for line in _other_makers(said["custody"], now["custody"]):
+    for line in _other_makers(said["custody"], now["custody"], checking.shown):
         notice(line)
     found = checking.differences(said, now)
-    for difference in found:
+    for difference in found[:MOST_SHOWN]:
         echo(str(difference))
     if found:
         notice(f"the report does not hold: {len(found)} fields differ")
@@ -224,17 +225,18 @@ def _face_lines(face: "FaceExplanation") -> Iterator[str]:
         )
 
 
-def _other_makers(said: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+def _other_makers(said: dict[str, Any], now: dict[str, Any], shown: Callable[[Any], str]) -> Iterator[str]:
     """Notices where something else judges now than judged then."""
     if said.get("model_sha256") != now["model_sha256"]:
-        yield (
-            f"the report was made with model {said.get('model')} {said.get('model_version')} "
-            f"({str(said.get('model_sha256'))[:16]}), not with {now['model']} {now['model_version']} "
-            f"({now['model_sha256'][:16]}): give its file with --model"
+        then, here = (
+            f"{shown(d.get('model'))} {shown(d.get('model_version'))} (SHA-256 {shown(d.get('model_sha256'))})"
+            for d in (said, now)
         )
+        yield f"the report was made with model {then}, not with {here}: give its file with --model"
     for name in ("program_version", "libraries"):
         if said.get(name) != now[name]:
-            yield f"the report was made with another {name.replace('_', ' ')}: {said.get(name)}, here {now[name]}"
+            words = name.replace("_", " ")
+            yield f"the report was made with another {words}: {shown(said.get(name))}, here {shown(now[name])}"
 
 
 def _detector(

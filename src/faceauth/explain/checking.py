@@ -102,25 +102,32 @@ def _left_out(field: str) -> bool:
 def _compare(report: Any, now: Any, field: str) -> Iterator[Difference]:
     if isinstance(report, dict) and isinstance(now, dict):
         for name in dict.fromkeys((*report, *now)):
-            inner = f"{field}.{name}" if field else str(name)
+            inner = f"{field}.{name[:_SHOWN]}" if field else name[:_SHOWN]
             if name in report and name in now:
                 yield from _compare(report[name], now[name], inner)
             else:
-                yield Difference(inner, *(_shown(d[name]) if name in d else _NONE for d in (report, now)))
+                yield Difference(inner, *(shown(d[name]) if name in d else _NONE for d in (report, now)))
     elif isinstance(report, list) and isinstance(now, list) and len(report) == len(now):
         for i, (a, b) in enumerate(zip(report, now, strict=True)):
             yield from _compare(a, b, f"{field}[{i}]")
     elif not _same(report, now):
-        yield Difference(field, _shown(report), _shown(now))
+        yield Difference(field, shown(report), shown(now))
 
 
 def _same(a: Any, b: Any) -> bool:
     numbers = all(type(v) in {int, float} for v in (a, b))
     if numbers and float in (type(a), type(b)):
-        return math.isclose(a, b, **CLOSE)
+        try:
+            return math.isclose(a, b, **CLOSE)
+        except OverflowError:  # a whole number beyond those that a float can hold
+            return False
     return type(a) is type(b) and bool(a == b)
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
+def shown(value: Any) -> str:
+    """A value of a report, which may hold anything, in at most `_SHOWN` characters."""
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        text = "something nested too deeply"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

@@ -66,7 +66,8 @@ def worth(detector: Detector, face: Face, rates: Rates | None) -> Worth:
     rate = None
     if face.score is not None and face.index is not None and not measured.startswith("nothing"):
         rate = round(thresholds.false_alarm_rate(face.score), 6)
-    as_measured = (detector.fake_from, detector.recheck) == (thresholds.fake, True)
+    taught = bool(detector.attributor and detector.attributor.taught)
+    as_measured = (detector.fake_from, detector.recheck, taught) == (thresholds.fake, True, False)
     if face.index is None or face.score is None or not as_measured:
         rates = None
     right = tuple((share, _right(share, rates)) for share, _ in SHARES) if rates else ()
@@ -90,7 +91,11 @@ def _sentences(
     if rate is None:
         yield "How many real photographs score this high was not measured."
         return
-    yield f"{_of_100(rate)} real photographs of kinds never seen score this high or higher ({measured})."
+    many = _of_100(rate)
+    yield (
+        f"{many[0].upper()}{many[1:]} real photographs of kinds never seen score this high or higher, every kind "
+        f"weighing the same ({measured})."
+    )
     if rates is None:
         yield "How many fakes are called so was not measured for this model at these settings."
         return
