@@ -4,6 +4,7 @@ The ids are those of the collection of cases. The files are made here; `base()` 
 are known, so that "judged as without" is "has nearly the same pixels".
 """
 
+import base64
 import io
 import os
 import struct
@@ -164,6 +165,10 @@ REFUSED = {
     "E06 PDF": (lambda: b"%PDF-1.4\n" + b"x" * 90, "PDF.*pdfimages"),
     "E07 ZIP": (lambda: b"PK\3\4" + b"x" * 90, "ZIP.*unpack"),
     "E08 data URL": (lambda: b"data:image/png;base64,iVBORw0KGgo=", "data URL.*base64 -d"),
+    "E08 base64 without its head": (lambda: base64.b64encode(JPEG), "base64 text.*base64 -d"),
+    "E09 JPEG XR": (lambda: b"II\xbc\x01" + b"\0" * 90, "format that is not read.*save it as JPEG or PNG"),
+    "E09 DICOM": (lambda: b"\0" * 128 + b"DICM" + b"\0" * 90, "format that is not read.*save it as JPEG or PNG"),
+    "E09 an icon": (lambda: b"\0\0\1\0\1\0\x10\x10" + b"\0" * 90, "format that is not read"),
     "E09 JPEG 2000": (lambda: b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0" * 90, "not an image of a known format: JPEG 2000"),
     "E10 JPEG XL": (lambda: b"\xff\x0a" + b"\0" * 90, "JPEG XL"),
     "E11 a web page": (lambda: b"<!DOCTYPE html><html>404</html>", "web page"),

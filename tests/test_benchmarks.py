@@ -8,8 +8,9 @@ from conftest import ROOT
 
 
 @pytest.mark.slow
-def test_the_speed_benchmark_prints_ratios():
-    command = [sys.executable, str(ROOT / "benchmarks" / "speed.py"), "--photos", "4", "--rounds", "1", "--memory", "5"]
+def test_the_speed_benchmark_prints_ratios(model_path):
+    program = [sys.executable, str(ROOT / "benchmarks" / "speed.py"), "--model", str(model_path)]
+    command = [*program, "--photos", "4", "--rounds", "1", "--memory", "5"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     ratios = [float(v) for v in re.findall(r"\| ([\d.]+) \|\n", out)]
     assert "| decode only (Pillow) |" in out
@@ -44,3 +45,11 @@ def test_the_prepare_benchmark_prints_its_tables():
     assert 30 < int(memory) < 2000
     assert "| manifest of 50 rows |" in out
     assert "| read and check .parquet |" in out
+
+
+def test_the_resume_benchmark_prints_its_table():
+    program = [sys.executable, str(ROOT / "benchmarks" / "resume.py"), "--rows", "2000"]
+    out = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    images, megabytes, _, memory, _, more = (float(c.replace(",", "")) for c in out.splitlines()[-1].split("|")[1:-1])
+    assert (images, megabytes) == (2000, 1)
+    assert memory < 50 and more < 50

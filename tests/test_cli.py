@@ -92,7 +92,8 @@ def test_fail_on_outweighs_unreadable(folder, model_path):
 
 @pytest.mark.parametrize("arguments", [
     ["detect", "no-such-folder/*.jpg"], ["detect", "x.jpg", "--threshold", "2"], ["detect", "x.jpg", "-o", "out.txt"],
-    ["detect", "x.jpg", "--fail-on", "fkae"], ["detect", "x.jpg", "--resume"], ["detect"], ["dtect"],
+    ["detect", "x.jpg", "--fail-on", "fkae"], ["detect", "x.jpg", "--fail-on", ""], ["detect", "x.jpg", "--timeout", "nan"],
+    ["detect", "x.jpg", "--resume"], ["detect"], ["dtect"],
     needing("torch", ["lab", "train", "missing.toml"]),
 ])  # fmt: skip
 def test_usage_errors_are_code_2_without_a_traceback(arguments, tmp_path):

@@ -5,6 +5,7 @@ Short here; longer by `FACEAUTH_FUZZ_EXAMPLES=20000 pytest tests/test_fuzz_files
 
 import json
 import os
+from pathlib import Path
 
 import onnx
 import pytest
@@ -104,6 +105,21 @@ def test_damaged_learned_files(tmp_path_factory, text):
     else:
         assert len({(t.kind.name, t.model_sha256) for t in taught}) == len(taught)
         assert all(t.kind.name.isprintable() and t.kind.name not in learned.RESERVED for t in taught)
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ('{"format": 1, "learned": [5]}', "no list of objects"), ('{"format": 1, "learned": {"a": 1}}', "no list of objects"),
+    ('{"format": 1, "learned": ' + "[" * 100_000, "nested too deeply"), ('{"format": 1}', "'learned' is missing"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_learned_file_is_said(tmp_path, text, says):
+    (tmp_path / "l.json").write_text(text)
+    with pytest.raises(UsageError, match=says):
+        learned.read(tmp_path / "l.json")
+
+
+def test_a_learned_file_that_is_a_device_is_not_read():
+    with pytest.raises(UsageError, match="no regular file"):
+        learned.read(Path("/dev/zero"))
 
 
 @many

@@ -1,10 +1,12 @@
 """Damaged and hostile files of every format: a picture or one ImageError, no word on stderr, bounded time and memory.
 
-Short here; longer by `FACEAUTH_FUZZ_SECONDS=600 pytest tests/test_fuzz_images.py`.
+Short here; longer by `FACEAUTH_FUZZ_SECONDS=600 FACEAUTH_FUZZ_FILES=500 pytest tests/test_fuzz_images.py`.
 """
 
 import io
+import json
 import os
+import random
 import resource
 import sys
 import time
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from command_line import faceauth
 from conftest import encoded, noise
 from faceauth import lists
 from faceauth.errors import FaceAuthError, ImageError
@@ -26,6 +29,7 @@ from image_files import gamma_png, in_linear_light, multi_picture, planar_tiff, 
 pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("FACEAUTH_FUZZ_SECONDS", "0"))
+FILES = int(os.environ.get("FACEAUTH_FUZZ_FILES", "5"))  # of every format, in a folder
 LIMITS = Limits(max_pixels=2_000_000)  # a claimed size above is refused, so that what is decoded is bounded
 SLOWEST = 20.0  # seconds for one file, on a machine that does other things too
 MEMORY = 600  # MB that all files together may add to the largest size of the process
@@ -140,6 +144,45 @@ def test_any_bytes_on_standard_input_are_an_image_or_a_list(data):
         assert expand(["-"], io.BytesIO(data)).references
     except FaceAuthError as error:
         assert "\n" not in error.message
+
+
+def mutated(data, chance):
+    """Bytes replaced, cut out, doubled or cut off, at one to five places."""
+    data = bytearray(data)
+    for _ in range(chance.randint(1, 5)):
+        at, length = chance.randint(0, min(len(data), chance.choice((60, 400, 10**6)))), chance.randint(1, 60)
+        match chance.choice(("replace", "extreme", "cut", "double", "end")):
+            case "replace":
+                data[at : at + length] = chance.randbytes(length)
+            case "extreme":
+                data[at : at + 4] = chance.choice((b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\xff\xff", bytes(4)))
+            case "cut":
+                del data[at : at + length]
+            case "double":
+                data[at:at] = data[at : at + length]
+            case "end":
+                del data[max(at, 16) :]
+    return bytes(data)
+
+
+def test_a_folder_of_mutated_files_of_every_format_gives_a_row_each(tmp_path, model_path):
+    """By the command line, in worker processes, which none of the files may outlast or take down."""
+    chance = random.Random(18)
+    for name, data in SEEDS.items():
+        for number in range(FILES):
+            (tmp_path / f"{name.replace(' ', '-')}-{number}.jpg").write_bytes(mutated(data, chance))
+    limits = ("--timeout", SLOWEST, "--max-pixels", LIMITS.max_pixels, "--workers", 2)
+    code, out, err = faceauth("detect", tmp_path, "--model", model_path, "--whole-image", *limits)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert sorted({os.path.basename(r["path"]) for r in rows}) == sorted(os.listdir(tmp_path))
+    assert (code, "Traceback" in err) == (3, False)
+    assert all((r["error"] is None) == (r["label"] is not None) and len(r["image_sha256"]) == 64 for r in rows)
+    assert [
+        r["error"] for r in rows if "not judged: " in (r["error"] or "")
+    ] == []  # none was given up, or took its process down
+    assert max(r["ms"] for r in rows) < 1000 * SLOWEST
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit < 2 * MEMORY << 20
 
 
 @pytest.mark.skipif(not SECONDS, reason="FACEAUTH_FUZZ_SECONDS is not set")

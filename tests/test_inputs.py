@@ -238,13 +238,20 @@ def test_the_datasets_library_form(folder):
         list(references({"image": data}))
 
 
-@pytest.mark.parametrize("given", [None, 5, [None], [5], object(), 1.5])
+@pytest.mark.parametrize("given", [None, 5, [None], [5], object(), 1.5, np.array(5), np.array(None)])
 def test_what_is_no_image_is_a_type_error_of_ours(given):
     with pytest.raises(TypeError) as caught:
         list(references(given))
     assert isinstance(caught.value, FaceAuthError) and "no image" in str(caught.value)
     with pytest.raises(TypeError, match="no image"):
         load(5)
+
+
+def test_a_closed_file_is_a_type_error_of_ours(folder):
+    with open(folder / "dark.jpg", "rb") as file:
+        pass
+    with pytest.raises(SourceTypeError, match="closed"):
+        list(references(file))
 
 
 def test_series_and_arrays_of_paths_are_walked(folder):

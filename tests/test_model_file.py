@@ -68,6 +68,9 @@ def test_files_that_are_no_models(tmp_path, model_path):
     (tmp_path / "junk.onnx").write_bytes(b"junk")
     with pytest.raises(ModelError, match="not an ONNX"):
         ModelFile(tmp_path / "junk.onnx")
+    for place in (tmp_path, "/dev/zero"):  # which would never end
+        with pytest.raises(ModelError, match="no regular file"):
+            ModelFile(place)
     proto = onnx.load(model_path)
     del proto.metadata_props[:]
     onnx.save(proto, tmp_path / "foreign.onnx")

@@ -200,6 +200,8 @@ def detect(
     from faceauth.inputs import expand
 
     wanted = _labels(fail_on)
+    if timeout != timeout:
+        raise UsageError("--timeout nan is no time", "give seconds, or inf for no limit")
     file = _file(output, resume, overwrite)
     if "-" in images and sys.stdin is None:
         raise UsageError("standard input is closed", "name files, or pipe an image in")
@@ -343,7 +345,7 @@ def _attribution_lines(model: "ModelFile", file: Path | None) -> "Iterator[tuple
 
 
 def _labels(text: str | None) -> list[str]:
-    wanted = [t.strip() for t in text.split(",")] if text else []
+    wanted = [] if text is None else [t.strip() for t in text.split(",")]
     for label in wanted:
         if label not in {"fake", "uncertain", "real", "no-face"}:
             raise UsageError(f"--fail-on {label!r} is no label", "fake, uncertain, or both with a comma")
@@ -431,11 +433,15 @@ def _judge(
                 count(tally, rows(verdict))
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
 def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None, passed_over: list[str]) -> None:
     """What was found, in words, and what the words mean."""
     notice(
-        f"{tally['images']} images, {tally['faces']} faces"
-        + (f" and {tally['whole']} images without one, judged whole" if tally["whole"] else "")
+        f"{_counted(tally['images'], 'image')}, {_counted(tally['faces'], 'face')}"
+        + (f" and {_counted(tally['whole'], 'image')} without one, judged whole" if tally["whole"] else "")
         + f": {tally['real']} real, {tally['fake']} fake, {tally['uncertain']} uncertain"
         + (f"; {tally['no-face']} without a face, not judged" if tally["no-face"] else "")
         + (f"; {tally['unreadable']} unreadable" if tally["unreadable"] else "")

@@ -277,14 +277,17 @@ def references(images: object, max_bytes: int = Limits.max_bytes) -> Iterator[So
     elif isinstance(images, Mapping):
         yield from _from_mapping(images, max_bytes)
     elif callable(read := getattr(images, "read", None)):
-        data = read(max_bytes + 1)
+        try:
+            data = read(max_bytes + 1)
+        except ValueError as error:  # it was closed
+            raise SourceTypeError(f"a file that cannot be read: {error}", "give it open, or its path") from error
         if not isinstance(data, bytes | bytearray | memoryview):
             raise SourceTypeError("a file opened as text is no image", "open it for bytes: open(path, 'rb')")
         name = getattr(images, "name", None)
         yield EncodedImage(bytes(data), name if isinstance(name, str) else None)
     elif (array := _as_array(images)) is not None:
         yield array
-    elif isinstance(images, Iterable):
+    elif isinstance(images, Iterable) and getattr(images, "ndim", 1) > 0:
         for image in images:
             yield from references(image, max_bytes)
     else:

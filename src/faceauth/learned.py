@@ -48,11 +48,15 @@ def read(file: Path, *, must_exist: bool = False) -> tuple[Taught, ...]:
             if must_exist:
                 raise UsageError(f"no file of learned classes {str(file)!r}", "faceauth learn NAME FOLDER writes one")
             return ()
+        if not file.is_file():
+            raise ValueError("it is no regular file")
         if file.stat().st_size > LARGEST:
             raise ValueError(f"more than {LARGEST:,} bytes")
         data = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ValueError(f"not of format {FORMAT}")
+        if not isinstance(data["learned"], list) or not all(isinstance(e, dict) for e in data["learned"]):
+            raise ValueError("'learned' is no list of objects")
         taught = tuple(_entry(e) for e in data["learned"])
         twice = [key for key, n in Counter((t.kind.name, t.model_sha256) for t in taught).items() if n > 1]
         if twice:
@@ -147,4 +151,6 @@ def _entry(record: dict[str, Any]) -> Taught:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
     return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)[:120] or type(error).__name__

@@ -27,6 +27,7 @@ OUTPUTS = ("logit", "source_logits", "embedding")
 PARTS = "parts"  # an output that a model need not have
 DEFAULT = "accurate"
 FINDER = "centerface"  # the asset that is no detector
+GIVE_ONE = "give a faceauth model file, or none for the one that comes with the package"
 EXPORT_AGAIN = "export the model again: faceauth lab export RUN"
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -255,10 +256,12 @@ class ModelFile:
         import onnxruntime as ort
 
         self.path = resolve(model)
+        if self.path.exists() and not self.path.is_file():
+            raise ModelError(f"{str(self.path)!r} is no regular file", GIVE_ONE)
         try:
             data = self.path.read_bytes()
         except OSError as error:
-            raise ModelError(f"cannot read the model {str(self.path)!r}: {error.strerror}") from error
+            raise ModelError(f"cannot read the model {str(self.path)!r}: {error.strerror}", GIVE_ONE) from error
         self.sha256 = shipped.digest(self.path, data)
         self.size = len(data)
         options = ort.SessionOptions()
@@ -274,7 +277,7 @@ class ModelFile:
             inputs = {i.name: (i.type, i.shape) for i in self._session.get_inputs()}
             outputs = {o.name: (o.type, o.shape) for o in self._session.get_outputs() if o.name not in more}
         except Exception as error:  # onnxruntime's own classes are not public; any of them means the same here
-            raise ModelError(f"{str(self.path)!r} is not an ONNX model that can be run") from error
+            raise ModelError(f"{str(self.path)!r} is not an ONNX model that can be run", GIVE_ONE) from error
         if METADATA_KEY not in metadata:
             raise ModelError(
                 f"{str(self.path)!r} is ONNX, but not a faceauth model file",

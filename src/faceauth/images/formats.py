@@ -48,6 +48,7 @@ class Foreign:
 _SAVE = "save it as JPEG or PNG first, for example: magick FILE picture.png"
 _FRAMES = "take pictures from it first: ffmpeg -i VIDEO -vf fps=1 frames/%05d.png"
 DATA_URL = Foreign("a data URL", "decode what follows the comma: ... | base64 -d | faceauth detect -")
+_BASE64 = Foreign("base64 text", "decode it first: ... | base64 -d | faceauth detect -")
 _UNPACK = "unpack it first, and give the folder"
 RAW = Foreign("a camera raw file", "develop it to JPEG or TIFF first, or give the JPEG the camera made", True)
 _ARCHIVE = Foreign("an archive", _UNPACK)
@@ -72,11 +73,14 @@ _FOREIGN: tuple[tuple[re.Pattern[bytes], Foreign], ...] = tuple(
         (rb"\0\0\x01[\xba\xb3]|FLV\x01|\x30\x26\xb2\x75", _VIDEO),
         (rb"ID3|fLaC|OggS|RIFF.{4}WAVE", Foreign("a sound file", "only pictures are judged")),
         (rb"8BPS", Foreign("a Photoshop document", _SAVE, True)),
-        (rb"\x76\x2f\x31\x01|#\?RADIANCE|qoif|P[1-7]\s+[#\d]", _OTHER_PICTURE),
+        (rb"\x76\x2f\x31\x01|#\?RADIANCE|qoif|P[1-7]\s+[#\d]|II\xbc\x01|BPG\xfb", _OTHER_PICTURE),
+        (rb"gimp xcf|.{128}DICM", _OTHER_PICTURE),
+        (rb"\0\0\x01\0[\x01-\x20]\0|\x0a[\0-\x05]\x01[\x01\x02\x04\x08]|SIMPLE  =|\xabKTX ", _OTHER_PICTURE),
         (rb"%!PS", Foreign("a PostScript document", _SAVE)),
         (rb"(?i:(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg)", Foreign("a drawing (SVG)", _SAVE)),
         (rb"(?i:(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body))", _PAGE),
         (rb"(?i:data:[\w/+.-]*[;,])", DATA_URL),
+        (rb"(/9j/[24]|iVBORw0KGgo|UklGR|R0lGOD)[\w+/]{16}", _BASE64),
         (rb"version https://git-lfs", Foreign("a Git LFS pointer", "fetch the file it stands for: git lfs pull")),
     )
 )  # fmt: skip
