@@ -74,6 +74,12 @@ def test_the_evidence_lies_in_the_patch_that_the_logit_comes_from(block_model, c
     assert found.logit == pytest.approx(3 * 6 / SIDE**2 - 3)
 
 
+def test_where_nothing_changes_the_logit_the_map_is_near_zero(block_model):
+    found = heatmap.heat_map(block_model, red_corner((0, 0)), (0.0, 0.0, 8.0, 8.0), 0)
+    assert np.abs(np.array(found.values)[2:, 2:]).max() < 0.03
+    assert 0 < found.strongest < 18 / SIDE**2 and found.logit == pytest.approx(18 / SIDE**2 - 3, abs=1e-3)
+
+
 def test_evidence_for_real_is_negative(tmp_path):
     model = ModelFile(write_block_model(tmp_path / "b.onnx", of_mean=(-6.0, 0.0, 0.0)))
     found = heatmap.evidence(model, red_corner((1, 2)))

@@ -213,6 +213,8 @@ def _face_lines(face: "FaceExplanation") -> Iterator[str]:
     if face.reason:
         yield f"  {face.reason}"
     yield from (f"  {sentence}" for sentence in face.worth.sentences)
+    if heat := face.heat_map:
+        yield f"  blurring the strongest cell of the face moves the logit {heat.logit:.2f} by {heat.strongest:.2f}"
     if found := face.stability:
         edits = [f"{e.edit} {e.score:.2f}" for e in found.edits[1:]]
         yield (

@@ -21,7 +21,7 @@ from faceauth.model_file import Inside, ModelFile
 CELLS = 4  # a side, of occlusion
 BLUR = 1 / 16  # of the input's side: radius of the blur that stands for a cell without evidence
 TOLERANCE = 1e-2  # of a change of the logit that the patch features have to make up, relative to 1 + its size
-PATCHES = 0.3  # weight of the patches' parts beside the occlusion, both of standard deviation 1
+PATCHES = 0.3  # weight of the patches' parts beside the occlusion, both over their standard deviation
 DIGITS = 3  # of a cell's value
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
@@ -50,8 +50,9 @@ def heat_map(model: ModelFile, pixels: Pixels, region: Region, turns: int) -> He
     """
     found = evidence(model, pixels)
     values = np.rot90(found.values / max(float(np.abs(found.values).max()), 1e-9), -turns)
+    strongest = round(float(np.abs(found.occluded).max()), 4)
     rows = tuple(tuple(round(float(v), DIGITS) for v in row) for row in values)
-    return HeatMap(found.method, region, rows, round(found.logit, 4), found.placed)
+    return HeatMap(found.method, region, rows, round(found.logit, 4), found.placed, strongest)
 
 
 def evidence(model: ModelFile, pixels: Pixels) -> Evidence:
@@ -65,7 +66,7 @@ def evidence(model: ModelFile, pixels: Pixels) -> Evidence:
         return Evidence("occlusion", occluded, occluded, logit, None)
     parts, placed = followed
     coarse = Image.fromarray(occluded.astype(np.float32)).resize(parts.shape, Image.Resampling.BICUBIC)
-    both = _one_scale(np.asarray(coarse)) + PATCHES * _one_scale(parts)
+    both = _one_scale(np.asarray(coarse)) + PATCHES * _one_scale(parts - parts.mean())
     return Evidence("patches and occlusion", both, occluded, logit, round(placed, 3))
 
 
@@ -126,5 +127,5 @@ def _by_statistic(inside: Inside, weight: Floats) -> Floats:
 
 
 def _one_scale(values: Floats) -> Floats:
-    """The values with mean 0 and standard deviation 1; zeros where they are all the same."""
-    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-9))
+    """The values over their standard deviation, so that 0 stays 0; as they are where they are all the same."""
+    return np.asarray(values / (float(values.std()) or 1.0))

@@ -48,6 +48,8 @@ class HeatMap:
         logit: the network's logit of the face.
         placed: the share of the evidence that the network holds in patches, in [0, 1]; the rest has no place. None
             where that is not known.
+        strongest: the largest change of the logit, either way, where one cell is blurred; beside `logit` it says
+            whether any one part of the face decides.
     """
 
     method: Method
@@ -55,6 +57,7 @@ class HeatMap:
     values: tuple[tuple[float, ...], ...]
     logit: float
     placed: float | None
+    strongest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
