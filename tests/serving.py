@@ -6,9 +6,12 @@ import os
 import subprocess
 import threading
 
-import httpx
+import pytest
 
 from command_line import command, wait_for
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("fastapi")
 
 
 class Running:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import lab_trees
 from attributed import RED, write_colour_model, write_pictures
 from command_line import start
+from conftest import SAMPLES
 from faceauth.lab.data.dataset import read_dataset
 from lab_networks import write_prepared
 
@@ -172,7 +173,8 @@ def test_a_full_disk_is_one_line_and_a_second_run_gives_the_same(place, whole, c
     assert "Traceback" not in err
     assert "error: " in err and "hint: " in err
     assert not (place / name / written).exists()
-    assert same(command, gone_on_with(place, command, name), whole(command)[0])
+    if command != "train":  # which the other test goes on with
+        assert same(command, gone_on_with(place, command, name), whole(command)[0])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -183,3 +185,33 @@ def test_a_place_that_cannot_be_written_is_one_line(place, command):
     assert "Traceback" not in err
     assert "/proc/nowhere" in err
     assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
+
+
+SCORER = """
+import hashlib, json, sys
+from pathlib import Path
+from faceauth.lab.evaluation.score_models import ScoreStore, answers
+from faceauth.lab.training.features import Task
+
+if __name__ == "__main__":
+    model, store, *pictures = map(Path, sys.argv[1:])
+    tasks = [Task(p, hashlib.sha256(p.read_bytes()).hexdigest(), ("clean", "web", "hard")) for p in pictures]
+    found = answers(tasks, [model], ScoreStore(store), 1)
+    print(json.dumps({name: sorted([*key, value] for key, value in of.items()) for name, of in found.items()}))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_at_a_random_moment_score_goes_on_and_gives_the_same(place, number):
+    (place / "score.py").write_text(SCORER)
+    pictures = [SAMPLES / f"{name}.jpg" for name in ("grace-hopper", "astronaut", "vae-04", "vae-05")]
+    words = [[sys.executable, place / "score.py", place / "m.onnx", place / f"{n}-{number}", *pictures] for n in "ab"]
+    begin = time.monotonic()
+    whole = subprocess.run(words[0], capture_output=True, text=True, check=True).stdout
+    seconds = time.monotonic() - begin
+    with subprocess.Popen(words[1], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        time.sleep(seconds * random.Random(number).uniform(0.5, 0.9))
+        process.send_signal(number)
+        process.communicate(timeout=60)  # ends when no worker holds the pipe any more
+    assert subprocess.run(words[1], capture_output=True, text=True, check=True).stdout == whole
+    assert len(json.loads(whole)) == 2
