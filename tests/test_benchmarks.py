@@ -47,6 +47,7 @@ def test_the_prepare_benchmark_prints_its_tables():
     assert "| read and check .parquet |" in out
 
 
+@pytest.mark.slow
 def test_the_resume_benchmark_prints_its_table():
     program = [sys.executable, str(ROOT / "benchmarks" / "resume.py"), "--rows", "2000"]
     out = subprocess.run(program, capture_output=True, text=True, check=True).stdout

@@ -194,6 +194,7 @@ def test_a_reference_is_read_as_it_was_written(model):
         path.write_text(before)
 
 
+@pytest.mark.slow
 def test_the_shipped_reference_fits_the_shipped_model():
     model = ModelFile()
     found = reference.read(model)

@@ -29,6 +29,7 @@ def test_the_tokens_of_blocks_are_found_in_the_bytes_of_a_file(block_model):
     assert found == model_graph.BlockTensors(("tokens_0", "tokens_1"), "parts_weight")
 
 
+@pytest.mark.slow
 def test_the_shipped_model_has_twelve_blocks_and_answers_as_without_them():
     model = ModelFile()
     pixels = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)

@@ -8,6 +8,7 @@ import pytest
 from faults import FAULTS, ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.what)
 def test_a_planted_fault_names_a_line_and_a_test(fault):
     text = (ROOT / "src" / "faceauth" / "lab" / fault.file).read_text(encoding="utf-8")
