@@ -256,16 +256,21 @@ def test_sources_are_dealt_whole_and_apart_from_their_kind():
     assert apart
 
 
-def test_swaps_take_no_place_of_generated_sources():
+def test_swaps_stay_with_their_photographs_and_take_no_place_of_generated_sources():
     """A large source of swaps would fill a fold by itself, and leave it without generated images."""
-    counts = {"camera": ("real", "", 30), "film": ("real", "", 30), "gan": ("fake", "gan", 20), "sd": ("fake", "diffusion", 20),
-              "swapped": ("fake", "swap", 90)}  # fmt: skip
+    counts = {"camera-a": ("camera", "real", "", 30), "film-real": ("film", "real", "", 30), "film-fake": ("film", "fake", "swap", 60),
+              "gan": ("gan", "fake", "gan", 20), "sd": ("sd", "fake", "diffusion", 20), "swapped": ("swapped", "fake", "swap", 90)}  # fmt: skip
     rows = [
-        Row(f"{source}{i}", source, source, label, family=family)
-        for source, (label, family, count) in counts.items() for i in range(count)
+        Row(f"{source}{i}", source, kind, label, family=family)
+        for source, (kind, label, family, count) in counts.items() for i in range(count)
     ]  # fmt: skip
-    fold = {r.source: f for r, f in zip(rows, deal(rows, range(len(rows)), 0, 2, "source"), strict=True)}
-    assert {fold["gan"], fold["sd"]} == {0, 1}
+    apart = 0
+    for seed in range(6):
+        fold = {r.source: f for r, f in zip(rows, deal(rows, range(len(rows)), seed, 2, "source"), strict=True)}
+        assert fold["film-real"] == fold["film-fake"]
+        assert {fold["gan"], fold["sd"]} == {fold["camera-a"], fold["film-real"]} == {0, 1}
+        apart += fold["swapped"]
+    assert 0 < apart < 6
 
 
 def test_too_few_kinds_are_refused():

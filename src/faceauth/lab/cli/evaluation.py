@@ -245,7 +245,7 @@ def attribution(
     prepared = prepare(read, cache, workers)
     embedded = embed_shipped(prepared, examples(prepared), runs / read.name)
     for title, rows in attribution_tables(embedded, read.views.train[: embedded.outputs[0].logit.shape[1]]).items():
-        typer.echo(f"## {title}\n\n{tables.markdown(rows)}")
+        typer.echo(f"## {title}\n\n{tables.markdown(rows)}\n")
 
 
 def embed(

@@ -149,8 +149,8 @@ def deal(
     swapped, restored and edited images go where their kind goes. A deal takes the kinds in an order drawn by the seed,
     each into the fold with the fewest images of its class so far; of `_DEALS` deals the most even one counts. Nothing
     else takes part. What may be fitted in a fold is `may_fit`. With `by` "source" all of this holds for sources, and
-    others of a source's kind may stay in training; swapped and restored sources are then dealt apart, so that every
-    fold has generated images.
+    others of a source's kind may stay in training; but a kind with swapped or restored images is dealt whole all the
+    same, for they are made of its own photographs, and such images without any are dealt apart from generated ones.
 
     Two kinds count as one where components tie `_JOINED` of the smaller one's images to the other. Fewer may be
     chance: about one portrait in 500 has a dHash within 3 bits of a stranger's, and a single pair would chain most
@@ -162,7 +162,7 @@ def deal(
     Raises:
         DataError: fewer kinds of real or of fake images than folds.
     """
-    names = [str(getattr(row, by)) for row in rows]
+    names = _dealt_names(rows, by)
     joined = _joined(names, components)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row, name in zip(rows, names, strict=True):
@@ -177,6 +177,14 @@ def deal(
             )
         fold |= _most_even(of_class, f"{seed}:{label}", folds)
     return [fold[joined[name]] for name in names]
+
+
+def _dealt_names(rows: Sequence[Dealt], by: str) -> list[str]:
+    """What each row is dealt with: its kind, or its source where the deal is by source and no kind is to be whole."""
+    if by == "kind":
+        return [row.kind for row in rows]
+    whole = {row.kind for row in rows if row.family in ALTERED}
+    return [f"{row.kind}/" if row.kind in whole else row.source for row in rows]
 
 
 def may_fit(components: Sequence[int], folds: Sequence[int], fold: int) -> list[bool]:

@@ -274,7 +274,7 @@ class _Judged:
 
 
 def attribution_tables(embedded: EmbeddedSet, views: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Three tables of test images: known generators named, each left out, each source left out and taught.
+    """Tables of test images: known generators named, each left out, each source left out and taught, and the means.
 
     Args:
         embedded: of a model and of its folds' models; views: the names of its variants.
@@ -282,18 +282,31 @@ def attribution_tables(embedded: EmbeddedSet, views: Sequence[str]) -> dict[str,
     found = prototypes(embedded)
     of_folds, left = folds(found, embedded)
     numbered = list(enumerate(views))
+    unknown = [
+        _unknown_row(novel(fold, one, embedded, k), view)
+        for fold in of_folds for one in left if one.model == fold.model for k, view in numbered
+    ]  # fmt: skip
+    taught = [
+        _taught_row(result, views[result.variant])
+        for fold in of_folds for source in lessons_of(fold, embedded, "test")
+        for result in teach(fold, embedded, source, "test", range(len(views)))
+    ]  # fmt: skip
     return {
         "Known generators": [_known_row(found, embedded, k, view) for k, view in numbered],
-        "Unknown generators": [
-            _unknown_row(novel(fold, one, embedded, k), view)
-            for fold in of_folds for one in left if one.model == fold.model for k, view in numbered
-        ],
-        "Taught sources": [
-            _taught_row(result, views[result.variant])
-            for fold in of_folds for source in lessons_of(fold, embedded, "test")
-            for result in teach(fold, embedded, source, "test", range(len(views)))
-        ],
+        "Unknown generators, means": _means(unknown, "view"), "Taught sources, means": _means(taught, "as", "view"),
+        "Unknown generators": unknown, "Taught sources": taught,
     }  # fmt: skip
+
+
+def _means(rows: Sequence[dict[str, Any]], *by: str) -> list[dict[str, Any]]:
+    """The means of every share, over the rows that agree in `by`, and how many these are."""
+    found = []
+    for key in dict.fromkeys(tuple(row[name] for name in by) for row in rows):
+        own = [row for row in rows if tuple(row[name] for name in by) == key]
+        shares = [name for name, value in own[0].items() if isinstance(value, float)]
+        means = {name: float(np.mean([row[name] for row in own])) for name in shares}
+        found.append({**dict(zip(by, key, strict=True)), "rows": len(own), **means})
+    return found
 
 
 def _known_row(found: Prototypes, embedded: EmbeddedSet, variant: int, view: str) -> dict[str, Any]:

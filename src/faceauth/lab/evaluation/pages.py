@@ -77,11 +77,11 @@ def header(evaluation: dict[str, Any]) -> list[str]:
     ]
     for name in dict.fromkeys(m["model"] for m in made["models"]):
         hashes = [
-            m["sha256"][:16] if m["seed"] < 0 else f"{m['seed']}.{m['fold']} {m['sha256'][:12]}"
+            m["sha256"][:16] if m["seed"] < 0 else f"{m['deal']} {m['seed']}.{m['fold']} {m['sha256'][:12]}"
             for m in made["models"]
             if m["model"] == name
         ]
-        lines.append(f"{'control' if is_control(name) else 'model'} {name}: {', '.join(hashes)}")
+        lines.append(f"{'control' if is_control(name) else 'model'} {name}: {', '.join(dict.fromkeys(hashes))}")
     return lines
 
 
