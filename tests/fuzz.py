@@ -8,6 +8,7 @@ and a process of more than 2 GB are findings: the input is kept in --findings, a
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -127,24 +128,24 @@ def paths(scratch):
 
 
 def fuzz(target, seconds, findings):
-    """One target in this process; ends it."""
+    """One target in this process; ends it, so that temporary files are left to who started it."""
     import atheris
 
     with atheris.instrument_imports(include=["faceauth", "PIL"]):
         import faceauth.detector
         import faceauth.provenance.report  # noqa: F401
-    with tempfile.TemporaryDirectory() as place:
-        work, seeds = globals()[target](Path(place))
-        corpus = Path(place, "corpus")
-        corpus.mkdir()
-        for number, seed in enumerate(seeds):
-            (corpus / str(number)).write_bytes(seed)
-        options = [
-            f"-max_total_time={seconds}", f"-timeout={LONGEST}", f"-rss_limit_mb={MEMORY}", f"-max_len={LARGEST}",
-            f"-artifact_prefix={findings}/{target}-", "-print_final_stats=1", "-verbosity=0",
-        ]  # fmt: skip
-        atheris.Setup([sys.argv[0], *options, str(corpus)], work)
-        atheris.Fuzz()
+    place = Path(tempfile.mkdtemp())
+    work, seeds = globals()[target](place)
+    corpus = place / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(seeds):
+        (corpus / str(number)).write_bytes(seed)
+    options = [
+        f"-max_total_time={seconds}", f"-timeout={LONGEST}", f"-rss_limit_mb={MEMORY}", f"-max_len={LARGEST}",
+        f"-artifact_prefix={findings}/{target}-", "-print_final_stats=1", "-verbosity=0",
+    ]  # fmt: skip
+    atheris.Setup([sys.argv[0], *options, str(corpus)], work)
+    atheris.Fuzz()
 
 
 def main():
@@ -162,15 +163,17 @@ def main():
         fuzz(asked.targets[0], asked.seconds, findings)
         return 0
     bad = 0
-    print("| target | inputs | seconds | largest memory, MB | |\n|---|---|---|---|---|")
+    print("| target | inputs | seconds | largest memory, MB | found |\n|---|---|---|---|---|")
     for target in asked.targets or TARGETS:
         start = time.monotonic()
         command = [sys.executable, __file__, target, "--one", f"--seconds={asked.seconds}", f"--findings={findings}"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+        with tempfile.TemporaryDirectory() as place:
+            done = subprocess.run(command, **pipes, env=os.environ | {"TMPDIR": place})
         stats = dict(re.findall(r"stat::(\w+):\s+(\d+)", done.stdout))
         cells = (stats.get("number_of_executed_units", "?"), stats.get("peak_rss_mb", "?"))
         print(
-            f"| {target} | {cells[0]} | {time.monotonic() - start:.0f} | {cells[1]} | {'FOUND' if done.returncode else 'ok'} |",
+            f"| {target} | {cells[0]} | {time.monotonic() - start:.0f} | {cells[1]} | {'yes, below' if done.returncode else 'nothing'} |",
             flush=True,
         )
         if done.returncode:

@@ -93,6 +93,7 @@ def test_fail_on_outweighs_unreadable(folder, model_path):
 @pytest.mark.parametrize("arguments", [
     ["detect", "no-such-folder/*.jpg"], ["detect", "x.jpg", "--threshold", "2"], ["detect", "x.jpg", "-o", "out.txt"],
     ["detect", "x.jpg", "--fail-on", "fkae"], ["detect", "x.jpg", "--fail-on", ""], ["detect", "x.jpg", "--timeout", "nan"],
+    ["detect", "x.jpg", "-o", "o.jsonl", "--resume", "--overwrite"],
     ["detect", "x.jpg", "--resume"], ["detect"], ["dtect"],
     needing("torch", ["lab", "train", "missing.toml"]),
 ])  # fmt: skip

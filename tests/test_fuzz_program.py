@@ -37,8 +37,8 @@ def test_what_is_planted_is_found_and_nothing_else(tmp_path, planted):
     kept = list((tmp_path / "findings").iterdir())
     if planted:
         assert (done.returncode, len(kept)) == (1, 1)
-        assert "ZeroDivisionError" in done.stderr and "| FOUND |" in done.stdout
+        assert "ZeroDivisionError" in done.stderr and "| yes, below |" in done.stdout
         assert b"b" in kept[0].read_bytes()
     else:
         assert (done.returncode, kept) == (0, []), done.stderr
-        assert "| ok |" in done.stdout
+        assert "| nothing |" in done.stdout

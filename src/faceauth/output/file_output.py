@@ -29,6 +29,8 @@ def check(path: Path, *, resume: bool, overwrite: bool) -> None:
         kind = f"a {suffix} file" if suffix else f"{str(path)!r}, whose name does not end in a format"
         also = "; .html can be printed as PDF from a browser" if suffix == ".pdf" else ""
         raise UsageError(f"cannot write {kind}", f"end the name in {', '.join(SUFFIXES)}{also}")
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other", "give one of the two")
     if resume and suffix != ".jsonl":
         raise UsageError("only a .jsonl output can be resumed", "drop --resume, or write .jsonl")
     with _refused(path):
