@@ -76,11 +76,11 @@ def export_encoder(checkpoint: str, output: Path, weights: Path | None = None) -
     family, _, name = checkpoint.partition("/")
     if family == "timm":
         known = timm_facts(name)
-        return _export(ConvBlocks(_timm_network(name, weights)), known.input_size[-1], output)
+        return write_encoder(ConvBlocks(_timm_network(name, weights)), known.input_size[-1], output)
     if weights is not None:
         raise ConfigError("weights are read for a network of timm alone", "give timm/NAME, or leave --weights out")
     encoder = _clip(checkpoint)
-    return _export(ClipBlocks(encoder), int(str(encoder.config.image_size)), output)
+    return write_encoder(ClipBlocks(encoder), int(str(encoder.config.image_size)), output)
 
 
 def _clip(checkpoint: str) -> Any:
@@ -110,8 +110,11 @@ def _timm_network(name: str, weights: Path | None) -> Any:
     return network
 
 
-def _export(network: nn.Module, size: int, output: Path) -> int:
-    """Weights that are 8-bit integers times a scale for each output channel are stored as such, without loss."""
+def write_encoder(network: nn.Module, size: int, output: Path) -> int:
+    """Write a network from pixels (n, 3, size, size) to features (n, d) as ONNX; returns d.
+
+    Weights that are 8-bit integers times a scale for each output channel are stored as such, without loss.
+    """
     network.eval()
     example = torch.zeros(2, 3, size, size)
     program = torch.onnx.export(
