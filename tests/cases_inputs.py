@@ -37,6 +37,7 @@ LISTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LISTS)
 @pytest.mark.parametrize("way", ["file", "stdin"])
 def test_a_list_as_programs_write_it(two, model_path, case, way):
@@ -53,6 +54,7 @@ def test_i07_a_folder_from_a_mac(two, model_path):
     assert judged(two, "--model", model_path) == (0, sorted(TWO))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a [1] # 100%.jpg", "[x].jpg", "what?.jpg", "*.jpg", "@a.jpg", "a;b&c.jpg", "#a.jpg"])
 def test_i10_a_name_with_signs_of_a_glob(two, model_path, name):
     (two / name).write_bytes(JPEG)
@@ -61,6 +63,7 @@ def test_i10_a_name_with_signs_of_a_glob(two, model_path, name):
     assert judged("@list.txt", "--model", model_path, cwd=two) == (0, [name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.avif", "a.AVIF", "a", "a.jpg_large", "a.jfif"])
 def test_d04_no_picture_of_a_folder_is_passed_over(two, model_path, name):
     (two / name).write_bytes(encoded(picture(), "AVIF" if "avif" in name.lower() else "JPEG"))
