@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +22,9 @@ class Running:
     def __init__(self, *options, environment=None):
         words = command("serve", "--port", 0, "--workers", 1, *options)
         self.process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | (environment or {})
-        )
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            env=os.environ | (environment or {}),
+        )  # fmt: skip
         self.lines = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -45,10 +48,10 @@ class Running:
         return wait_for(found, 20)[0]
 
     def workers(self):
-        """The ids of the processes that judge."""
-        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
-            children = [int(pid) for pid in file.read().split()]
-        return [p for p in children if b"spawn_main" in open(f"/proc/{p}/cmdline", "rb").read()]
+        """The ids of the processes that judge; each thread has its own children."""
+        of_threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        children = [pid for file in of_threads for pid in file.read_text().split()]
+        return [int(pid) for pid in children if b"spawn_main" in _words(pid)]
 
     def memory(self):
         """Bytes that the process that speaks HTTP has in memory."""
@@ -59,11 +62,20 @@ class Running:
         self.client.close()
         self.process.terminate()
         try:
-            return self.process.wait(60)
+            return self.process.wait(20)
         finally:
+            for pid in self.workers():  # one may be held where it is
+                os.kill(pid, signal.SIGKILL)
             self.process.kill()
             self._reader.join(10)
             self.process.stderr.close()
+
+
+def _words(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 @contextlib.contextmanager

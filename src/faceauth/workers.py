@@ -100,10 +100,10 @@ class _Task(Generic[Job, Answer]):
 class _Worker:
     """A worker process as its parent sees it: `job` is the number of the image that it has, None where it is free."""
 
-    def __init__(self, start: Callable[[Any], Callable[[Any], Any]], arguments: Any) -> None:
+    def __init__(self, start: Callable[[Any], Callable[[Any], Any]], arguments: Any, lasting: bool) -> None:
         context = multiprocessing.get_context("spawn")  # forking a process that holds onnxruntime's threads hangs
         self.connection, theirs = context.Pipe()
-        tied = threading.current_thread() is threading.main_thread()
+        tied = lasting or threading.current_thread() is threading.main_thread()
         self.process: BaseProcess = context.Process(
             target=_serve, args=(theirs, start, arguments, tied, os.getpid()), name="faceauth worker", daemon=True
         )
@@ -129,6 +129,8 @@ class Pool(Generic[Job, Answer]):
         arguments: Any,
         failed: Callable[[Job, str], Answer],
         timeout: float | None = None,
+        *,
+        lasting: bool = False,
     ) -> None:
         """Start `count` processes.
 
@@ -139,14 +141,16 @@ class Pool(Generic[Job, Answer]):
             arguments: for `start`.
             failed: makes the answer to a job that was given up, from the reason in words.
             timeout: seconds that a job may take, from when a process has it; None for ever.
+            lasting: the threads that start and collect live as long as the pool.
         """
         self._start, self._arguments, self._failed, self._timeout = start, arguments, failed, timeout
         self._workers: list[_Worker] = []
+        self._lasting = lasting
         self._given: dict[int, Job] = {}  # by number, what the workers have
         self._end = weakref.finalize(self, _end_all, self._workers)
         atexit.register(self._end)  # before multiprocessing's own, which waits for processes that ignore SIGTERM
         for _ in range(count):
-            self._workers.append(_Worker(start, arguments))
+            self._workers.append(_Worker(start, arguments, lasting))
 
     def answers(self, jobs: Iterable[Job]) -> Iterator[Answer]:
         """One answer a job, in order. Raises FaceAuthError where no process can be started."""
@@ -249,7 +253,7 @@ class Pool(Generic[Job, Answer]):
             raise FaceAuthError(f"a worker process could not be started: {reason}", hint)
         if worker.job is not None:
             ready[worker.job] = self._failed(self._given.pop(worker.job), reason)
-        self._workers[self._workers.index(worker)] = _Worker(self._start, self._arguments)
+        self._workers[self._workers.index(worker)] = _Worker(self._start, self._arguments, self._lasting)
 
     def close(self) -> None:
         """End the processes, whatever they are at."""
@@ -327,7 +331,7 @@ def _end_with_parent(tied: bool, parent: int) -> None:
     """End this process when its parent has ended in any way, also in the middle of an image.
 
     `tied` asks the Linux kernel for it (prctl(2), PR_SET_PDEATHSIG), which cannot be held up by a library that does
-    not let other threads run. It goes by the thread that started this process, so it is only for the main thread.
+    not let other threads run. It goes by the thread that started this process, so it is only for one that lasts.
     """
     started_by = multiprocessing.parent_process()
     assert started_by is not None

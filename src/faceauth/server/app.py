@@ -5,7 +5,7 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,18 +20,17 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from faceauth import __version__
-from faceauth.detector import Detector
 from faceauth.images import EncodedImage
 from faceauth.server import documents, uploads
 from faceauth.server.documents import EVERYWHERE, NDJSON, WITH_IMAGES, WITH_KEY, answers, problems
 from faceauth.server.gate import Gate, Visit
-from faceauth.server.judges import Answer, GivenUp, Judges
+from faceauth.server.judges import Judges
 from faceauth.server.keys import Rates, find
 from faceauth.server.metrics import Metrics
 from faceauth.server.problems import Problem, busy, unavailable
 from faceauth.server.settings import Settings
 from faceauth.server.uploads import Body, Held
-from faceauth.server.work import Job, Refused, Task
+from faceauth.server.work import Answer, GivenUp, Job, Refused, Task
 from faceauth.verdict import Verdict
 
 PAGE = Path(__file__).parent / "page"
@@ -50,7 +49,6 @@ class Service:
     rates: Rates
     admitted: int = 0
     seconds: float = 1.0  # that a request takes, lately; for Retry-After
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def admit(self, visit: Visit) -> None:
         """Count a request as judged or waiting for it until its end. Raises Problem 429 where there are too many."""
@@ -70,10 +68,11 @@ class Service:
         self.metrics.admitted.set(self.admitted)
 
 
-def create(settings: Settings, opened: Detector) -> ASGIApp:
-    """The application; `opened` is the detector that its workers will open, asked here for what it is."""
+def create(settings: Settings, described: dict[str, Any]) -> ASGIApp:
+    """The application, for the model that `work.described` has described."""
     judges, held = Judges(settings), Held(settings.max_held)
-    service = Service(settings, _model(opened), judges, held, Metrics(judges, held), Rates(settings.rate))
+    model = documents.Model.model_validate(described)
+    service = Service(settings, model, judges, held, Metrics(judges, held), Rates(settings.rate))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -93,17 +92,6 @@ def create(settings: Settings, opened: Detector) -> ASGIApp:
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(RequestValidationError, _problem)
     return Gate(app, settings, service.metrics)
-
-
-def _model(opened: Detector) -> documents.Model:
-    card = opened.model.card
-    return documents.Model(
-        name=card.name, version=card.version, sha256=opened.model.sha256, fake_from=float(opened.fake_from),
-        real_to=float(opened.real_to), false_alarm_rate=float(opened.false_alarm_rate),
-        measured_on=card.thresholds.measured_on, sources=list(card.sources), labels=list(card.labels),
-        trained_on=card.trained_on, licence=card.licence,
-        learned=[t.kind.name for t in opened.attributor.taught] if opened.attributor else [],
-    )  # fmt: skip
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -181,6 +169,7 @@ async def readyz(request: Request) -> documents.State:
 _METRICS = documents.text("Counts, in the text format of Prometheus.") | problems(*WITH_KEY)
 _ROWS = answers(documents.Row, "One row a face, in the order of the images.") | problems(*WITH_IMAGES)
 _REPORTS = answers(documents.Provenance, "One report an image.") | problems(*WITH_IMAGES)
+_EXPLANATION = documents.model(documents.Explanation, "The report.") | problems(422, *WITH_IMAGES)
 _LESSON = documents.model(documents.Lesson, "What was learned.") | problems(422, *WITH_IMAGES)
 
 
@@ -198,7 +187,7 @@ async def models(request: Request) -> documents.Models:
         max_bytes=settings.max_bytes, max_files=settings.max_files, max_pixels=settings.max_pixels,
         max_faces=settings.max_faces, timeout=settings.timeout, images_a_minute=settings.rate if settings.keys else 0,
     )  # fmt: skip
-    tasks = ["detect", "provenance", *(["learn"] if settings.teach else [])]
+    tasks = ["detect", "explain", "provenance", *(["learn"] if settings.teach else [])]
     return documents.Models(models=[service.model], tasks=tasks, needs_key=bool(settings.keys), limits=limits)
 
 
@@ -206,6 +195,16 @@ async def models(request: Request) -> documents.Models:
 async def detect(request: Request, key: Key) -> Response:
     """Say of every face whether it is real, fake or uncertain, and what made it."""
     return await _each(request, key, "detect")
+
+
+@router.post("/v1/explain", tags=["judging"], openapi_extra=documents.body(), responses=_EXPLANATION)
+async def explain(request: Request, key: Key) -> Response:
+    """Say why one image gets its verdict, how firm that is, and what judged it: the report of `faceauth explain`."""
+    images = await _images(request, key)
+    if len(images) > 1:
+        raise Problem(422, f"{len(images)} images, and one at a time is explained", "send one")
+    answer = await _while_connected(request, _service(request).judges.answer(Job("explain", tuple(images))))
+    return JSONResponse(_counted(_service(request), "explain", _values(answer))[0])
 
 
 @router.post("/v1/provenance", tags=["judging"], openapi_extra=documents.body(), responses=_REPORTS)
@@ -228,7 +227,9 @@ async def learn(
     images = await _images(request, key)
     job = Job("learn", tuple(images), {"name": name, "real": real, "family": family})
     answer = await _while_connected(request, _service(request).judges.answer(job))
-    return JSONResponse(_values(answer)[0])
+    (lesson,) = _values(answer)
+    _service(request).model.learned.append(lesson["taught"])
+    return JSONResponse(lesson)
 
 
 async def _images(request: Request, key: str | None) -> list[EncodedImage]:
@@ -237,7 +238,8 @@ async def _images(request: Request, key: str | None) -> list[EncodedImage]:
     if key is not None and (wait := service.rates.wait(key)):
         raise busy(f"more than {service.settings.rate} images a minute", wait)
     service.check_room()
-    body = Body(service.held)
+    client = key or (request.client.host if request.client else "")
+    body = Body(service.held, client)
     visit.holds.callback(body.release)
     images = await uploads.read(request, service.settings, body)
     visit.fields |= {"images": len(images), "bytes": body.size}

@@ -48,6 +48,9 @@ def serve(
     timeout: Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.01)] = 60.0,
     queue: Annotated[int, typer.Option(help="Requests judged or waiting at once; more get 429.", min=1)] = 64,
     rate: Annotated[int, typer.Option(help="Images a minute and key; 0 for any number.", min=0)] = 600,
+    read_timeout: Annotated[
+        float, typer.Option(help="Seconds in which a head, and every further 64 kB of a body, have to come.", min=0.1)
+    ] = 10.0,
     worker_memory: Annotated[int, typer.Option(help="Megabytes of data that a process may hold.", min=64)] = 4000,
 ) -> None:
     """Serve verdicts over HTTP, and a page to try photos on.
@@ -85,7 +88,7 @@ def serve(
         workers=workers or usable_cpus(), memory=worker_memory * 1_000_000, model=model, false_alarms=false_alarms,
         whole_image=whole_image, learned=False if no_learned else learned or True, teach=allow_learn,
         max_bytes=max_bytes, max_files=max_files, max_pixels=max_pixels, max_faces=max_faces, timeout=timeout,
-        queue=queue, rate=rate,
+        queue=queue, rate=rate, read_timeout=read_timeout,
     )  # fmt: skip
     _start(settings, no_auth=no_auth)
 

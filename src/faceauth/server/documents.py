@@ -93,6 +93,23 @@ class Provenance(_Record):
     version: str
 
 
+class Explanation(_Record):
+    """Why one image gets its verdict: the report of `faceauth explain -o report.json`, field for field.
+
+    For each face a sentence, what it is worth, where the evidence lies, its spectrum, the nearest training sources and
+    the score after edits.
+    """
+
+    format: int
+    sentence: str
+    verdict: dict[str, Any]
+    faces: list[dict[str, Any]]
+    provenance: dict[str, Any] | None
+    custody: dict[str, Any]
+    caveats: list[str]
+    ms: float
+
+
 class Lesson(_Record):
     """What was learned, and how well it will be told apart; `notes` say in words what was left out."""
 
@@ -178,7 +195,7 @@ WHY = {
     422: ("What was asked for makes no sense.", "the name 'flux' is in use"),
     429: ("Too many requests at once, or images a minute; see Retry-After.", "64 requests are being judged already"),
     500: ("A fault of faceauth.", "a fault of faceauth"),
-    503: ("The process at the image ended, or none can be started; see Retry-After.", "not judged: the process ended"),
+    503: ("The process at the image ended, or none can be started.", "not judged: the process ended"),
     504: ("The image took too long.", "not judged: it took more than 60 s"),
 }
 EVERYWHERE = (403, 421, 500)
@@ -243,7 +260,7 @@ def body() -> dict[str, Any]:
 def completed(document: dict[str, Any]) -> dict[str, Any]:
     """The document that FastAPI made, with the records that only bodies refer to, and without its own error bodies."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for kind in (Row, Finding, Provenance, Lesson, ProblemBody):
+    for kind in (Row, Finding, Provenance, Explanation, Lesson, ProblemBody):
         schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
         schema.pop("$defs", None)
         schemas[kind.__name__] = schema

@@ -64,7 +64,7 @@ class Gate:
         given = headers.get(ID, "")
         visit = Visit(given if _ID.fullmatch(given) else secrets.token_hex(16))
         scope.setdefault("state", {})["visit"] = visit
-        passage = _Passage(visit, receive, send, self._settings.max_bytes, drain="expect" not in headers)
+        passage = _Passage(visit, receive, send, self._settings, drain="expect" not in headers)
         try:
             self._check(headers)
             await self._app(scope, passage.receive, passage.send)
@@ -113,9 +113,9 @@ class _Passage:
     A client that is still sending would otherwise see a broken connection in place of the answer.
     """
 
-    def __init__(self, visit: Visit, receive: Receive, send: Send, most: int, *, drain: bool) -> None:
+    def __init__(self, visit: Visit, receive: Receive, send: Send, settings: Settings, *, drain: bool) -> None:
         self._visit, self._receive, self._send = visit, receive, send
-        self._most, self._drain, self._done = most, drain, False
+        self._settings, self._drain, self._done = settings, drain, False
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -132,13 +132,15 @@ class _Passage:
             headers.setdefault("cache-control", "no-store")
             if message["status"] >= 400:
                 await self._drop_body()
+                if not self._done:
+                    headers["connection"] = "close"
         await self._send(message)
 
     async def _drop_body(self) -> None:
         dropped = 0
         try:
-            async with asyncio.timeout(5):
-                while self._drain and not self._done and dropped <= self._most:
+            async with asyncio.timeout(self._settings.read_timeout):
+                while self._drain and not self._done and dropped <= self._settings.max_bytes:
                     dropped += len((await self.receive()).get("body", b""))
         except TimeoutError:
             return
@@ -148,17 +150,16 @@ class JsonLines(logging.Formatter):
     """One JSON object a line: when, how grave, what, and the fields of the record. No contents, no file names."""
 
     def format(self, record: logging.LogRecord) -> str:
-        values = {"time": utc_now(), "level": record.levelname.lower(), "event": record.getMessage()}
+        values = {"time": utc_now(), "level": record.levelname.lower(), "event": record.msg}  # not what is put into it
         return json.dumps(values | getattr(record, "fields", {}))
 
 
 def log_to_stderr() -> None:
-    """Send the service's and the server's lines to standard error, as JSON."""
+    """Send the service's lines, and the warnings of all others, to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name, level in (("faceauth.server", logging.INFO), ("uvicorn.error", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.level, logger.propagate = [handler], level, False
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    log.setLevel(logging.INFO)
 
 
 def _is_address(name: str) -> bool:

@@ -4,30 +4,19 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe
-from typing import Any
 
 from faceauth.errors import FaceAuthError
 from faceauth.server import work
 from faceauth.server.settings import Settings
-from faceauth.server.work import Job, Refused
+from faceauth.server.work import Answer, GivenUp, Job
 from faceauth.workers import Pool, too_long
 
 PAUSE = 1.0  # seconds before processes that could not be started are tried again
 log = logging.getLogger("faceauth.server")
 
 
-@dataclass(frozen=True, slots=True)
-class GivenUp:
-    """A job without an answer: `late` where it took too long, else because its process ended."""
-
-    reason: str
-    late: bool
-
-
-Answer = list[dict[str, Any]] | Refused | GivenUp
 Waiting = tuple[int, Job, "asyncio.Future[Answer]"]
 
 
@@ -83,9 +72,9 @@ class Judges:
         late = too_long(timeout)
 
         def failed(_: Job, reason: str) -> Answer:
-            return GivenUp(reason, late=reason == late)
+            return GivenUp(reason, reason == late)
 
-        return Pool(self._settings.workers, work.start, self._settings, failed, timeout)
+        return Pool(self._settings.workers, work.start, self._settings, failed, timeout, lasting=True)
 
     def _wake(self) -> None:
         self._mouth.send_bytes(b".")
@@ -97,12 +86,13 @@ class Judges:
                 if self._pool is None:
                     self._pool = self._start()
                 self._round(self._pool)
-            except FaceAuthError as error:  # no process can be started: for want of memory, or the model is gone
-                log.error("workers cannot be started", extra={"fields": {"reason": str(error)}})
+            except Exception as error:  # no process can be started: no memory, no descriptors, the model is gone
+                reason = str(error) if isinstance(error, FaceAuthError) else type(error).__name__
+                log.error("workers cannot be started", extra={"fields": {"reason": reason}})
                 if self._pool:
                     self._pool.close()
                 self._pool = None
-                self._give_all_up(error.message)
+                self._give_all_up("no worker process can be started")
                 self._closing.wait(PAUSE)
 
     def _round(self, pool: Pool[Job, Answer]) -> None:
@@ -130,7 +120,7 @@ class Judges:
             self._queue.clear()
         self._running.clear()
         for future in futures:
-            self._hand_back(future, GivenUp(f"not judged: {reason}", late=False))
+            self._hand_back(future, GivenUp(f"not judged: {reason}"))
 
     def _hand_back(self, future: "asyncio.Future[Answer]", answer: Answer) -> None:
         self.given_up += isinstance(answer, GivenUp)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import signal
 import socket
 import sys
@@ -16,10 +17,12 @@ from faceauth.errors import UsageError
 from faceauth.server import work
 from faceauth.server.app import create
 from faceauth.server.gate import log_to_stderr
+from faceauth.server.problems import Problem
 from faceauth.server.settings import Settings
 
-HEAD, UNREAD = 10.0, 30.0  # seconds for the head of a request, and for a client that does not read its answer
+UNREAD = 30.0  # seconds for a client that does not read its answer
 BACKLOG = 2048
+CONNECTIONS, OWN_FILES = 10_000, 1000  # at most open at once; descriptors kept for pipes to workers, and files
 
 
 def run(settings: Settings, listening: Callable[[int], None]) -> None:
@@ -31,10 +34,10 @@ def run(settings: Settings, listening: Callable[[int], None]) -> None:
     Raises:
         FaceAuthError: the model cannot be opened, or the address is taken.
     """
-    app = create(settings, work.detector(settings))
+    app = create(settings, work.described(settings))
     opened = bind(settings)
     log_to_stderr()
-    _open_many_files()
+    Protocol.read_timeout, Protocol.most = settings.read_timeout, _most_connections()
     config = uvicorn.Config(
         app, http=Protocol, ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
         proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=15,
@@ -53,14 +56,18 @@ def bind(settings: Settings) -> socket.socket:
         raise UsageError(f"cannot listen at {place}: {error.strerror or error}", "choose another --port") from error
 
 
-def _open_many_files() -> None:
-    """As many connections as the system lets this process have."""
-    if sys.platform != "win32":
-        import resource
+def _most_connections() -> int:
+    """As many connections as the system lets this process have open, less what it needs for itself; at most 10,000."""
+    if sys.platform == "win32":
+        return 500
+    import resource
 
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard) if soft < hard else (soft, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + OWN_FILES
+    more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if more > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+    return max(1, min(CONNECTIONS, max(soft, more) - OWN_FILES))
 
 
 class Server(uvicorn.Server):
@@ -80,11 +87,15 @@ class Server(uvicorn.Server):
 class Protocol(H11Protocol):
     """HTTP/1.1, with an end to clients that send half a head, or do not read what they asked for."""
 
+    read_timeout = 10.0
+    most = 900  # connections at once; the rest of what may be open is for pipes and files
     _head: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) > self.most:
+            transport.abort()
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
@@ -107,13 +118,25 @@ class Protocol(H11Protocol):
         _cancel(self._unread)
         self._unread = None
 
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets a problem too."""
+        problem = Problem(400, "this is no HTTP request").response(secrets.token_hex(16))
+        headers = [*problem.raw_headers, (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=400, headers=headers),
+            h11.Data(data=bytes(problem.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
     def _watch_head(self) -> None:
         """A head that is under way has to be complete in time."""
         if self.conn.their_state is not h11.IDLE:
             _cancel(self._head)
             self._head = None
         elif self._head is None:
-            self._head = self.loop.call_later(HEAD, self.transport.abort)
+            self._head = self.loop.call_later(self.read_timeout, self.transport.abort)
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:

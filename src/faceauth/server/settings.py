@@ -1,11 +1,14 @@
 """What a service allows: its address, its model, its limits."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from faceauth.server.keys import Key
 
 WILDCARDS = frozenset({"0.0.0.0", "::"})
+LEAST = 64_000  # bytes of a body
+WINDOWS = 12  # read timeouts in which a whole body has to come
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -19,12 +22,12 @@ class Settings:
         workers: processes that judge; memory: bytes of data that each may hold.
         model, false_alarms, whole_image, learned: as for `Detector`.
         teach: whether /v1/learn is there.
-        max_bytes: of a request's body; max_held: of all bodies held at once.
+        max_bytes: of a request's body; max_held: of all bodies held at once, of which a client has at most half.
         max_files: in a request; max_pixels: of an image, as in `Limits`; max_faces: in an image.
         timeout: seconds that an image may take once a process has it.
         queue: requests that may be judged or wait for it at once.
         rate: images a minute and key; 0 for any number.
-        idle, reading: seconds between two parts of a body, and for all of it.
+        read_timeout: seconds in which the head of a request, and every further `LEAST` bytes of its body, have to come.
     """
 
     host: str = "127.0.0.1"
@@ -45,8 +48,7 @@ class Settings:
     timeout: float = 60.0
     queue: int = 64
     rate: int = 600
-    idle: float = 10.0
-    reading: float = 120.0
+    read_timeout: float = 10.0
 
     @property
     def max_held(self) -> int:
@@ -56,4 +58,7 @@ class Settings:
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.host in LOOPBACK
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"

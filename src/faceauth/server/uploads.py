@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from python_multipart.exceptions import FormParserError
@@ -11,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from faceauth.images import EncodedImage
 from faceauth.output.rows import printable
 from faceauth.server.problems import Problem, busy
-from faceauth.server.settings import Settings
+from faceauth.server.settings import LEAST, WINDOWS, Settings
 
 FIELD = "files"
 LONGEST_NAME = 255
@@ -20,36 +21,45 @@ HOW = "curl -F files=@photo.jpg URL, or: curl -H 'Content-Type: application/octe
 
 
 class Held:
-    """Bytes of bodies that are in memory, of all requests together."""
+    """Bytes of bodies that are in memory, of all requests together; one client has at most half of what there may be.
+
+    Attributes:
+        now: bytes; by_client: of each client that has any.
+    """
 
     def __init__(self, most: int) -> None:
         self.most, self.now = most, 0
+        self.by_client: Counter[str] = Counter()
 
-    def take(self, count: int) -> None:
+    def take(self, client: str, count: int) -> None:
         """Count bytes. Raises Problem 429 where there would be too many."""
-        if self.now + count > self.most:
-            raise busy("too many bytes of other requests are being judged", 5)
+        if self.now + count > self.most or self.by_client[client] + count > self.most // 2:
+            raise busy("too many bytes of other requests are in memory", 5)
         self.now += count
+        self.by_client[client] += count
 
-    def release(self, count: int) -> None:
+    def release(self, client: str, count: int) -> None:
         """They are no longer held."""
         self.now -= count
+        self.by_client[client] -= count
+        if not self.by_client[client]:
+            del self.by_client[client]
 
 
 class Body:
     """One request's body: `size` bytes of it have come, and are held until `release`."""
 
-    def __init__(self, held: Held) -> None:
-        self._held, self.size = held, 0
+    def __init__(self, held: Held, client: str) -> None:
+        self._held, self._client, self.size = held, client, 0
 
     def take(self, count: int) -> None:
         """Count bytes that have come. Raises Problem 429."""
-        self._held.take(count)
+        self._held.take(self._client, count)
         self.size += count
 
     def release(self) -> None:
         """Nothing of it is held any more."""
-        self._held.release(self.size)
+        self._held.release(self._client, self.size)
         self.size = 0
 
 
@@ -85,20 +95,50 @@ async def _chunks(request: Request, settings: Settings, body: Body) -> AsyncIter
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > settings.max_bytes:
         raise too_large
-    end = time.monotonic() + settings.reading
-    stream = request.stream()
+    clock = _Clock(settings)
     while True:
         try:
-            async with asyncio.timeout(max(0.0, min(settings.idle, end - time.monotonic()))):
-                chunk = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            raise Problem(408, "the body came too slowly", "try again on a faster line") from error
+            async with asyncio.timeout(clock.left()):
+                message = await request.receive()
+        except TimeoutError:
+            clock.turn()
+            continue
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         if body.size + len(chunk) > settings.max_bytes:
             raise too_large
         body.take(len(chunk))
+        clock.came(len(chunk))
         yield chunk
+        if not message.get("more_body", False):
+            return
+
+
+class _Clock:
+    """Windows of time, in each of which enough of a body has to come."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._window = settings.read_timeout
+        self._end = time.monotonic() + WINDOWS * settings.read_timeout
+        self._until, self._bytes = time.monotonic() + self._window, 0
+
+    def left(self) -> float:
+        """Seconds until the window ends."""
+        return max(0.0, self._until - time.monotonic())
+
+    def came(self, count: int) -> None:
+        """So many bytes have come. Raises Problem 408 where too few did in the window that is over."""
+        self._bytes += count
+        if not self.left():
+            self.turn()
+
+    def turn(self) -> None:
+        """The window is over. Raises Problem 408 where too little came in it, or the time for all is over."""
+        now = time.monotonic()
+        if self._bytes < LEAST or now >= self._end:
+            raise Problem(408, "the body came too slowly", "try again on a faster line")
+        self._until, self._bytes = min(now + self._window, self._end), 0
 
 
 class _Form:
@@ -172,6 +212,3 @@ class _Form:
 
 def _broken(why: str) -> Problem:
     return Problem(400, f"the form cannot be read: {why}", HOW)
-
-
-__all__ = ["FIELD", "MULTIPART", "Body", "ClientDisconnect", "Held", "read"]

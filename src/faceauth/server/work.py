@@ -11,14 +11,16 @@ from PIL import Image
 from faceauth import __version__
 from faceauth.detector import Detector
 from faceauth.errors import FaceAuthError, ImageError
+from faceauth.explain import explain
 from faceauth.faces import FaceFinder, FoundFace
 from faceauth.images import EncodedImage, Limits
 from faceauth.learned import default_file
 from faceauth.learning import learn
 from faceauth.provenance.report import Report, examine
 from faceauth.server.settings import Settings
+from faceauth.workers import Pool
 
-Task = Literal["detect", "provenance", "learn"]
+Task = Literal["detect", "explain", "provenance", "learn"]
 Plain = dict[str, Any]
 
 
@@ -33,16 +35,50 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What was asked for makes no sense, or went wrong for its own sake: one line and a hint."""
+    """What was asked for makes no sense for these images: one line and a hint."""
 
     message: str
     hint: str | None
 
 
-def start(settings: Settings) -> Callable[[Job], "list[Plain] | Refused"]:
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A job without an answer, through no fault of its caller: `late` where it took too long."""
+
+    reason: str
+    late: bool = False
+
+
+Answer = list[Plain] | Refused | GivenUp
+
+
+def start(settings: Settings) -> Callable[[Job], Answer]:
     """Limit the memory of this process, open the model, judge once; returns what is called with each job."""
     cap_memory(settings.memory)
     return Worker(settings)
+
+
+def described(settings: Settings) -> Plain:
+    """What the model says of itself, read in a process that ends then, as a model takes much memory.
+
+    Raises:
+        FaceAuthError: for a model or a setting that is none.
+    """
+    with Pool[None, Plain](1, _start_describing, settings, lambda _, reason: {"reason": reason}) as pool:
+        (found,) = pool.answers([None])
+    return found
+
+
+def _start_describing(settings: Settings) -> Callable[[None], Plain]:
+    opened = detector(settings)
+    card, taught = opened.model.card, opened.attributor.taught if opened.attributor else ()
+    values = {
+        "name": card.name, "version": card.version, "sha256": opened.model.sha256, "fake_from": float(opened.fake_from),
+        "real_to": float(opened.real_to), "false_alarm_rate": float(opened.false_alarm_rate),
+        "measured_on": card.thresholds.measured_on, "sources": list(card.sources), "labels": list(card.labels),
+        "trained_on": card.trained_on, "licence": card.licence, "learned": [t.kind.name for t in taught],
+    }  # fmt: skip
+    return lambda _: values
 
 
 def cap_memory(most: int) -> None:
@@ -82,19 +118,27 @@ class Worker:
         self._settings = settings
         self._open()
 
-    def __call__(self, job: Job) -> "list[Plain] | Refused":
+    def __call__(self, job: Job) -> Answer:
         try:
             if self._stamp() != self._opened:  # something was taught, or forgotten
                 self._open()
+        except FaceAuthError as error:
+            return GivenUp(f"not judged: {error}")
+        try:
             return self._learn(job) if job.task == "learn" else self._one(job.task, job.images[0])
         except FaceAuthError as error:
             return Refused(error.message, error.hint)
+        except MemoryError:
+            return Refused("this takes more memory than a worker may hold", "send a smaller picture")
+        except Exception as error:  # one request is never the end of a process; the words may hold what was sent
+            return GivenUp(f"not judged: {type(error).__name__}")
 
     def _open(self) -> None:
-        self._opened = self._stamp()
-        self._detector = detector(self._settings)
-        self._detector.run_nothing()
-        self._detector.find_faces(Image.new("RGB", (640, 480)))
+        stamp = self._stamp()
+        opened = detector(self._settings)
+        opened.run_nothing()
+        opened.find_faces(Image.new("RGB", (640, 480)))
+        self._detector, self._opened = opened, stamp
 
     def _stamp(self) -> tuple[int, int] | None:
         file = self._file()
@@ -111,17 +155,19 @@ class Worker:
     def _one(self, task: Task, image: EncodedImage) -> list[Plain]:
         if task == "provenance":
             return [_report(image)]
+        if task == "explain":
+            return [explain(self._detector, image).to_dict()]
         verdict = next(self._detector.stream([image]))
         return [row | {"path_id": None} for row in verdict.rows()]  # no path of this machine
 
     def _learn(self, job: Job) -> list[Plain]:
-        lesson, options = job.lesson or {}, self._file()
-        assert options is not None
-        done = learn(self._detector, pictures=job.images, file=options, **lesson)
+        file = self._file()
+        assert file is not None
+        done = learn(self._detector, pictures=job.images, file=file, **(job.lesson or {}))
         taught = done.taught
-        values = asdict(done) | {"confused": dict(done.confused), "taught": taught.kind.name}
-        return [values | {"label": taught.kind.label, "family": taught.kind.family, "count": taught.count,
-                          "recall": taught.recall, "notes": list(done.lines())}]  # fmt: skip
+        values = asdict(done) | {"confused": dict(done.confused), "taught": taught.kind.name, "count": taught.count}
+        more = {"label": taught.kind.label, "family": taught.kind.family, "recall": taught.recall}
+        return [values | more | {"notes": list(done.lines())}]
 
 
 def _report(image: EncodedImage) -> Plain:
