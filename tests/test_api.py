@@ -128,7 +128,7 @@ def test_load_takes_the_name_of_a_model_of_the_package():
 
 
 def test_small_pictures_have_small_thumbnails():
-    from faceauth.notebook import SIDE, thumbnail
+    from faceauth.images.thumbnails import SIDE, thumbnail
 
     for size in ((1, 1), (3000, 10), (30, 20)):
         import io

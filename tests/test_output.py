@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import io
 import json
 import math
@@ -87,16 +88,34 @@ def test_xlsx_holds_text_never_formulas(tmp_path):
     assert sheet.count("<row ") == 4
 
 
-def test_html_escapes_names_and_copies_no_pixels(tmp_path):
+def test_the_gallery_shows_small_copies_and_escapes_what_comes_from_outside(tmp_path):
     picture().save(tmp_path / "a.png")
-    evil = Verdict('<script>"x.png', GOOD.faces, "m", "f" * 64, "e" * 64, 96, 96, 1.0)
-    here = Verdict(str(tmp_path / "a.png"), GOOD.faces, "m", "f" * 64, "e" * 64, 96, 96, 1.0)
+    digest = hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
+    evil = Verdict('</noscript><script>"x.png', GOOD.faces, "m", "f" * 64, "e" * 64, 96, 96, 1.0)
+    here = Verdict(str(tmp_path / "a.png"), GOOD.faces, "m", "f" * 64, digest, 96, 96, 1.0)
+    other = Verdict(str(tmp_path / "a.png"), GOOD.faces, "m", "f" * 64, "e" * 64, 96, 96, 1.0)
     page = written(tmp_path / "o.html", (evil, here, BAD)).read_text()
-    assert "<script>" not in page
-    assert 'src="a.png"' in page
-    assert "base64" not in page
-    assert page.count("<figure>") == 3
+    assert page.count("<script>") == 1  # its own
+    assert page.count("</noscript>") == 3
+    assert "script-src 'sha256-" in page
+    assert 'href="a.png"' in page
+    assert page.count("data:image/jpeg;base64,") == 1
     assert '<rect class="fake" x="1" y="2" width="29" height="38"/>' in page
+    changed = written(tmp_path / "p.html", (other,)).read_text()
+    assert "data:image/jpeg;base64," not in changed  # the file is not the one that was judged
+
+
+def test_the_gallery_shows_pictures_up_to_a_number_and_names_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("faceauth.output.gallery.MOST_PICTURES", 2)
+    verdicts = []
+    for i in range(4):
+        picture().save(path := tmp_path / f"{i}.png")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        verdicts.append(Verdict(str(path), GOOD.faces, "m", "f" * 64, digest, 96, 96, 1.0))
+    page = written(tmp_path / "o.html", verdicts).read_text()
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert "The first 2 pictures are shown" in page
+    assert all(f'href="{i}.png"' in page for i in range(4))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -217,7 +236,7 @@ def test_no_face_is_shown_everywhere(tmp_path):
         table.write(NO_FACE)
     assert "no-face" in stream.getvalue()
     page = written(tmp_path / "o.html", (NO_FACE,)).read_text()
-    assert '<li class="no-face">no face found' in page
+    assert '<span class="label no-face">no face</span>' in page
 
 
 def test_the_reason_is_shown_where_there_is_one(tmp_path):

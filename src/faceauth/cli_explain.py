@@ -50,7 +50,23 @@ def to_json(explanation: "Explanation", image: "Image.Image") -> bytes:
     return (json.dumps(explanation.to_dict(), indent=1, allow_nan=False) + "\n").encode()
 
 
-WRITERS: dict[str, Callable[["Explanation", "Image.Image"], bytes]] = {".json": to_json}
+def to_html(explanation: "Explanation", image: "Image.Image") -> bytes:
+    """A page with everything in it."""
+    from faceauth.explain import page
+
+    return page.to_html(explanation, image)
+
+
+def to_markdown(explanation: "Explanation", image: "Image.Image") -> bytes:
+    """The same in words."""
+    from faceauth.explain import page
+
+    return page.to_markdown(explanation, image)
+
+
+WRITERS: dict[str, Callable[["Explanation", "Image.Image"], bytes]] = {
+    ".json": to_json, ".html": to_html, ".md": to_markdown,
+}  # fmt: skip
 
 
 def explain(
@@ -80,6 +96,7 @@ def explain(
     \b
     Examples:
       faceauth explain photo.jpg
+      faceauth explain photo.jpg -o report.html
       faceauth explain photo.jpg -o report.json
     """
     from faceauth.explain import explain as explained

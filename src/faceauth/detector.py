@@ -20,7 +20,6 @@ from faceauth.errors import ImageError, ModelError, UsageError
 from faceauth.faces import REVISION, FaceFinder, FoundFace, finder
 from faceauth.images import Limits, LoadedImage, Source
 from faceauth.model_file import ModelFile, Outputs, Thresholds
-from faceauth.notebook import thumbnail
 from faceauth.provenance import claims
 from faceauth.tta import VIEWS, views
 from faceauth.verdict import Face, Label, Reason, Verdict, finite
@@ -172,7 +171,7 @@ class Detector:
             height=height,
             ms=_since(start),
             evidence=claims(loaded.data),
-            picture=thumbnail(loaded.image) if loaded.path in {None, "-"} else None,
+            picture=images_.thumbnail(loaded.image) if loaded.path in {None, "-"} else None,
         )
 
     def scores(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float64]:

@@ -2,26 +2,12 @@
 
 import base64
 import html
-import io
-
-from PIL import Image
 
 from faceauth import images
-from faceauth.errors import ImageError
 from faceauth.output import printable, rows, sentence
 from faceauth.verdict import Verdict
 
-SIDE, QUALITY = 240, 80  # of the picture that is shown: longest side in pixels, and JPEG quality
 COLOURS = {"real": "#1a7f37", "fake": "#cf222e", "uncertain": "#9a6700", "no-face": "#57606a"}
-
-
-def thumbnail(image: Image.Image) -> bytes:
-    """A JPEG of an RGB image, at most `SIDE` pixels a side."""
-    k = min(1.0, SIDE / max(image.size))
-    size = max(1, round(image.width * k)), max(1, round(image.height * k))
-    file = io.BytesIO()
-    image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0).save(file, "JPEG", quality=QUALITY)
-    return file.getvalue()
 
 
 def to_html(verdict: Verdict) -> str:
@@ -51,7 +37,8 @@ def _picture(verdict: Verdict) -> str:
     )
     source = f"data:image/jpeg;base64,{base64.b64encode(data).decode('ascii')}"
     return (
-        f'<div style="position:relative;width:{SIDE}px"><img src="{source}" alt="" style="display:block;width:100%">'
+        f'<div style="position:relative;width:{images.THUMBNAIL_SIDE}px">'
+        f'<img src="{source}" alt="" style="display:block;width:100%">'
         f'<svg viewBox="0 0 {verdict.width} {verdict.height}" style="position:absolute;inset:0;width:100%;height:100%">'
         f"{boxes}</svg></div>"
     )
@@ -61,8 +48,4 @@ def _read(verdict: Verdict) -> bytes | None:
     """The picture from its file, if that can still be read and is the one that was judged."""
     if verdict.error is not None or verdict.path in {None, "-"}:
         return None
-    try:
-        loaded = images.load(str(verdict.path))
-    except ImageError:
-        return None
-    return thumbnail(loaded.image) if loaded.sha256 == verdict.image_sha256 else None
+    return images.thumbnail_of_file(str(verdict.path), verdict.image_sha256)

@@ -7,12 +7,15 @@ A file's content decides its format, not its name. What a user's arguments mean 
 from faceauth.images.decoding import FULL, Limits, decode
 from faceauth.images.formats import FORMATS, HEIF_SUFFIXES, SUFFIXES
 from faceauth.images.loading import EncodedImage, LoadedImage, Source, dhash, load, shown
+from faceauth.images.thumbnails import SIDE as THUMBNAIL_SIDE
+from faceauth.images.thumbnails import thumbnail, thumbnail_of_file
 
 __all__ = [
     "FORMATS",
     "FULL",
     "HEIF_SUFFIXES",
     "SUFFIXES",
+    "THUMBNAIL_SIDE",
     "EncodedImage",
     "Limits",
     "LoadedImage",
@@ -21,4 +24,6 @@ __all__ = [
     "dhash",
     "load",
     "shown",
+    "thumbnail",
+    "thumbnail_of_file",
 ]
