@@ -16,7 +16,7 @@ from faceauth.errors import UsageError
 if TYPE_CHECKING:
     from faceauth.detector import Detector
     from faceauth.model_file import ModelFile
-    from faceauth.output import FileOutput, LinesOutput, TableOutput
+    from faceauth.output import FileOutput, LinesOutput, PartsOutput, TableOutput
     from faceauth.output.resume import Again
 
 app = typer.Typer(
@@ -108,9 +108,12 @@ def root(
 
 Images = Annotated[list[str], typer.Argument(help="Files, folders, quoted globs, @list.txt, or - for standard input.")]
 Output = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "-o", "--output", help="Write rows to FILE: .jsonl .json .csv .xlsx .parquet .html; - for JSON Lines."
+        "-o",
+        "--output",
+        metavar="<path>",
+        help="Write rows to FILE: .jsonl .json .csv .xlsx .parquet .html; FOLDER/ for Parquet parts; - for JSON Lines.",
     ),
 ]
 Model = Annotated[
@@ -148,12 +151,12 @@ Resume = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
 
-def _file(output: Path | None, resume: bool, overwrite: bool) -> Path | None:
-    """The file that verdicts are written to, checked; None for standard output. Raises UsageError."""
-    from faceauth.output import check
+def _file(output: str | None, resume: bool, overwrite: bool) -> str | None:
+    """The file or FOLDER/ that verdicts are written to, checked; None for standard output. Raises UsageError."""
+    from faceauth.output import check, check_folder, is_folder
 
-    if output is not None and str(output) != "-":
-        check(output, resume=resume, overwrite=overwrite)
+    if output is not None and output != "-":
+        (check_folder if is_folder(output) else check)(Path(output), resume=resume, overwrite=overwrite)
         return output
     if resume:
         raise UsageError("--resume needs an output to go on with", "add -o FILE.jsonl")
@@ -378,7 +381,7 @@ def _print(
 def _save(
     detector: "Detector",
     references: list[str | bytes],
-    output: Path,
+    output: str,
     workers: int,
     timeout: float,
     *,
@@ -387,7 +390,7 @@ def _save(
 ) -> "Counter[str]":
     """Judge to a file what it does not hold already; the tally is of all that is in the file."""
     from faceauth.detector import row_details
-    from faceauth.output import FileOutput, Settings
+    from faceauth.output import FileOutput, PartsOutput, Settings, is_folder
 
     model = detector.model
     details = row_details(detector)
@@ -395,7 +398,11 @@ def _save(
         __version__, model.card.name, model.sha256, float(detector.fake_from), details["learned_sha256"],
         details["face_finder"], detector.whole_image, detector.recheck,
     )  # fmt: skip
-    sink = FileOutput(output, resume=resume, overwrite=overwrite, settings=settings)
+    sink: FileOutput | PartsOutput
+    if is_folder(output):
+        sink = PartsOutput(Path(output), resume=resume, overwrite=overwrite)
+    else:
+        sink = FileOutput(Path(output), resume=resume, overwrite=overwrite, settings=settings)
     try:
         with sink:
             left, again = sink.remaining(references, detector.limits.max_bytes)
@@ -416,7 +423,7 @@ def _say_what_is_kept(count: int, left: int, again: "Again") -> None:
 def _judge(
     detector: "Detector",
     references: list[str | bytes],
-    sink: "FileOutput | TableOutput | LinesOutput",
+    sink: "FileOutput | PartsOutput | TableOutput | LinesOutput",
     workers: int,
     timeout: float,
     tally: "Counter[str] | None" = None,
@@ -437,7 +444,7 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def _summary(tally: "Counter[str]", detector: "Detector", output: Path | None, passed_over: list[str]) -> None:
+def _summary(tally: "Counter[str]", detector: "Detector", output: str | None, passed_over: list[str]) -> None:
     """What was found, in words, and what the words mean."""
     notice(
         f"{_counted(tally['images'], 'image')}, {_counted(tally['faces'], 'face')}"

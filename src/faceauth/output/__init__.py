@@ -4,6 +4,7 @@ Every format has the same columns, `FIELDS`, one row a face; an image that could
 """
 
 from faceauth.output.file_output import FileOutput, check
+from faceauth.output.parts import PartsOutput, check_folder, is_folder
 from faceauth.output.resume import Settings, count
 from faceauth.output.rows import FIELDS, Row, flat, made_by, path_id, printable, rows, sentence
 from faceauth.output.stream import LinesOutput
@@ -15,12 +16,15 @@ __all__ = [
     "SUFFIXES",
     "FileOutput",
     "LinesOutput",
+    "PartsOutput",
     "Row",
     "Settings",
     "TableOutput",
     "check",
+    "check_folder",
     "count",
     "flat",
+    "is_folder",
     "made_by",
     "path_id",
     "printable",

@@ -37,7 +37,7 @@ def check(path: Path, *, resume: bool, overwrite: bool) -> None:
         if not path.parent.is_dir():
             raise UsageError(f"no folder {str(path.parent)!r}", "make it first")
         if path.is_dir():
-            raise UsageError(f"{str(path)!r} is a folder", "name a file in it")
+            raise UsageError(f"{str(path)!r} is a folder", "name a file in it, or end in / for Parquet parts")
         exists = path.exists()
         if exists and not (resume or overwrite):
             more = "--resume to go on with it, or " if suffix == ".jsonl" else ""

@@ -1,0 +1,159 @@
+"""-o FOLDER/: Parquet parts that are finished while the run goes on."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from command_line import faceauth, wait_for
+from faceauth.errors import FaceAuthError, UsageError
+from faceauth.output import FIELDS, PartsOutput, parts
+from faceauth.output.parts import check_folder, is_folder
+from faceauth.verdict import Face, Verdict
+
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+def verdict(number, faces=1):
+    found = tuple(Face(i, (1, 2, 30, 40), "fake", 0.75, "stylegan2", 0.6, 0.05) for i in range(faces))
+    return Verdict(f"{number}.png", found, "m", "f" * 64, "e" * 64, 96, 96, 3.5)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(parts, "PART_ROWS", 3)
+
+
+def paths(folder):
+    """The column `path` of each part, in the order of the parts."""
+    return [pq.read_table(file)["path"].to_pylist() for file in sorted(folder.iterdir())]
+
+
+def test_parts_are_finished_as_rows_come(tmp_path, small):
+    with PartsOutput(tmp_path / "o") as output:
+        for number in range(4):
+            output.write(verdict(number))
+        assert paths(tmp_path / "o") == [["0.png", "1.png", "2.png"]]
+    assert paths(tmp_path / "o") == [["0.png", "1.png", "2.png"], ["3.png"]]
+    assert pq.read_table(tmp_path / "o").column_names == list(FIELDS)
+    assert output.tally["images"] == 4
+    assert list(tmp_path.iterdir()) == [tmp_path / "o"]
+
+
+def test_the_rows_of_an_image_are_in_one_part(tmp_path, small):
+    with PartsOutput(tmp_path / "o") as output:
+        for number in range(3):
+            output.write(verdict(number, faces=2))
+    assert paths(tmp_path / "o") == [["0.png"] * 2 + ["1.png"] * 2, ["2.png"] * 2]
+
+
+def test_a_run_that_fails_keeps_what_was_judged(tmp_path, small):
+    with pytest.raises(RuntimeError), PartsOutput(tmp_path / "o") as output:
+        for number in range(4):
+            output.write(verdict(number))
+        raise RuntimeError
+    assert pq.read_table(tmp_path / "o")["path"].to_pylist() == [f"{n}.png" for n in range(4)]
+    assert "4 images" in output.where()
+
+
+def test_no_image_is_a_part_without_rows(tmp_path):
+    with PartsOutput(tmp_path / "o"):
+        pass
+    assert paths(tmp_path / "o") == [[]]
+
+
+def test_parts_are_replaced_only_when_asked_and_not_before_there_are_new_ones(tmp_path, small):
+    folder = tmp_path / "o"
+    with PartsOutput(folder) as output:
+        for number in range(7):
+            output.write(verdict(number))
+    with pytest.raises(UsageError, match="--overwrite"):
+        PartsOutput(folder)
+    with pytest.raises(RuntimeError), PartsOutput(folder, overwrite=True):
+        raise RuntimeError
+    assert len(paths(folder)) == 3
+    with PartsOutput(folder, overwrite=True) as output:
+        output.write(verdict(9))
+    assert paths(folder) == [["9.png"]]
+
+
+def test_other_files_are_never_touched(tmp_path):
+    (tmp_path / "part-1.parquet").write_text("precious")
+    with pytest.raises(UsageError, match="other files"):
+        PartsOutput(tmp_path, overwrite=True)
+    assert (tmp_path / "part-1.parquet").read_text() == "precious"
+
+
+@pytest.mark.parametrize(("name", "options"), [("o", {"resume": True}), ("no/o", {}), ("file", {})])
+def test_impossible_folders_are_refused_at_once(tmp_path, name, options):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(UsageError):
+        check_folder(tmp_path / name, **({"resume": False, "overwrite": True} | options))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_with_another_writer_is_refused(tmp_path):
+    with PartsOutput(tmp_path / "o"), pytest.raises(UsageError, match="another faceauth is writing"):
+        PartsOutput(tmp_path / "o", overwrite=True)
+
+
+def test_a_part_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, small):
+    class Full(parts.ParquetWriter):
+        def close(self):
+            super().close()
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(FaceAuthError, match="No space left") as caught, PartsOutput(tmp_path / "o") as output:
+        for number in range(3):
+            output.write(verdict(number))
+        monkeypatch.setattr(parts, "ParquetWriter", Full)
+        for number in range(3, 6):
+            output.write(verdict(number))
+    assert "3 images" in caught.value.hint
+    assert paths(tmp_path / "o") == [["0.png", "1.png", "2.png"]]
+    with pytest.raises(FaceAuthError, match="No space left"), PartsOutput(tmp_path / "o", overwrite=True) as output:
+        for number in range(5, 8):
+            output.write(verdict(number))
+    assert paths(tmp_path / "o") == [["0.png", "1.png", "2.png"]]  # the earlier run stands
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, "tests")
+from pathlib import Path
+from test_output_parts import parts, verdict
+parts.PART_ROWS = 3
+with parts.PartsOutput(Path(sys.argv[1])) as output:
+    for number in range(8):
+        output.write(verdict(number))
+    time.sleep(600)
+"""
+
+
+def test_a_killed_run_loses_at_most_one_part(tmp_path):
+    folder = tmp_path / "o"
+    root = os.path.dirname(os.path.dirname(__file__))
+    process = subprocess.Popen([sys.executable, "-c", KILLED, folder], cwd=root)
+    try:
+        wait_for(lambda: (folder / "part-00001.parquet").exists())
+    finally:
+        process.kill()
+        process.wait()
+    assert pq.read_table(folder)["path"].to_pylist() == [f"{n}.png" for n in range(6)]
+    with PartsOutput(folder, overwrite=True) as output:  # the lock went with the process
+        output.write(verdict(9))
+    assert pq.read_table(folder)["path"].to_pylist() == ["9.png"]
+
+
+def test_a_slash_at_the_end_asks_for_parts(folder, model_path, tmp_path):
+    arguments = ["detect", folder, "--whole-image", "--model", model_path]
+    code, _, err = faceauth(*arguments, "-o", f"{tmp_path / 'out.parquet'}/")
+    assert code == 0, err
+    assert faceauth(*arguments, "-o", tmp_path / "one.parquet")[0] == 0
+    told = [n for n in FIELDS if n not in {"ms", "judged_at"}]
+    one, many = (pq.read_table(tmp_path / n).select(told).to_pylist() for n in ("one.parquet", "out.parquet"))
+    assert many == one
+    assert len(many) == 3
+    assert faceauth(*arguments, "-o", f"{tmp_path / 'out.parquet'}/", "--resume")[0] == 2
+    assert not is_folder("out.parquet")
