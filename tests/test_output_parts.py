@@ -136,7 +136,7 @@ def test_a_killed_run_loses_at_most_one_part(tmp_path):
     root = os.path.dirname(os.path.dirname(__file__))
     process = subprocess.Popen([sys.executable, "-c", KILLED, folder], cwd=root)
     try:
-        wait_for(lambda: (folder / "part-00001.parquet").exists())
+        wait_for(lambda: (folder / "part-00001.parquet").exists(), 60)
     finally:
         process.kill()
         process.wait()
