@@ -54,6 +54,7 @@ def test_an_upload_gets_the_services_verdict_with_its_evidence_and_report(servic
     assert f"Score {row['score']:.2f}" in panel.locator(".score").inner_text()
     page.get_by_role("button", name=f"Face 1: {row['label'].capitalize()}").wait_for()
     page.get_by_text("JPEG tables").wait_for()
+    assert page.get_by_label("Heat map").count() == 0
     assert "do not leave it" in page.locator("#where").inner_text()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the report").click()
@@ -86,6 +87,22 @@ def test_each_face_of_a_group_can_be_chosen_in_the_dark(service, open_page):
     assert faces.nth(2).get_attribute("aria-pressed") == "true"
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert sum(map(int, dark.removeprefix("rgb(").removesuffix(")").split(","))) < 150
+    clean(opened)
+
+
+def test_photos_are_pasted_and_dropped(service, open_page):
+    opened = open_page(service.url)
+    give_by = """([kind, bytes]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], kind + ".png", { type: "image/png" }));
+        const options = { bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data };
+        document.body.dispatchEvent(kind === "paste" ? new ClipboardEvent(kind, options) : new DragEvent(kind, options));
+    }"""
+    for kind in ("paste", "drop"):
+        opened.page.evaluate(give_by, [kind, list(encoded(picture()))])
+    opened.page.get_by_text("2 of 2 judged").wait_for()
+    assert opened.page.locator("#list .name").all_inner_texts() == ["paste.png", "drop.png"]
+    assert opened.page.locator("#list .verdict").all_inner_texts() == ["No face", "No face"]
     clean(opened)
 
 

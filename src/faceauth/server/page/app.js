@@ -62,6 +62,7 @@ function refused(photo, error, field) {
 async function readFile(photo) {
   if (photo.provenance || photo.reading || photo.rows.some((row) => row.error && row.face === null)) return;
   photo.reading = true;
+  photo.provenanceError = undefined;
   try {
     [photo.provenance] = await judge("provenance", photo.file);
   } catch (error) {

@@ -43,16 +43,17 @@ function judged(photo, row, model, offers, view, on) {
   const top = html("div", { class: "top" }, stage(photo, view, told, on), html("section", { class: "panel", "aria-label": "Verdict" },
     ...(photo.rows.length > 1 ? [html("p", { class: "small" }, `Face ${view.face + 1} of ${photo.rows.length}`)] : []),
     html("p", { class: "word" }, verdict(label)),
-    ...sayings(row, model)));
+    ...sayings(row, model), ...actions(photo, row, told, offers, on)));
   const parts = [generators(row), evidence(photo)].filter(Boolean);
-  return [top, row.score === null ? null : meaning(row, model, told), html("div", { class: "pair" }, parts), explanation(photo, row, told, model, offers, view, on), actions(on)];
+  return [top, row.score === null ? null : meaning(row, model, told), html("div", { class: "pair" }, parts), told ? explained(photo, told, row, model) : null];
 }
 
 function sayings(row, model) {
   if (row.error) return [html("p", {}, `${row.error}.`)];
   if (row.label === "no-face") return [html("p", {}, "No face was found, so nothing was judged.")];
-  const said = [html("p", { class: "score" }, "Score ", html("strong", {}, row.score.toFixed(2)))];
-  if (model) said.push(scale(row.score, model.real_to, row.threshold));
+  const said = [];
+  if (row.score !== null) said.push(html("p", { class: "score" }, "Score ", html("strong", {}, row.score.toFixed(2))));
+  if (model && row.score !== null) said.push(scale(row.score, model.real_to, row.threshold));
   if (row.reason) said.push(html("p", {}, REASONS[row.reason] ?? row.reason));
   if (row.face === null) said.push(html("p", {}, "No face was found; this is of the whole picture, for which nothing was measured."));
   else said.push(html("p", {}, alarms(row, model)));
@@ -122,6 +123,7 @@ function generators(row) {
 
 function evidence(photo) {
   const report = photo.explanation?.provenance ?? photo.provenance;
+  if (!report && !photo.reading && !photo.provenanceError) return null;
   if (!report) return section("What the file says", html("p", { class: "small" }, photo.provenanceError ?? "Being read."));
   if (report.error) return section("What the file says", html("p", {}, `${report.error}.`));
   const groups = Object.entries(KINDS).map(([kind, [title, worth]]) => {
@@ -133,15 +135,6 @@ function evidence(photo) {
   });
   return section("What the file says", ...report.disagreements.map((words) => html("p", { class: "note" }, words)), ...groups.filter(Boolean),
     html("p", { class: "small" }, "None of it takes part in the score."));
-}
-
-function explanation(photo, row, told, model, offers, view, on) {
-  if (told) return explained(photo, told, row, model);
-  if (!offers.explain || row.score === null) return null;
-  if (photo.explaining) return html("p", { class: "note" }, "Being explained. This takes many times as long as the verdict.");
-  return html("div", { class: "row" },
-    html("button", { type: "button", onclick: on.explain, "data-focus": "explain" }, "Explain"),
-    html("span", { class: "small" }, photo.explainError ?? "Where the evidence lies, how firm it is, and what is like it. It takes a while."));
 }
 
 function explained(photo, told, row, model) {
@@ -160,4 +153,13 @@ function explained(photo, told, row, model) {
   return html("div", { class: "pair", id: "explained" }, parts);
 }
 
-const actions = (on) => html("div", { class: "row" }, html("button", { type: "button", onclick: on.report, "data-focus": "report" }, "Download the report (JSON)"));
+function actions(photo, row, told, offers, on) {
+  const button = (words, name, listener) => html("button", { type: "button", onclick: listener, "data-focus": name }, words);
+  const explainable = offers.explain && !told && row.score !== null;
+  const words = photo.explaining ? "Being explained. It takes many times as long as the verdict."
+    : photo.explainError ?? "Where the evidence lies, how firm it is, and what is like it.";
+  return [
+    explainable ? html("p", { class: "small apart" }, words) : null,
+    html("div", { class: "row" }, explainable && !photo.explaining ? button("Explain", "explain", on.explain) : null, button("Download the report", "report", on.report)),
+  ];
+}

@@ -33,7 +33,7 @@ export function heat(map, width, height, opacity) {
     context.globalAlpha = Math.min(1, Math.abs(value)) * 0.9;
     context.fillStyle = colours.getPropertyValue(value > 0 ? "--heat-fake" : "--heat-real");
     context.fillRect(x, y, 1, 1);
-    if (Math.abs(value) >= 0.7) signs.append(text(x + 0.5, y + 0.75, value > 0 ? "+" : "\u2212", { "text-anchor": "middle" }));
+    if (Math.abs(value) >= 0.85) signs.append(text(x + 0.5, y + 0.75, value > 0 ? "+" : "\u2212", { "text-anchor": "middle" }));
   }));
   const layer = html("div", { class: "heat", "aria-hidden": "true" }, canvas, signs);
   layer.style.opacity = opacity;
@@ -82,7 +82,7 @@ export function spectrum(found) {
 
 /** The score after each edit, with the two thresholds. */
 export function stability(found, realTo, fakeFrom) {
-  const at = (value) => 130 + 180 * value;
+  const at = (value) => 146 + 164 * value;
   const bottom = 8 + 22 * found.edits.length;
   const rows = found.edits.flatMap(({ edit, score, label }, i) => {
     const y = 14 + 22 * i;
@@ -90,7 +90,7 @@ export function stability(found, realTo, fakeFrom) {
     for (const [name, value] of Object.entries({ x: at(score) - 6, y: y - 6, width: 12, height: 12, class: `mark ${label}` })) {
       mark.setAttribute(name, value);
     }
-    return [svg("path", { class: "grid", d: `M130 ${y}H310` }), text(0, y + 4, edit), mark];
+    return [svg("path", { class: "grid", d: `M146 ${y}H310` }), text(0, y + 4, edit), mark];
   });
   const limits = [realTo, fakeFrom].map((value) => svg("path", { class: "limit", d: `M${at(value)} 4V${bottom}` }));
   const named = [["real", realTo / 2], ["uncertain", (realTo + fakeFrom) / 2], ["fake", (1 + fakeFrom) / 2]].map(

@@ -7,7 +7,8 @@ const SIDE = 96;
 /** What is kept, newest first; null where nothing is to be kept. */
 export function kept() {
   try {
-    return JSON.parse(localStorage.getItem(STORE));
+    const entries = JSON.parse(localStorage.getItem(STORE));
+    return Array.isArray(entries) ? entries : null;
   } catch {
     return null;
   }
