@@ -133,6 +133,7 @@ def test_an_explanation_is_drawn_and_its_heat_map_fades(service, model, open_pag
     page = give(opened, PORTRAIT)
     page.get_by_role("button", name="Explain").click()
     page.locator("#explained").wait_for()
+    assert page.evaluate("document.activeElement.id") == "detail"  # the button that had the focus is gone
     assert page.get_by_role("img", name="Score after edits").is_visible()
     page.get_by_label("Heat map").fill("0.2")
     assert page.locator(".heat").evaluate("node => node.style.opacity") == "0.2"

@@ -126,7 +126,7 @@ function replace(parent, children) {
   const open = [...parent.querySelectorAll("details[open]")].map((node) => node.dataset.open);
   parent.replaceChildren(...children.filter(Boolean));
   for (const name of open) parent.querySelector(`[data-open="${name}"]`)?.setAttribute("open", "");
-  if (focused) parent.querySelector(`[data-focus="${focused}"]`)?.focus();
+  if (focused) (parent.querySelector(`[data-focus="${focused}"]`) ?? parent).focus({ preventScroll: true });
 }
 
 function item(photo, index) {
