@@ -158,6 +158,32 @@ def test_the_history_is_off_until_wanted_and_can_be_cleared(service, open_page):
     assert page.evaluate("localStorage.length") == 0
 
 
+def test_a_service_that_is_busy_gone_or_without_explanations(service, open_page):
+    page = open_page(service.url).page
+    answers = [
+        {"status": 429, "headers": {"Retry-After": "1"}, "json": {"detail": "64 requests are being judged"}},
+        None,
+    ]
+
+    def answer(route):
+        given = answers.pop(0) if answers else {}
+        if given is None:
+            route.abort()
+        else:
+            route.fulfill(**given) if given else route.continue_()
+
+    page.route("**/v1/detect", answer)
+    page.set_input_files("#files", str(PORTRAIT))
+    page.get_by_text("The service does not answer.", exact=True).wait_for()
+    assert answers == []  # the first was waited for
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".word").wait_for()
+    page.route("**/v1/explain", lambda route: route.fulfill(status=404, json={}))
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_role("button", name="Explain").wait_for(state="detached")
+    page.get_by_role("button", name="Download the report").wait_for()
+
+
 def test_a_key_is_asked_for_and_the_photo_goes_on(model, tmp_path, open_page):
     key = keys.make("reviewers", tmp_path / "keys.txt")
     with serving("--model", model, "--api-keys", tmp_path / "keys.txt") as running:
