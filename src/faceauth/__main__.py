@@ -22,6 +22,7 @@ def main() -> None:
     try:  # imported here, so that worker processes, which import this module anew, do without
         from faceauth.cli import app
         from faceauth.cli_explain import explain, report_case, verify
+        from faceauth.cli_mcp import mcp
         from faceauth.cli_provenance import provenance
         from faceauth.console import run
         from faceauth.lab.cli import app as lab
@@ -29,7 +30,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     if "lab" not in {group.name for group in app.registered_groups}:
-        for command in (provenance, explain, verify, report_case, serve):
+        for command in (provenance, explain, verify, report_case, serve, mcp):
             app.command()(command)
         app.add_typer(lab, name="lab")
     run(app)

@@ -1,0 +1,32 @@
+"""The command `faceauth mcp`: a server of the Model Context Protocol on standard input and output."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def mcp(
+    folders: Annotated[list[Path], typer.Argument(help="Folders whose pictures may be read; nothing else can be.")],
+    model: Annotated[
+        Path | None, typer.Option(help="A faceauth model file, or the name of one of the package, for the default one.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Let detect give an image up after so many seconds.", min=0.01)
+    ] = 120.0,
+) -> None:
+    """Let an MCP client, as Claude Desktop or an editor, judge pictures in the folders named.
+
+    It serves the tools detect, explain and provenance on standard input and output. Pictures are not returned unless
+    the client asks for one, nothing is written, and nothing leaves this machine but what the client sends on.
+
+    \b
+    Examples:
+      faceauth mcp ~/Pictures
+      faceauth mcp ~/Pictures /data/press --model fast
+    """
+    from faceauth.detector import Detector
+    from faceauth.mcp_server import Folders, Tools, serve
+
+    opened = Folders(folders)
+    serve(Tools(Detector(model), opened, timeout), opened)
