@@ -84,10 +84,10 @@ def test_positions_of_a_timm_transformer_fit_another_size(saved):
     assert torch.allclose(own[0, 1:].mean(0), given[0, 1:].mean(0), atol=5e-3)
 
 
-NETWORKS = [p for p in sorted((ROOT / "configs" / "frozen").glob("*.toml")) if not fitted_in_folds(p)]
+CONFIGS = [p for p in sorted((ROOT / "configs" / "frozen").glob("*.toml")) if not fitted_in_folds(p)]
 
 
-@pytest.mark.parametrize("path", NETWORKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_the_configs_name_what_timm_knows(path):
     config = read_config(path)
     assert (config.name, config.init, config.freeze) == (path.stem, "pretrained", True)

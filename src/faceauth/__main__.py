@@ -28,6 +28,7 @@ def main() -> None:
         from faceauth.lab.cli import app as lab
         from faceauth.server.cli import serve
     except KeyboardInterrupt:
+        print("interrupted before anything was read", file=sys.stderr)
         sys.exit(130)
     if "lab" not in {group.name for group in app.registered_groups}:
         for command in (provenance, explain, verify, report_case, serve, mcp):
