@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -202,6 +203,7 @@ def test_completion_can_be_installed_and_completes(tmp_path, monkeypatch):
 def test_the_list_of_sources_needs_no_laboratory(tmp_path):
     code = """
 import sys
+import types
 for name in ("torch", "pandas", "onnx", "pydantic", "sklearn"): sys.modules[name] = None
 sys.argv = ["faceauth", "lab", "sources"]
 from faceauth.__main__ import main
@@ -337,3 +339,12 @@ def test_a_terminal_sees_the_rate_and_the_time_left(tmp_path, model_path):
     assert b"/20" in shown
     assert b"images/s" in shown
     assert b"left" in shown
+
+
+def test_an_interruption_while_it_starts_is_one_line(monkeypatch):
+    class Slow(types.ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "faceauth.cli", Slow("faceauth.cli"))
+    assert faceauth("sources") == (130, "", "interrupted before anything was read\n")

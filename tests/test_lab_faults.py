@@ -12,14 +12,15 @@ from functools import cache
 import pytest
 
 pytest.importorskip("torch")
+import pandas as pd
 import torch
 from safetensors.torch import load_file
 
 import lab_trees
 from attributed import RED, write_colour_model, write_pictures
 from command_line import start
-from conftest import SAMPLES
 from faceauth.lab.data.dataset import read_dataset
+from lab_frozen_data import write_frozen
 from lab_networks import write_prepared
 
 pytestmark = [
@@ -64,6 +65,13 @@ def learn(place, name):
     return ["learn", "rust", place / "red", "--model", place / "m.onnx", "--learned", file, "--whole-image"], []
 
 
+def score(place, name):
+    """With a cache that is kept when only the table is lost."""
+    folder = place / name
+    return ["lab", "score", place / "frozen/config.toml", place / "m.onnx", "-o", folder / "scores.parquet",
+            "--cache", folder / "cache"], []  # fmt: skip
+
+
 def prepared(place, name):
     return read_dataset(place / name / "manifest.xlsx").sha256
 
@@ -76,10 +84,15 @@ def taught(place, name):
     return json.loads((place / name / "learned.json").read_text())
 
 
+def scored(place, name):
+    return pd.read_parquet(place / name / "scores.parquet").to_csv()
+
+
 COMMANDS = {  # name: its words and what resumes it, the file that is whole or absent, what is compared, the signals
     "prepare": (prepare, "manifest.xlsx", prepared, SIGNALS),
     "train": (train, "small/model.safetensors", weights, (signal.SIGTERM,)),  # others: test_lab_recipes.py
     "learn": (learn, "learned.json", taught, SIGNALS),
+    "score": (score, "scores.parquet", scored, (signal.SIGINT, signal.SIGKILL)),
 }
 
 
@@ -91,6 +104,8 @@ def place(tmp_path_factory):
     (place / "small.toml").write_text(TRAIN.format(manifest=write_prepared(place / "set")))
     write_pictures(place / "red", RED, 20)
     write_colour_model(place / "m.onnx")
+    (place / "frozen").mkdir()
+    write_frozen(place / "frozen", 4, ("clean", "web"))
     return place
 
 
@@ -120,8 +135,8 @@ def whole(place):
 
 
 def done(place, command, name):
-    """Whether nothing is left to do: what is trained or learned is not made over, what is prepared is."""
-    return command != "prepare" and (place / name / COMMANDS[command][1]).exists()
+    """Whether nothing is left to do: what is trained or learned is not made over, the rest is."""
+    return command in {"train", "learn"} and (place / name / COMMANDS[command][1]).exists()
 
 
 def gone_on_with(place, command, name):
@@ -190,33 +205,3 @@ def test_a_place_that_cannot_be_written_is_one_line(place, command):
     assert "Traceback" not in err
     assert "/proc/nowhere" in err
     assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
-
-
-SCORER = """
-import hashlib, json, sys
-from pathlib import Path
-from faceauth.lab.evaluation.score_models import ScoreStore, answers
-from faceauth.lab.training.features import Task
-
-if __name__ == "__main__":
-    model, store, *pictures = map(Path, sys.argv[1:])
-    tasks = [Task(p, hashlib.sha256(p.read_bytes()).hexdigest(), ("clean", "web", "hard")) for p in pictures]
-    found = answers(tasks, [model], ScoreStore(store), 1)
-    print(json.dumps({name: sorted([*key, value] for key, value in of.items()) for name, of in found.items()}))
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_killed_at_a_random_moment_score_goes_on_and_gives_the_same(place, number):
-    (place / "score.py").write_text(SCORER)
-    pictures = [SAMPLES / f"{name}.jpg" for name in ("grace-hopper", "astronaut", "vae-04", "vae-05")]
-    words = [[sys.executable, place / "score.py", place / "m.onnx", place / f"{n}-{number}", *pictures] for n in "ab"]
-    begin = time.monotonic()
-    whole = subprocess.run(words[0], capture_output=True, text=True, check=True).stdout
-    seconds = time.monotonic() - begin
-    with subprocess.Popen(words[1], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        time.sleep(seconds * random.Random(number).uniform(0.5, 0.9))
-        process.send_signal(number)
-        process.communicate(timeout=60)  # ends when no worker holds the pipe any more
-    assert subprocess.run(words[1], capture_output=True, text=True, check=True).stdout == whole
-    assert len(json.loads(whole)) == 2

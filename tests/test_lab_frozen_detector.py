@@ -1,19 +1,15 @@
 """A detector on a frozen encoder, from a folder of pictures to a model file, with an encoder of one node."""
 
-import csv
-import hashlib
 import sqlite3
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
 
 from command_line import faceauth
-from conftest import PORTRAIT
+from lab_frozen_data import SIZE, SOURCES, write_frozen
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from faceauth import images
@@ -28,59 +24,11 @@ from faceauth.lab.training.assemble import SwapRule
 from faceauth.lab.training.encoders import compress
 from faceauth.model_file import ModelFile
 
-SIZE = 32
-SOURCES = {  # name: label, family, how its pictures look
-    "lake": ("real", "real", 0.7), "wood": ("real", "real", 0.75), "hill": ("real", "real", 0.8),
-    "bulb": ("fake", "gan", 1.25), "lamp": ("fake", "diffusion", 1.3), "torch": ("fake", "gan", 1.35),
-    "paste": ("fake", "swap", 1.0),
-}  # fmt: skip
-
-
-def write_encoder(path):
-    """Mean and standard deviation of each channel: features (n, 6)."""
-    nodes = [
-        helper.make_node("ReduceMean", ["pixels", "sides"], ["mean"], keepdims=1),
-        helper.make_node("Sub", ["pixels", "mean"], ["centred"]),
-        helper.make_node("Mul", ["centred", "centred"], ["squares"]),
-        helper.make_node("ReduceMean", ["squares", "sides"], ["spread"], keepdims=0),
-        helper.make_node("ReduceMean", ["pixels", "sides"], ["embedding"], keepdims=0),  # a name that the head uses too
-        helper.make_node("Concat", ["embedding", "spread"], ["features"], axis=1),
-    ]
-    graph = helper.make_graph(
-        nodes, "encoder", [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 6])],
-        [helper.make_tensor("sides", TensorProto.INT64, [2], [2, 3])],
-    )  # fmt: skip
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A data set of portraits in seven shades, an encoder and a config."""
-    root = tmp_path_factory.mktemp("frozen")
-    portrait = Image.open(PORTRAIT).convert("RGB").resize((200, 234))
-    rng = np.random.default_rng(0)
-    (root / "data").mkdir()
-    rows = []
-    for source, (label, family, shade) in SOURCES.items():
-        for i in range(10):
-            image = Image.fromarray(rng.integers(60, 180, (9, 9, 3), np.uint8)).resize((330, 330))  # no near-duplicates
-            image.paste(portrait, tuple(rng.integers(0, 96, 2).tolist()))
-            image = ImageEnhance.Brightness(image).enhance(shade + rng.normal(0, 0.02))
-            file = root / "data" / f"{source}-{i}.png"
-            image.save(file)
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()
-            rows.append([file.name, source, label, family, source, f"{source}-{i}", digest])
-    with open(root / "data" / "images.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["path", "source", "label", "family", "generator", "group", "sha256"], *rows])
-    (root / "kinds.csv").write_text("source,kind\n")
-    write_encoder(root / "encoder.onnx")
-    (root / "config.toml").write_text(
-        'name = "tiny"\nversion = "1"\ndata = "data"\nkinds = "kinds.csv"\nseeds = [0]\nfolds = 3\n'
-        f'[encoders]\nmean = "encoder.onnx"\n[preprocess]\nsize = {SIZE}\n[views]\ntrain = ["clean", "web"]\n'
-        "blend = ['blend-1']\n[views.variants]\nclean = 10\nweb = 10\nhard = 10\navatar = 10\nedited = 10\n"
-    )
-    return root
+    return write_frozen(tmp_path_factory.mktemp("frozen"))
 
 
 @pytest.fixture(scope="module")
