@@ -15,7 +15,7 @@ COMMANDS = (
     ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "score"], ["lab", "evaluate"], ["lab", "attribution"],
     ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "reference"], ["lab", "heatmap"], ["lab", "report"],
     ["lab", "study"],
-    ["lab", "synthesize"], ["lab", "finder"],
+    ["lab", "synthesize"], ["lab", "launder"], ["lab", "finder"],
 )  # fmt: skip
 
 

@@ -30,7 +30,9 @@ def test_a_network_of_timm_gives_mean_and_log_variance_of_every_block(tmp_path):
     expected = np.concatenate([v for m in maps for v in (m.mean((2, 3)), (m.var((2, 3)) + FLOOR).log())], axis=1)
     [found] = ort.InferenceSession(tmp_path / "encoder.onnx").run(["features"], {"pixels": pixels.numpy()})
     assert found.shape == expected.shape == (2, count)
-    np.testing.assert_allclose(found, expected, atol=1e-2)
+    assert np.corrcoef(found[:, :300].ravel(), expected[:, :300].ravel())[0, 1] > 0.9999  # of the first blocks
+    assert np.abs(found - expected).mean() < 0.05 * expected.std()  # 8-bit weights; the error grows from block to block
+    assert (tmp_path / "encoder.onnx").stat().st_size < (tmp_path / "weights.safetensors").stat().st_size / 2
 
 
 def test_what_is_no_encoder_is_refused_and_leaves_no_file(tmp_path):

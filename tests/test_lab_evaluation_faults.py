@@ -220,6 +220,19 @@ def swaps_apart(_):
     assert apart["AUROC"] == 0
 
 
+def changes_one_by_one(_):
+    """Grey pictures that are called otherwise than clean ones are counted, and are no headline figure."""
+    rows = fold_rows(kinds=("camera0", "gan0"), per_kind=10, gap=9.0, noise=0.1, seeds=(0,))
+    grey = [{**r, "variant": "grey", "logit": -9.0 if r["label"] == "fake" else r["logit"]} for r in rows]
+    found = scored_rows(rows + grey).assign(score=lambda r: r["logit"])
+    found["verdict"] = np.where(found["score"] > 4, "fake", "real")
+    assert {r["variant"] for r in protocol.headline(found, draws=10)} == {"clean"}
+    clean, changed = protocol.robustness_table(found)
+    assert (clean["variant"], clean["verdict changed"], clean["generated caught"]) == ("clean", 0, 1)
+    assert (changed["variant"], changed["verdict changed"], changed["generated caught"]) == ("grey", 0.5, 0)
+    assert (clean["AUROC"], changed["AUROC"]) == (1, 0)
+
+
 def kinds_are_drawn(_):
     """Images of a kind are alike: the interval must be wide although there are 600 images."""
     rng = np.random.default_rng(1)
@@ -298,6 +311,7 @@ FAULTS = [
     ("a held-out row missing", score_sets, '_complain(wanted - set(part["image"]), f"{model}, seed {seed}, has', '_complain(set(), f"{model}, seed {seed}, has', missing_row),
     ("a fold without a class", score_sets, 'if len(set(part["group"])) < 2 and variant in RESAVED:', "if False:", empty_class),
     ("swaps counted with the generated images", score_sets, 'special = rows["family"].isin(ALTERED)', 'special = rows["family"].isin(("restored",))', swaps_apart),
+    ("changes laid against other images", protocol, "!= verdicts[\"clean\"][common]", "!= verdicts[variant][common]", changes_one_by_one),
     ("images drawn instead of kinds", protocol, "kinds, fake = np.concatenate([s.kinds for s in sets])", "kinds, fake = np.arange(sum(len(s.kinds) for s in sets)).astype(str)", kinds_are_drawn),
     ("the pooled figure as headline", protocol, "value = float(np.mean([figure(s, None) for s in sets]))", "value = pooled_auroc(part)", mean_over_folds),
     ("a kind's rate at a threshold set on it", calibration, "others = ~out", "others = out | ~out", left_out_kind),

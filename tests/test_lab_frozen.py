@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from conftest import ROOT
 from faceauth.errors import ConfigError
-from faceauth.lab.cli.training import fitted_in_folds
+from faceauth.lab.cli.training import is_frozen
 from faceauth.lab.training.config import read_config
 from faceauth.lab.training.export import export
 from faceauth.lab.training.loop import train
@@ -84,7 +84,7 @@ def test_positions_of_a_timm_transformer_fit_another_size(saved):
     assert torch.allclose(own[0, 1:].mean(0), given[0, 1:].mean(0), atol=5e-3)
 
 
-CONFIGS = [p for p in sorted((ROOT / "configs" / "frozen").glob("*.toml")) if not fitted_in_folds(p)]
+CONFIGS = [p for p in sorted((ROOT / "configs" / "frozen").glob("*.toml")) if not is_frozen(p)]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

@@ -56,6 +56,25 @@ def test_matched_brings_every_face_to_one_size_and_leaves_small_ones_out(portrai
     assert variants.make("matched", image, small, "key") is None
 
 
+def test_each_change_for_robustness_does_what_its_name_says(portrait):
+    image, face = portrait
+    made = {name: variants.make(name, image, face, "key")[0] for name in variants.ROBUSTNESS}
+    pixels = np.asarray(made["grey"])
+    assert (pixels == pixels[..., :1]).all()
+    assert max(made["resaved"].size) == min(768, max(image.size))
+    assert made["crop"].size == tuple(v - 2 * round(0.04 * v) for v in image.size)
+    assert max(made["laundered"].size) <= 224
+    assert all(made[name].size == edits.reduced(image, 1024).size for name in ("noise", "blur"))
+
+    def detail(picture):
+        same = np.asarray(picture.convert("L").resize(image.size), float)
+        return np.abs(np.diff(same, axis=1)).mean()
+
+    assert made["half"].size == image.size
+    assert detail(made["half"]) < detail(image) < detail(made["noise"])
+    assert detail(made["blur"]) < detail(image)
+
+
 def test_controls_paint_one_side_of_the_face_box(portrait):
     image, face = portrait
     inside = np.zeros((image.height, image.width), bool)

@@ -28,10 +28,7 @@ def train(
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
     folds: Annotated[
         bool,
-        typer.Option(
-            "--folds",
-            help="Frozen encoders, students: fit every fold, score it, make the model file.",
-        ),
+        typer.Option("--folds", help="Frozen encoders: fit every fold of both seeds, score it, and ship the mean."),
     ] = False,
     cache: Annotated[Path, typer.Option(help="Frozen encoders: where features are kept.")] = Path("cache"),
     open_dev: Annotated[
@@ -41,27 +38,25 @@ def train(
 ) -> None:
     """Train one model: on all sources, or with a fold's sources held out.
 
-    A config with [encoders] is a logistic regression on features of frozen encoders, one with a teacher a small
-    network that such a detector teaches. Both are fitted for all folds at once (--folds); the run folder then holds
-    scores.parquet, for faceauth lab evaluate, and the model file that ships.
+    A config with [encoders] is a logistic regression on features of frozen encoders. It is fitted for all folds at
+    once (--folds); the run folder then holds scores.parquet, for faceauth lab evaluate, and the model file of
+    their mean.
 
     \b
     Examples:
       faceauth lab train configs/accurate.toml --folds --threads 2
-      faceauth lab train configs/fast.toml --folds --threads 2
       faceauth lab train configs/small/deit.toml --resume
       faceauth lab train configs/small/deit.toml --set name=short --set images=5000
       faceauth lab train configs/report/deit.toml --init checkpoints/deit-base-384
       torchrun --nproc_per_node 4 -m faceauth lab train configs/report/vit.toml --init random
     """
     need_lab()
-    if fitted_in_folds(config):
+    if is_frozen(config):
         if not folds or overrides or fold is not None:
             raise UsageError(
-                "a config with [encoders] or a teacher is fitted for all folds at once",
-                "add --folds, leave out --set and --fold",
+                "a config with [encoders] is fitted for all folds at once", "add --folds, leave out --set and --fold"
             )
-        typer.echo(_train_folds(config, runs, cache, threads, open_dev))
+        typer.echo(_train_frozen(config, runs, cache, threads, open_dev))
         return
     from faceauth.lab.training.config import read_config
     from faceauth.lab.training.loop import train as train_
@@ -148,22 +143,18 @@ def finder(
     typer.echo(f"{output}: {convert(source, output) / 1e6:.1f} MB")
 
 
-def fitted_in_folds(config: Path) -> bool:
-    """Whether a config is one of frozen encoders or of a student of one. Raises ConfigError for an unreadable one."""
+def is_frozen(config: Path) -> bool:
+    """Whether a config is one of frozen encoders. Raises ConfigError where it cannot be read."""
     try:
-        return not {"encoders", "teacher"}.isdisjoint(tomllib.loads(config.read_text(encoding="utf-8")))
+        return "encoders" in tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"cannot read {str(config)!r}: {error}", "give a TOML file, such as configs/accurate.toml"
         ) from error
 
 
-def _train_folds(config: Path, runs: Path, cache: Path, workers: int, open_dev: bool) -> Path:
-    from faceauth.lab.evaluation import ship
-    from faceauth.lab.training import frozen, student
-    from faceauth.lab.training.devices import place
+def _train_frozen(config: Path, runs: Path, cache: Path, workers: int, open_dev: bool) -> Path:
+    from faceauth.lab.evaluation.ship import train_and_ship
+    from faceauth.lab.training.frozen import read_config
 
-    if "teacher" not in tomllib.loads(config.read_text(encoding="utf-8")):
-        return ship.train_and_ship(frozen.read_config(config), runs, cache, workers, open_dev)
-    with place("cpu", workers):
-        return ship.train_and_ship_student(student.read_student(config), runs, cache, workers, open_dev)
+    return train_and_ship(read_config(config), runs, cache, workers, open_dev)

@@ -9,19 +9,23 @@ import hashlib
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from faceauth.faces import FoundFace
 from faceauth.lab.data import edits
 from faceauth.lab.data.blend import self_blended
 from faceauth.lab.data.edits import Rng
+from faceauth.lab.data.launder import launderer
 from faceauth.preprocess import square
 
 VERSION = 1  # raised with every change of pixels: what is cached of variants is then made anew
-VARIANTS = ("clean", "web", "hard", "avatar", "edited", "matched", "face-hidden", "face-only")
+ROBUSTNESS = ("resaved", "noise", "grey", "blur", "crop", "half", "laundered")  # what a picture may meet, one by one
+VARIANTS = ("clean", "web", "hard", "avatar", "edited", "matched", "face-hidden", "face-only", *ROBUSTNESS)
 TRAIN = "train-"  # views for training are called train-1, train-2 and so on
 BLEND = "blend-"  # the same of a photograph with its own face blended in: a swap without a swap
 MATCHED_FACE = 128  # pixels: width of the face box in the matched variant
+LAUNDERED = 224  # pixels: the most that a side of the laundered variant has, as iFakeFaceDB's pictures
+CROP = 0.04  # of width and height, cut off at every side of a cropped picture
 PAINT = (124, 116, 104)  # ImageNet's mean colour
 
 
@@ -47,11 +51,13 @@ def make(name: str, image: Image.Image, face: FoundFace, key: str) -> tuple[Imag
         return _painted(image, face, inside=True), face
     if name == "face-only":
         return _painted(image, face, inside=False), face
+    if name == "laundered":
+        return launderer()(_about(image, face, LAUNDERED)), None
     return whole(name, image, key), None
 
 
 def whole(name: str, image: Image.Image, key: str) -> Image.Image:
-    """A variant that needs no face: clean, web, hard, avatar or edited."""
+    """A variant that needs no face: all but matched, the painted ones and laundered."""
     return _WHOLE[name](image, _rng(name, key))
 
 
@@ -67,7 +73,30 @@ _WHOLE: dict[str, Callable[[Image.Image, Rng], Image.Image]] = {
     "edited": lambda image, rng: edits.PROTOCOL[int(rng.integers(len(edits.PROTOCOL)))](
         edits.reduced(image, 1024), rng
     ),
+    "resaved": lambda image, _: _resaved(image),
+    "noise": lambda image, rng: edits.noisy(edits.reduced(image, 1024), 8, rng),
+    "grey": edits.grey,
+    "blur": lambda image, _: _blurred(edits.reduced(image, 1024)),
+    "crop": lambda image, _: _cropped(image),
+    "half": lambda image, _: image.reduce(2).resize(image.size, Image.Resampling.BICUBIC),
 }
+
+
+def _resaved(image: Image.Image) -> Image.Image:
+    """Made smaller and saved three times, as on its way through three services."""
+    for longest, quality, codec in ((1024, 85, "JPEG"), (896, 75, "WEBP"), (768, 60, "JPEG")):
+        image = edits.resave(edits.reduced(image, longest), quality, codec)
+    return image
+
+
+def _cropped(image: Image.Image) -> Image.Image:
+    x, y = round(CROP * image.width), round(CROP * image.height)
+    return image.crop((x, y, image.width - x, image.height - y))
+
+
+def _blurred(image: Image.Image) -> Image.Image:
+    """Gaussian blur of 1 pixel for every 512 of the longest side."""
+    return image.filter(ImageFilter.GaussianBlur(max(image.size) / 512))
 
 
 def _matched(image: Image.Image, face: FoundFace) -> tuple[Image.Image, FoundFace | None] | None:
@@ -79,6 +108,14 @@ def _matched(image: Image.Image, face: FoundFace) -> tuple[Image.Image, FoundFac
     side = max(16, round((region[2] - region[0]) * MATCHED_FACE / (right - left)))
     cut = image.resize((side, side), Image.Resampling.BICUBIC, region, reducing_gap=2.0)
     return edits.resave(cut, 75), None
+
+
+def _about(image: Image.Image, face: FoundFace, most: int) -> Image.Image:
+    """1.6 face boxes, at most so many pixels a side; never enlarged."""
+    left, top, right, bottom = face.box
+    region = square(((left + right) / 2, (top + bottom) / 2), 1.6 * face.side, *image.size)
+    side = max(16, min(most, round(region[2] - region[0])))
+    return image.resize((side, side), Image.Resampling.BICUBIC, region, reducing_gap=2.0)
 
 
 def _painted(image: Image.Image, face: FoundFace, inside: bool) -> Image.Image:

@@ -21,7 +21,7 @@ from faceauth.lab.evaluation.score_sets import CONTROL_MODELS, RESAVED
 Floats = npt.NDArray[np.float32]
 FORMATS = ("JPEG", "PNG", "WEBP")
 THUMBNAIL = 16  # pixels a side
-JPEG_QUALITY = {"web": 60, "hard": 40, "avatar": 75, "edited": 90, "matched": 75, "face-hidden": 90, "face-only": 90}
+JPEG_QUALITY = {"web": 60, "hard": 40, "avatar": 75, "matched": 75, "resaved": 60}  # of the others 90
 _OF_IMAGE = ("image", "image_sha256", "source", "kind", "label", "family", "generator", "split", "variant")
 
 
@@ -51,7 +51,7 @@ def saved_as(variant: str, original: bytes, image: Image.Image) -> bytes:
     if variant == "clean":
         return original
     file = io.BytesIO()
-    image.convert("RGB").save(file, "JPEG", quality=JPEG_QUALITY[variant])
+    image.convert("RGB").save(file, "JPEG", quality=JPEG_QUALITY.get(variant, 90))
     return file.getvalue()
 
 

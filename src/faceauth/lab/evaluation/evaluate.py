@@ -27,8 +27,9 @@ from faceauth.lab.evaluation.study_table import study_table
 from faceauth.lab.run_info import command, commit, file_sha256, now
 
 TABLES = (
-    "headline", "plain", "worth", "seen_unseen", "controls", "special", "false_alarms", "left_out", "left_out_kinds",
-    "study", "real_sources", "fake_sources", "worst", "folds", "control_folds", "calibration", "counts",
+    "headline", "plain", "worth", "seen_unseen", "controls", "special", "robustness", "false_alarms", "left_out",
+    "left_out_kinds", "study", "real_sources", "fake_sources", "worst", "folds", "control_folds", "calibration",
+    "counts",
 )  # fmt: skip
 
 
@@ -138,6 +139,7 @@ def _add_tables(
     tables["plain"] += protocol.plain_table(scored)
     tables["worth"] += protocol.worth_table(scored)
     tables["special"] += protocol.special_table(scored)
+    tables["robustness"] += protocol.robustness_table(scored)
     tables["real_sources"] += protocol.source_table(scored[scored["label"] == "real"], "called fake")
     tables["fake_sources"] += protocol.source_table(scored[scored["label"] != "real"], "caught")
     tables["worst"] += protocol.worst(scored) if deals(scored) == ["kind"] else []

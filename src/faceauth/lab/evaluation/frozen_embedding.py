@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from faceauth.lab.evaluation.prototypes import EmbeddedSet
 from faceauth.lab.training.assemble import Projection, SwapRule
-from faceauth.lab.training.frozen import Examples, FittedModel, FoldKey, Heads, Prepared
+from faceauth.lab.training.frozen import Examples, FoldKey, Heads, Prepared, mean_heads
 from faceauth.model_file import ModelCard, Outputs
 
 EMBEDDING = 64  # values, at most
@@ -56,34 +56,35 @@ def projection(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool
 
 
 def outputs_of(
-    prepared: Prepared, shipped: FittedModel, card: ModelCard, projected: Projection,
-    folds: Mapping[FoldKey, FittedModel], rule: SwapRule,
+    prepared: Prepared, found: Examples, card: ModelCard, projected: Projection, heads: Mapping[FoldKey, Heads],
+    rule: SwapRule,
 ) -> EmbeddedSet:  # fmt: skip
     """What the shipped model and those of the first seed's folds say of the train and test images.
 
     Args:
-        projected: of the shipped model; folds: models of the deal by kind.
+        projected: of the shipped model; heads: of the deal by kind, whose mean is the shipped model's.
 
     A fold's projection is made without the kinds that the fold holds out, and its card lacks their sources, so that
     `unknown` is fitted on generators that had no part in the embedding.
     """
-    found, names = shipped.found, prepared.config.views.train[:KNOWN_BY]
+    names = prepared.config.views.train[:KNOWN_BY]
     views = {view: dict(zip(found.row[found.view == view].tolist(), np.flatnonzero(found.view == view).tolist(),
                             strict=True)) for view in names}  # fmt: skip
     usable = [
         i for i, row in enumerate(prepared.rows)
         if row.split in ("train", "test") and row.label != "edited" and all(i in views[v] for v in names)
     ]  # fmt: skip
-    index = np.array([[views[v][i] for v in names] for i in usable]).ravel()
+    index = np.array([[views[v][i] for v in names] for i in usable])
     keys = [FoldKey("kind", prepared.config.seeds[0], fold) for fold in range(prepared.config.folds)]
-    projections = [projected, *(projection(prepared, folds[key].found, prepared.may_fit(key)) for key in keys)]
+    projections = [projected, *(projection(prepared, found, prepared.may_fit(key)) for key in keys)]
     cards = [card, *(replace(card, sources=p.names, labels=tuple(card.labels[card.sources.index(n)] for n in p.names))
                      for p in projections[1:])]  # fmt: skip
+    features = found.features[index.ravel()].astype(np.float32)
     return EmbeddedSet(
         tuple(prepared.rows[i] for i in usable), np.array([prepared.rows[i].split for i in usable]), tuple(cards),
         tuple(
-            _outputs(model.found.features[index].astype(np.float32), p, model.heads, rule, len(names))
-            for p, model in zip(projections, [shipped, *(folds[key] for key in keys)], strict=True)
+            _outputs(features, p, h, rule, len(names))
+            for p, h in zip(projections, [mean_heads(list(heads.values())), *(heads[key] for key in keys)], strict=True)
         ),
     )  # fmt: skip
 

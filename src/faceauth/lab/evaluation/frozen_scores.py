@@ -9,41 +9,41 @@ import pandas as pd
 from faceauth.lab.data.variants import VARIANTS
 from faceauth.lab.evaluation.score_models import about_images
 from faceauth.lab.training.assemble import SwapRule
-from faceauth.lab.training.frozen import FittedModel, FoldKey, Prepared, state_digest, tasks
+from faceauth.lab.training.frozen import Examples, FoldKey, Heads, Prepared, state_digest, tasks
 
 SHIPPED_RATE, SWAP_RATE = 0.04, 0.01  # false alarms that the two outputs may have: together the 5 % of the default
 
 
-Models = Mapping[FoldKey, FittedModel]
-
-
-def rows(prepared: Prepared, models: Models, splits: Collection[str], rule: SwapRule) -> pd.DataFrame:
+def rows(
+    prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads], splits: Collection[str], rule: SwapRule
+) -> pd.DataFrame:
     """What every fold's model says of the images of `splits`, in every variant.
 
     Each image that the fold holds out is there; in the deal by kind, those of the test and dev splits of other kinds
     too. The logit is what `rule` makes of the two outputs.
     """
-    return pd.concat(list(_tables(prepared, models, splits, rule)), ignore_index=True)
+    return pd.concat(list(_tables(prepared, found, heads, splits, rule)), ignore_index=True)
 
 
-def _tables(prepared: Prepared, models: Models, splits: Collection[str], rule: SwapRule) -> Iterator[pd.DataFrame]:
+def _tables(
+    prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads], splits: Collection[str], rule: SwapRule
+) -> Iterator[pd.DataFrame]:
     images = about_images(prepared.rows)
     quota = {
         (t.sha256, v) for t in tasks(prepared.config, prepared.data, prepared.rows, training=False) for v in t.views
     }
-    found = next(iter(models.values())).found
     sha256 = images["image_sha256"].to_numpy()[found.row]
     asked = np.array([pair in quota for pair in zip(sha256, found.view.tolist(), strict=True)])
     asked &= np.isin(images["split"].to_numpy()[found.row], list(splits))
     missing = list(_faceless(prepared, splits))
     model_sha256 = state_digest(prepared)
-    for key, (found, heads) in models.items():
+    for key, of in heads.items():
         held = prepared.held(key)
         scored = held | ((images["split"] != "train").to_numpy() & (key.deal == "kind"))
         kept = asked & scored[found.row]
         part = images.iloc[found.row[kept]].reset_index(drop=True)
-        swapped = heads.swapped(found.features[kept])
-        part["logit"] = rule(heads.generated(found.features[kept]), swapped)
+        swapped = of.swapped(found.features[kept])
+        part["logit"] = rule(of.generated(found.features[kept]), swapped)
         part["swap_logit"] = swapped
         part["variant"], part["face"], part["held_out"] = found.view[kept], True, held[found.row[kept]]
         lost = [(i, view) for i, view in missing if scored[i]]
@@ -68,21 +68,20 @@ def _faceless(prepared: Prepared, splits: Collection[str]) -> Iterator[tuple[int
 
 
 def held_out(
-    prepared: Prepared, models: Models, splits: Collection[str]
+    prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads], splits: Collection[str]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Index of the view, generated and swap logits of every view in a variant, by the model that did not see its kind.
+    """Index into `found`, generated and swap logits of every view in a variant, by the model that did not see its kind.
 
     One entry a seed, so that an image has as many as there are seeds.
     """
-    found = next(iter(models.values())).found
     split = np.array([r.split for r in prepared.rows])[found.row]
     asked = np.isin(found.view, VARIANTS) & np.isin(split, list(splits))
     where, generated, swapped = [], [], []
-    for key, (found, heads) in models.items():
+    for key, of in heads.items():
         kept = np.flatnonzero(asked & prepared.held(key)[found.row])
         where.append(kept)
-        generated.append(heads.generated(found.features[kept]))
-        swapped.append(heads.swapped(found.features[kept]))
+        generated.append(of.generated(found.features[kept]))
+        swapped.append(of.swapped(found.features[kept]))
     return np.concatenate(where), np.concatenate(generated), np.concatenate(swapped)
 
 

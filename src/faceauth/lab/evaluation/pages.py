@@ -29,6 +29,9 @@ TITLES = {
         "with the face painted over, and all but the face. A control counts by its distance from 0.5."),
     "special": ("Swaps, restored, edited",
         "Against the real images of the same fold. Edited images are in neither class."),
+    "robustness": ("What one change does", "The same images saved three times (JPEG, WEBP, JPEG), with noise, in grey, "
+        "blurred, cropped, at half size and back, and laundered: put through an autoencoder of real faces "
+        "(faceauth lab launder). Verdict changed: share that is called otherwise than clean."),
     "false_alarms": ("Thresholds and bounds", "split conformal: for this model and kinds it was not trained on. "
         "cross-conformal: for the fold models of a seed asked together (Vovk 2015; Barber et al. 2021), not for a "
         "model trained again on everything."),
@@ -44,7 +47,10 @@ TITLES = {
     "calibration": ("Calibrations used", "score = sigmoid(scale x logit + shift); kinds and classes weigh the same."),
     "counts": ("Images", "Answered images of each variant; without a face and errors have no score."),
 }  # fmt: skip
-PRINTED = ("headline", "plain", "worth", "seen_unseen", "controls", "special", "false_alarms", "left_out", "study")
+PRINTED = (
+    "headline", "plain", "worth", "seen_unseen", "controls", "special", "robustness", "false_alarms", "left_out",
+    "study",
+)  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -6,11 +6,13 @@ between the seeds and an interval from resampling kinds beside it.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from faceauth.lab.data.variants import ROBUSTNESS
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.metrics import Bools, Floats
 from faceauth.lab.evaluation.score_sets import SEEN, SPECIAL, UNSEEN, VARIANTS
@@ -215,6 +217,34 @@ def special_table(rows: pd.DataFrame) -> list[Row]:
                     "by swap_logit": _against_real(part[part["swap_logit"].notna()], group, "swap_logit"),
                     **_shares(own),
                 })  # fmt: skip
+    return found
+
+
+def robustness_table(rows: pd.DataFrame) -> list[Row]:
+    """What each change alone does to the images that were scored in all of them: AUROC, TPR, what is called fake.
+
+    The first row of a set is the clean one; `verdict changed` is the share of images that are called otherwise there.
+    """
+    found = []
+    keys = ["seed", "fold", "image"]
+    for name, column in columns(rows):
+        parts = dict(by_variant(column[column["group"].isin(("real", "generated"))], ("clean", *ROBUSTNESS)))
+        if len(parts) < 2 or "clean" not in parts:
+            continue
+        verdicts = {variant: part.set_index(keys)["verdict"].astype(str) for variant, part in parts.items()}
+        common = reduce(pd.MultiIndex.intersection, [v.index for v in verdicts.values()])
+        for variant, part in parts.items():
+            part = part[pd.MultiIndex.from_frame(part[keys]).isin(common)]
+            if not (sets := fold_sets(part)):
+                continue
+            fake = part["verdict"] == "fake"
+            found.append({
+                "model": _model(rows), "set": name, "variant": variant, **_image_counts(part),
+                **{f: float(np.mean([FIGURES[f](s, None) for s in sets])) for f in ("AUROC", "TPR at 5 % FPR")},
+                "real called fake": float(fake[part["group"] == "real"].mean()),
+                "generated caught": float(fake[part["group"] == "generated"].mean()),
+                "verdict changed": float((verdicts[variant][common] != verdicts["clean"][common]).mean()),
+            })  # fmt: skip
     return found
 
 

@@ -76,7 +76,7 @@ def export_encoder(checkpoint: str, output: Path, weights: Path | None = None) -
     family, _, name = checkpoint.partition("/")
     if family == "timm":
         known = timm_facts(name)
-        return write_encoder(ConvBlocks(_timm_network(name, weights)), known.input_size[-1], output)
+        return write_encoder(ConvBlocks(_timm_network(name, weights)), known.input_size[-1], output, lossy=True)
     if weights is not None:
         raise ConfigError("weights are read for a network of timm alone", "give timm/NAME, or leave --weights out")
     encoder = _clip(checkpoint)
@@ -110,10 +110,11 @@ def _timm_network(name: str, weights: Path | None) -> Any:
     return network
 
 
-def write_encoder(network: nn.Module, size: int, output: Path) -> int:
+def write_encoder(network: nn.Module, size: int, output: Path, lossy: bool = False) -> int:
     """Write a network from pixels (n, 3, size, size) to features (n, d) as ONNX; returns d.
 
-    Weights that are 8-bit integers times a scale for each output channel are stored as such, without loss.
+    Weights that are 8-bit integers times a scale for each output channel are stored as such, without loss; where
+    `lossy`, all large arrays are rounded to that.
     """
     network.eval()
     example = torch.zeros(2, 3, size, size)
@@ -125,7 +126,7 @@ def write_encoder(network: nn.Module, size: int, output: Path) -> int:
     proto = program.model_proto
     strip(proto)
     del proto.graph.value_info[:]
-    compress(proto)
+    compress(proto, frozenset(tensor.name for tensor in proto.graph.initializer) if lossy else frozenset())
     with replacing(output) as part:
         onnx.save(proto, part)
     with torch.no_grad():
@@ -136,7 +137,8 @@ def compress(proto: onnx.ModelProto, lossy: frozenset[str] = frozenset()) -> Non
     """Store large weights in fewer bits; the graph makes floats of them, which ONNX Runtime does once, on loading.
 
     A matrix becomes 8-bit integers times a scale for each row or column where that is exact, or where it is named in
-    `lossy`; another array becomes 16-bit floats where that is exact. What is left stays as it is.
+    `lossy`, as does the kernel (out, in, h, w) of a convolution, with a scale for each output channel; another array
+    becomes 16-bit floats where that is exact. What is left stays as it is.
     """
     graph = proto.graph
     arrays, nodes = [], []
@@ -169,16 +171,16 @@ def count_parameters(encoder: Path) -> int:
 
 
 def _eight_bits(array: np.ndarray[Any, Any], lossy: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
-    """Integers and scales whose product is a matrix; None where it is none, or the error is too large."""
-    if array.ndim != 2:
-        return None
+    """Integers and scales whose product is the array; None where it is no kernel, or the error is too large."""
+    axes: dict[int, list[tuple[int, ...]]] = {2: [(0,), (1,)], 4: [(1, 2, 3)]}
     best = None
-    for axis in (0, 1):
+    for axis in axes.get(array.ndim, []):
         scale = np.abs(array).max(axis=axis, keepdims=True) / 127
         scale[scale == 0] = 1
         integers = np.round(array / scale)
         error = np.abs(integers * scale - array).max()
         if best is None or error < best[0]:
             best = error, integers.astype(np.int8), scale.astype(np.float32)
-    assert best is not None
+    if best is None:
+        return None
     return best[1:] if lossy or best[0] <= EXACT * np.abs(array).max() else None

@@ -215,13 +215,6 @@ class Heads:
     swapped: Line
 
 
-class FittedModel(NamedTuple):
-    """One model: its encoders' features of every view, the same views for all models, and its heads."""
-
-    found: Examples
-    heads: Heads
-
-
 def fit_heads(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]) -> Heads:
     """Fit both lines to the training views of the allowed rows (by index). Raises DataError where a class is empty."""
     config = prepared.config

@@ -25,8 +25,8 @@ from faceauth.model_file import ModelFile
 AGREEMENT = 0.1  # root mean square difference allowed between the logits, relative to their spread
 PER_SOURCE = 20  # faces of each source that ranges are set by, and as many that agreement is measured on
 BATCH = 8
-QUANTISED = ("Conv", "Relu", "Clip", "Add", "Concat", "AveragePool")
-Batches = Sequence[npt.NDArray[np.float32]]
+QUANTISED = ("Conv", "Relu", "Add", "Concat", "AveragePool")
+Batches = list[npt.NDArray[np.float32]]
 
 
 def quantize(run: Path, model: Path) -> float:
@@ -42,7 +42,7 @@ def quantize(run: Path, model: Path) -> float:
     examples, before = config.data.open(), ModelFile(model)
     ranges, judged = (_faces(before, examples, facts["sources"], split) for split in ("train", "test"))
     with replacing(model) as part:
-        save(quantized(model, ranges), before.card, part)
+        save(_quantized(model, ranges), before.card, part)
         said, now = (np.concatenate([m.run(b).logit for b in judged]) for m in (before, ModelFile(part)))
         difference = float(np.sqrt(np.mean((now - said) ** 2)) / max(float(said.std()), 1e-9))
         if difference > AGREEMENT:
@@ -67,12 +67,8 @@ def _faces(model: ModelFile, examples: Examples, sources: Collection[str], split
     return [inputs[i : i + BATCH] for i in range(0, len(inputs), BATCH)]
 
 
-def quantized(model: Path, ranges: Batches) -> Any:
-    """The graph of an ONNX file in 8 bits, as onnx.ModelProto; `ranges` are inputs that activations are scaled by.
-
-    Raises:
-        DataError: no convolution.
-    """
+def _quantized(model: Path, ranges: Batches) -> Any:
+    """The graph in 8 bits, as onnx.ModelProto."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
