@@ -54,3 +54,17 @@ def test_the_resume_benchmark_prints_its_table():
     images, megabytes, _, memory, _, more = (float(c.replace(",", "")) for c in out.splitlines()[-1].split("|")[1:-1])
     assert (images, megabytes) == (2000, 1)
     assert memory < 50 and more < 50
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_the_service_benchmark_counts_every_request(model_path):
+    pytest.importorskip("fastapi")
+    program = [sys.executable, str(ROOT / "benchmarks" / "service.py"), "--model", str(model_path)]
+    done = subprocess.run([*program, "--seconds", "1", "--workers", "1"], capture_output=True, text=True, check=True)
+    lost, others = re.findall(r"\| (?:requests without|statuses other).* \| (\S+) \| \S+ \|", done.stdout)
+    assert (lost, others) == ("0", "none")
+    judged, asked = map(int, re.search(r"judged \| (\d+) of (\d+)", done.stdout).groups())
+    refused = int(re.search(r"429 \| (\d+)", done.stdout)[1])
+    assert judged + refused == asked > 0
+    assert float(re.search(r"times of the library \| ([\d.]+)", done.stdout)[1]) > 0
