@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from attributed import RED, coloured, write_colour_model
 from command_line import command
 from conftest import PORTRAIT, SAMPLES, encoded, make_card, picture, write_model
 from serving import files, problem, serving
@@ -138,3 +139,27 @@ def test_every_answer_has_its_id_and_the_headers_of_a_careful_server(service):
     for wrong in ("a b", "x" * 65, "<script>", ""):
         made = service.client.get("/healthz", headers={"X-Request-ID": wrong}).headers["x-request-id"]
         assert made != wrong and len(made) == 32
+
+
+def test_what_is_taught_is_known_to_every_worker_and_to_the_next_service(tmp_path):
+    model, file = write_colour_model(tmp_path / "colour.onnx"), tmp_path / "learned.json"
+    options = ("--model", model, "--whole-image", "--learned", file, "--workers", 2)
+    lesson = files(*((f"{i}.png", encoded(coloured(RED, i))) for i in range(20)))
+    asked = files(*((f"{i}.png", encoded(coloured(RED, 100 + i))) for i in range(8)))
+
+    def named(service):
+        answer = service.client.post("/v1/detect", files=asked)
+        rows = [json.loads(line) for line in answer.text.splitlines()]
+        return {(row["generator"], tuple(row["learned"])) for row in rows}
+
+    with serving(*options, "--allow-learn") as service:
+        assert "rust" not in {generator for generator, _ in named(service)}
+        answer = service.client.post("/v1/learn", params={"name": "rust", "family": "gan"}, files=lesson)
+        assert (answer.status_code, answer.json()["taught"], answer.json()["count"]) == (200, "rust", 20)
+        assert (answer.json()["label"], answer.json()["family"]) == ("fake", "gan")
+        assert named(service) == {("rust", ("rust",))}
+        assert service.client.get("/v1/models").json()["models"][0]["learned"] == ["rust"]
+        again = service.client.post("/v1/learn", params={"name": "rust"}, files=lesson)
+        assert "in use" in problem(again, 422)["detail"]
+    with serving(*options) as service:
+        assert named(service) == {("rust", ("rust",))}

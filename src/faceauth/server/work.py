@@ -91,8 +91,11 @@ def cap_memory(most: int) -> None:
 
 def detector(settings: Settings) -> Detector:
     """The detector that a service judges with. Raises FaceAuthError for a model or setting that is none."""
+    learned = settings.learned
+    if settings.teach and isinstance(learned, Path) and not learned.exists():
+        learned = False  # the first lesson makes the file
     opened = Detector(
-        settings.model, false_alarms=settings.false_alarms, whole_image=settings.whole_image, learned=settings.learned,
+        settings.model, false_alarms=settings.false_alarms, whole_image=settings.whole_image, learned=learned,
         limits=Limits(settings.max_pixels, settings.max_bytes),
     )  # fmt: skip
     opened.find_faces = at_most(settings.max_faces, opened.find_faces)
