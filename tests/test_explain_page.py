@@ -54,8 +54,8 @@ def test_everything_that_the_records_hold_is_on_the_page(portrait, image):
 
 def test_the_strongest_part_is_named_where_it_is(portrait):
     heat = replace(portrait.faces[0].heat_map, values=((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, -1.0)))
-    assert page._where(heat) == "The strongest part is the lower right, which speaks for real."
-    assert page._where(replace(heat, values=((0.0,),))) == "No part stands out."
+    assert page.where(heat) == "The strongest part is the lower right, which speaks for real."
+    assert page.where(replace(heat, values=((0.0,),))) == "No part stands out."
 
 
 def test_the_same_explanation_gives_the_same_bytes(portrait, image):

@@ -22,7 +22,7 @@ from faceauth.cli import (
     parse_rate,
 )
 from faceauth.console import echo, notice
-from faceauth.errors import UsageError
+from faceauth.errors import MissingExtra, UsageError
 from faceauth.files import replacing, write_bytes
 
 if TYPE_CHECKING:
@@ -64,8 +64,15 @@ def to_markdown(explanation: "Explanation", image: "Image.Image") -> bytes:
     return page.to_markdown(explanation, image)
 
 
+def to_pdf(explanation: "Explanation", image: "Image.Image") -> bytes:
+    """A file to print and hand on."""
+    from faceauth.explain import pdf
+
+    return pdf.to_pdf(explanation, image)
+
+
 WRITERS: dict[str, Callable[["Explanation", "Image.Image"], bytes]] = {
-    ".json": to_json, ".html": to_html, ".md": to_markdown,
+    ".json": to_json, ".html": to_html, ".md": to_markdown, ".pdf": to_pdf,
 }  # fmt: skip
 
 
@@ -97,6 +104,7 @@ def explain(
     Examples:
       faceauth explain photo.jpg
       faceauth explain photo.jpg -o report.html
+      faceauth explain photo.jpg -o report.pdf                  # pip install 'faceauth[pdf]'
       faceauth explain photo.jpg -o report.json
     """
     from faceauth.explain import explain as explained
@@ -297,6 +305,11 @@ def _writer(output: Path, *, overwrite: bool) -> "Callable[[Explanation, Image.I
     if output.suffix.lower() not in WRITERS:
         raise UsageError(f"cannot write {str(output)!r}", f"choose one of {', '.join(WRITERS)}")
     _free(output, overwrite=overwrite)
+    if output.suffix.lower() == ".pdf":  # said before the work is done
+        try:
+            import fpdf  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra("PDF files need fpdf2", "pdf") from error
     return WRITERS[output.suffix.lower()]
 
 

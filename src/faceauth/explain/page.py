@@ -107,14 +107,14 @@ def _heat(heat: HeatMap, image: Image.Image, explanation: Explanation, number: i
     )
     yield f'<figure class="heat"><div class="picture"><img src="{data_uri(thumbnail(face, FACE))}" alt="The face">'
     yield f'<svg class="map" viewBox="0 0 {columns} {rows}" preserveAspectRatio="none" role="img" '
-    yield f'aria-label="{text(_where(heat), 400)}">{cells}</svg></div>'
+    yield f'aria-label="{text(where(heat), 400)}">{cells}</svg></div>'
     yield '<label class="small" hidden>Strength of the map <input type="range" min="0" max="100" value="70" '
     yield f'data-map="{number}"></label><figcaption><h3>Where the evidence lies</h3>'
-    yield f'<p class="small">Red speaks for fake, blue for real. {text(_where(heat), 400)}{placed}</p>'
+    yield f'<p class="small">Red speaks for fake, blue for real. {text(where(heat), 400)}{placed}</p>'
     yield f'<p class="small soft">{HEAT_PROVES}</p></figcaption></figure>'
 
 
-def _where(heat: HeatMap) -> str:
+def where(heat: HeatMap) -> str:
     """The strongest part, in words."""
     rows, columns = len(heat.values), len(heat.values[0])
     value, y, x = max((abs(v), y, x) for y, line in enumerate(heat.values) for x, v in enumerate(line))
@@ -224,7 +224,7 @@ def to_markdown(explanation: Explanation, image: Image.Image) -> bytes:
         lines += [f"Why it is uncertain: {_plain(face.reason)}", ""] if face.reason else []
         lines += [*(f"- {_plain(line)}" for line in face.worth.sentences), ""] if face.worth.sentences else []
         if face.heat_map:
-            lines += [f"Heat map: {_where(face.heat_map)} {HEAT_PROVES}", ""]
+            lines += [f"Heat map: {where(face.heat_map)} {HEAT_PROVES}", ""]
         if face.stability:
             lines += ["| copy | score | label |", "|---|---|---|"]
             lines += [*(f"| {_plain(e.edit)} | {e.score:.2f} | {e.label} |" for e in face.stability.edits), ""]
