@@ -21,6 +21,7 @@ def main() -> None:
     """Run the command line; exits the process."""
     try:  # imported here, so that worker processes, which import this module anew, do without
         from faceauth.cli import app
+        from faceauth.cli_embed import embed, spectrum
         from faceauth.cli_explain import explain, report_case, verify
         from faceauth.cli_mcp import mcp
         from faceauth.cli_provenance import provenance
@@ -31,7 +32,7 @@ def main() -> None:
         print("interrupted before anything was read", file=sys.stderr)
         sys.exit(130)
     if "lab" not in {group.name for group in app.registered_groups}:
-        for command in (provenance, explain, verify, report_case, serve, mcp):
+        for command in (provenance, explain, verify, report_case, embed, spectrum, serve, mcp):
             app.command()(command)
         app.add_typer(lab, name="lab")
     run(app)

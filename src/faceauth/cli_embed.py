@@ -1,0 +1,133 @@
+"""The commands `embed` and `spectrum`: what a model sees in the faces of whole folders, without the laboratory."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from faceauth.cli import Images, MaxBytes, MaxPixels, Model, Overwrite
+from faceauth.console import notice, progress
+from faceauth.errors import DataError, UsageError
+from faceauth.files import write_bytes
+
+if TYPE_CHECKING:
+    from faceauth.detector import Detector
+    from faceauth.explain.folder import Looked
+
+UNREADABLE = 3
+MAPS, SPECTRA = (".html", ".npz"), (".html", ".csv")
+
+
+def embed(
+    images: Images,
+    output: Annotated[Path, typer.Option("-o", "--output", help=f"Write FILE: {', '.join(MAPS)}.")] = Path("map.html"),
+    model: Model = None,
+    max_pixels: MaxPixels = 100_000_000,
+    max_bytes: MaxBytes = 200_000_000,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw a map of the largest face of every picture, as the model's embedding places it among its training sources.
+
+    The map is a page; as .npz the embeddings themselves, with paths, labels, scores and places, for numpy.load. Faces
+    that one generator made lie close together even where the model does not know it.
+
+    \b
+    Examples:
+      faceauth embed folder/ -o map.html
+      faceauth embed folder/ "press/*.jpg" -o embeddings.npz --model fast
+    """
+    from faceauth.explain import folder
+
+    _check(output, MAPS, overwrite=overwrite)
+    detector = _detector(model, max_pixels, max_bytes)
+    found, unreadable = _faces(detector, images, max_bytes)
+    faces = [face for face in found if face.embedding is not None]
+    if not faces:
+        raise DataError("no face was found in any picture", "give pictures with faces of 48 pixels or more")
+    import numpy as np
+
+    prototypes = detector.attributor.prototypes if detector.attributor else None
+    places, sources = folder.on_a_map(np.stack([f.embedding for f in faces if f.embedding is not None]), prototypes)
+    html = output.suffix.lower() == ".html"
+    _end(
+        output, folder.to_map(faces, places, sources, prototypes) if html else folder.to_npz(faces, places),
+        f"{len(faces)} faces of {len(found)} pictures", unreadable,
+    )  # fmt: skip
+
+
+def spectrum(
+    groups: Annotated[list[str], typer.Argument(help="Folders, files, quoted globs or @list.txt: each is a group.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help=f"Write FILE: {', '.join(SPECTRA)}.")] = Path(
+        "spectrum.html"
+    ),
+    model: Model = None,
+    max_pixels: MaxPixels = 100_000_000,
+    max_bytes: MaxBytes = 200_000_000,
+    overwrite: Overwrite = False,
+) -> None:
+    """Average the spectrum of the noise of the faces in each folder, beside that of photographs.
+
+    The largest face of every picture, cut and resized as the network is shown it. Generators leave traces in how the
+    power falls towards high frequencies, and in peaks.
+
+    \b
+    Examples:
+      faceauth spectrum suspects/ own-photos/ -o spectrum.html
+      faceauth spectrum suspects/ -o spectrum.csv
+    """
+    from faceauth.explain import folder, reference
+
+    _check(output, SPECTRA, overwrite=overwrite)
+    detector = _detector(model, max_pixels, max_bytes)
+    looked = {group: _faces(detector, [group], max_bytes) for group in dict.fromkeys(groups)}
+    found = folder.averages({group: faces for group, (faces, _) in looked.items()})
+    if not found:
+        raise DataError("no face was found in any picture", "give pictures with faces of 48 pixels or more")
+    size = detector.model.card.preprocess.size
+    html = output.suffix.lower() == ".html"
+    beside = reference.read(detector.model) if html else None
+    _end(
+        output, folder.to_spectra(found, size, beside) if html else folder.to_csv(found, size),
+        f"{sum(count for count, _ in found.values())} faces of {len(found)} groups",
+        sum(unreadable for _, unreadable in looked.values()),
+    )  # fmt: skip
+
+
+def _check(output: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
+    if output.suffix.lower() not in suffixes:
+        raise UsageError(f"cannot write {str(output)!r}", f"choose one of {', '.join(suffixes)}")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{str(output)!r} exists", "--overwrite to replace it")
+    if not output.parent.is_dir():
+        raise UsageError(f"no folder {str(output.parent)!r}", "make it first")
+
+
+def _detector(model: Path | None, max_pixels: int, max_bytes: int) -> "Detector":
+    from faceauth.detector import Detector
+    from faceauth.images import Limits
+
+    return Detector(model, learned=False, limits=Limits(max_pixels, max_bytes))
+
+
+def _faces(detector: "Detector", pictures: Iterable[str], max_bytes: int) -> "tuple[list[Looked], int]":
+    """What was seen in each picture that can be read, and how many cannot; each of these is named."""
+    from faceauth.explain.folder import look
+    from faceauth.inputs import expand
+
+    references = expand(pictures, max_bytes=max_bytes).references
+    found, unreadable = [], 0
+    for one in progress(look(detector, references), len(references)):
+        if one.error is None:
+            found.append(one)
+        else:
+            unreadable += 1
+            notice(f"{one.path}: {one.error}")
+    return found, unreadable
+
+
+def _end(output: Path, data: bytes, said: str, unreadable: int) -> None:
+    write_bytes(output, data)
+    notice(f"{output}: {said}" + (f"; {unreadable} unreadable" if unreadable else ""))
+    if unreadable:
+        raise typer.Exit(UNREADABLE)
