@@ -98,7 +98,7 @@ def test_only_the_model_and_unseen_kinds_count(tmp_path):
     head = "| model | set | variant | pictures | n | called real | uncertain | called fake |\n|---|---|---|---|---|---|---|---|\n"
     lines = [
         f"| {m} | {s} | clean | {p} | 10 | 0.1 | 0.1 | {f} |"
-        for m, s, f in (("other", "unseen", 0.1), ("mine", "seen", 0.2), ("mine", "unseen", 0.8))
+        for m, s, f in (("other", "unseen kind", 0.1), ("mine", "seen", 0.2), ("mine", "unseen kind", 0.8))
         for p in ("real", "GAN")
     ]
     (tmp_path / "report.md").write_text(head + "\n".join(lines))

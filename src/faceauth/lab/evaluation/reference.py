@@ -14,6 +14,7 @@ from faceauth.explain.records import Profile
 from faceauth.explain.reference import LABELS, Rates, Reference, profile
 from faceauth.faces import FaceFinder, finder
 from faceauth.lab.data.dataset import DataSet, ImageRow
+from faceauth.lab.evaluation.score_sets import UNSEEN
 from faceauth.lab.progress import tracked
 from faceauth.preprocess import PreprocessSpec
 
@@ -92,7 +93,7 @@ def read_rates(page: Path, model: str) -> Rates:
         text = page.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {str(page)!r}", hint) from error
-    wanted = {"variant": "clean", "model": model, "set": "unseen"}
+    wanted = {"variant": "clean", "model": model, "set": UNSEEN["kind"]}
     rows = [r for r in _table(text) if all(r.get(name, value) == value for name, value in wanted.items())]
     photographs = [r for r in rows if r["pictures"] == "real"]
     generated = [r for r in rows if r["pictures"] in GENERATED]
