@@ -6,9 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attributed import BLUE, COLOURS, KINDS, RED, embeddings, make_prototypes
-from faceauth.attribution import UNKNOWN, Attributor, Kind, Prototypes, Taught, Unknown, novelty, without
+from attributed import BLUE, COLOURS, KINDS, RED, SPEC, coloured, embeddings, make_prototypes
+from conftest import make_card, write_model
+from faceauth.attribution import (
+    PROTOTYPES_KEY,
+    UNKNOWN,
+    Attributor,
+    Kind,
+    Prototypes,
+    Taught,
+    Unknown,
+    novelty,
+    without,
+)
+from faceauth.detector import Detector
 from faceauth.errors import ModelError, UsageError
+from faceauth.model_file import Thresholds
 
 PROTOTYPES = make_prototypes()
 
@@ -162,3 +175,26 @@ def test_a_mean_of_another_width_is_refused():
 def test_prototypes_of_another_network_are_refused_where_they_are_used():
     with pytest.raises(ModelError, match="for 3 values, and an embedding of 2"):
         Attributor(PROTOTYPES)(embeddings(RED, 2)[:, :2], np.ones(2))
+
+
+def many_tested():
+    """Prototypes that keep 30 test images of each source."""
+    plain = make_prototypes()
+    tested = [plain.place(embeddings(COLOURS[k.name], 30, 100)) for k in plain.kinds]
+    return replace(plain, reference=np.concatenate(tested), reference_kind=np.repeat(np.arange(4), 30))
+
+
+def test_what_lies_far_from_every_source_is_unlike_anything_tested():
+    attributor = Attributor(many_tested())
+    for name in COLOURS:
+        assert attributor.unlike(embeddings(COLOURS[name], 40, 500)).mean() <= 0.1
+    assert attributor.unlike(embeddings(BLUE, 20)).all()
+    assert not Attributor(make_prototypes()).unlike(embeddings(BLUE, 20)).any()  # 40 test images say too little
+
+
+def test_an_uncertain_face_unlike_anything_tested_says_so(tmp_path):
+    card = make_card(name="colour", preprocess=SPEC, thresholds=Thresholds(1.0, 0.0, ((0.0, 1.0), (1.0, 0.0)), "x"))
+    path = write_model(tmp_path / "m.onnx", card, colour=True, more={PROTOTYPES_KEY: many_tested().to_json()})
+    detector = Detector(path, whole_image=True, learned=False)
+    reasons = [detector.detect(coloured(c, 700))[0].faces[0].reason for c in (BLUE, COLOURS["lamp"])]
+    assert reasons == ["unlike anything tested", "between thresholds"]

@@ -24,6 +24,7 @@ from faceauth.verdict import Label, Shares
 PROTOTYPES_KEY = "faceauth.prototypes"
 FORMAT = 2
 UNKNOWN = "unknown"
+FEWEST_TESTED, RAREST = 100, 0.01  # images behind the limit of `Attributor.unlike`, and their share beyond it
 Floats = npt.NDArray[np.floating[Any]]
 
 
@@ -189,6 +190,9 @@ class Attributor:
             if one.mean.shape != (size,):
                 raise UsageError(f"{one.kind.name!r} has {one.mean.size} values, not {size}", _AGAIN)
         self._means = [prototypes.place(t.mean[None])[0] for t in taught]
+        self._usual = -np.inf
+        if len(prototypes.reference) >= FEWEST_TESTED:
+            self._usual = float(np.quantile(self._nearest(prototypes.reference), RAREST))
 
     def beside(self, taught: Sequence[Taught]) -> "Attributor":
         """The same prototypes with other taught classes."""
@@ -199,6 +203,18 @@ class Attributor:
         parts = self.parts(embedding)
         with_taught = self.corrected(scores, parts)
         return with_taught, self.answers(embedding, with_taught, parts)
+
+    def unlike(self, embedding: Floats) -> npt.NDArray[np.bool_]:
+        """(n,) whether a face lies farther from every known source than 99 of 100 test images of the sources do.
+
+        By the log density at the nearest source, among the images that the model file keeps for trying new classes on;
+        never where it keeps fewer than `FEWEST_TESTED`.
+        """
+        return self._nearest(self.prototypes.place(embedding)) < self._usual
+
+    def _nearest(self, points: Floats) -> Floats:
+        """(n,) log density of the likeliest known source at coordinates (n, d)."""
+        return np.asarray(self.prototypes.densities(points)[:, :-1].max(axis=1))
 
     def parts(self, embedding: Floats) -> Floats:
         """(n, taught) the part of each face that belongs to each class taught, before the score has a say."""

@@ -275,14 +275,15 @@ class Detector:
         fake = np.array([label == "fake" for label in labels]) | (scores >= 0.5)
         sources = self._sources(outputs.source_logits, fake)
         answers = self._answers(outputs, scores, parts)
-        rows = zip(faces, indices, labels, scores, sources, stability, answers, strict=True)
+        strange = self.attributor.unlike(outputs.embedding) if self.attributor else np.zeros(len(faces), bool)
+        rows = zip(faces, indices, labels, scores, sources, stability, answers, strange, strict=True)
         return tuple(
             Face(
                 index, face.box if face else None, label, float(score), source, self.fake_from,
                 self.false_alarm_rate if face else None, stability=stable,
-                reason=self._reason(image, face, stable) if label == "uncertain" else None, **answer,
+                reason=self._reason(image, face, stable, unlike) if label == "uncertain" else None, **answer,
             )
-            for face, index, label, score, source, stable, answer in rows
+            for face, index, label, score, source, stable, answer, unlike in rows
         )  # fmt: skip
 
     def _rechecked(
@@ -307,12 +308,14 @@ class Detector:
             return "fake" if mean >= self.fake_from else "uncertain"
         return "real" if score <= self.real_to else "uncertain"
 
-    def _reason(self, image: Image.Image, face: FoundFace | None, stability: float | None) -> Reason:
+    def _reason(self, image: Image.Image, face: FoundFace | None, stability: float | None, unlike: bool) -> Reason:
         if stability is not None:
             return "changes when re-saved"
         pixels = np.asarray(image.crop(face.box if face else (0, 0, *image.size)).convert("L").resize((96, 96)), float)
         sharpness = np.abs(np.diff(pixels, axis=0)).mean() + np.abs(np.diff(pixels, axis=1)).mean()
-        return "blurred or dark" if pixels.mean() < DARK or sharpness < BLURRED else "between thresholds"
+        if pixels.mean() < DARK or sharpness < BLURRED:
+            return "blurred or dark"
+        return "unlike anything tested" if unlike else "between thresholds"
 
     def _score(self, outputs: Outputs) -> Floats:
         return self._corrected(self.model.card.calibration(outputs.logit), self._parts(outputs))

@@ -8,7 +8,9 @@ from typing import Any, Literal
 from faceauth import __version__
 
 Label = Literal["real", "fake", "uncertain", "no-face"]
-Reason = Literal["too small", "blurred or dark", "changes when re-saved", "between thresholds"]
+Reason = Literal[
+    "too small", "blurred or dark", "changes when re-saved", "unlike anything tested", "between thresholds"
+]
 GRAVEST_FIRST: tuple[Label, ...] = ("fake", "uncertain", "real", "no-face")
 Shares = tuple[tuple[str, float], ...]  # names with their probabilities, falling, of sum 1
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright image; right/bottom exclusive

@@ -25,6 +25,8 @@ _REASONS: dict[Reason, str] = {
     "blurred or dark": "The face is blurred or dark, and the score lies between the thresholds.",
     "changes when re-saved": "The picture as it is reaches the threshold of fake; on average over re-saved views "
     "it does not.",
+    "unlike anything tested": "The score lies between the thresholds, and the model has met nothing like this face: "
+    "it lies farther from all training sources than 99 of 100 test images do.",
     "between thresholds": "The score lies between the thresholds of real and of fake.",
 }
 

@@ -7,6 +7,7 @@ const REASONS = {
   "too small": "The face spans less than 48 pixels; nothing was measured on such faces.",
   "blurred or dark": "The face is blurred or dark, and the score lies between the thresholds.",
   "changes when re-saved": "The picture as it is reaches the threshold of fake; on average over re-saved views it does not.",
+  "unlike anything tested": "The score lies between the thresholds, and the model has met nothing like this face.",
   "between thresholds": "The score lies between the thresholds of real and of fake.",
 };
 const KINDS = {
