@@ -112,6 +112,9 @@ def test_models_states_and_counts(service):
         (415, {"json": {"files": ["/etc/passwd"]}}),
         (421, {"files": files(("a.png", WHITE)), "headers": {"Host": "evil.example"}}),
         (421, {"files": files(("a.png", WHITE)), "headers": {"Host": "[::1"}}),
+        (421, {"files": files(("a.png", WHITE)), "headers": {"Host": "127.0.0.1#@evil.example"}}),
+        (421, {"files": files(("a.png", WHITE)), "headers": {"Host": "evil@127.0.0.1"}}),
+        (403, {"files": files(("a.png", WHITE)), "headers": {"Origin": "http://[::1"}}),
     ],
 )
 def test_what_is_wrong_is_a_problem(service, status, request_):
@@ -125,6 +128,7 @@ def test_paths_and_methods_that_are_none(service):
     assert problem(service.client.get("/v1/detect"), 405)
     assert service.client.get("/v1/detect").headers["allow"] == "POST"
     problem(service.client.get("/..%2f..%2fapp.py"), 404)
+    assert service.client.post("/v1/detect/", files=files(("a.png", WHITE))).status_code in {404, 405}  # no redirect
 
 
 def test_every_answer_has_its_id_and_the_headers_of_a_careful_server(service):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 
 import pytest
 
@@ -12,6 +13,7 @@ from conftest import encoded, make_card, picture, write_model
 from faceauth.errors import UsageError
 from faceauth.server import keys
 from faceauth.server.problems import Problem
+from faceauth.server.run import bind
 from faceauth.server.settings import Settings
 from faceauth.server.uploads import Body, Held
 from serving import files, problem, serving
@@ -74,6 +76,16 @@ def test_what_cannot_be_served_is_one_line(options, told):
     code, _, err = faceauth("serve", "--port", 0, *options)
     assert code in {1, 2}
     assert told in err and "Traceback" not in err
+
+
+def test_an_address_that_cannot_be_had_is_said_with_what_to_change(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(UsageError, match="Address already in use") as refused:
+            bind(Settings(port=taken.getsockname()[1]))
+        assert "--port" in refused.value.hint
+    with pytest.raises(UsageError) as refused:
+        bind(Settings(host="192.0.2.7", port=0))
+    assert "--host" in refused.value.hint
 
 
 def test_loopback_is_every_address_of_this_machine():

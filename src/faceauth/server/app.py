@@ -81,7 +81,7 @@ def create(settings: Settings, described: dict[str, Any]) -> ASGIApp:
         await judges.close()
 
     app = FastAPI(title=documents.TITLE, description=documents.DESCRIPTION, version=__version__, lifespan=lifespan,
-                  docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")  # fmt: skip
+                  docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json", redirect_slashes=False)  # fmt: skip
     app.state.service = service
     app.include_router(router)
     if settings.teach:

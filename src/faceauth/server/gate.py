@@ -10,7 +10,6 @@ import time
 from contextlib import ExitStack
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -23,6 +22,7 @@ from faceauth.verdict import utc_now
 
 ID = "x-request-id"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(r"((?P<name>[A-Za-z0-9._-]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\])(:[0-9]{1,5})?")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 GONE = 499  # in the log: the client went before there was an answer
 SECURITY = {
@@ -87,14 +87,12 @@ class Gate:
         if not self._own(host):
             raise Problem(421, "the Host header names another machine", "add the name with --allow-host NAME")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
             raise Problem(403, "a page of another site may not ask this service")
 
     def _own(self, host: str) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            return False
+        found = _HOST.fullmatch(host)
+        name = (found["name"] or found["v6"]).lower() if found else ""
         return name in self._names or (self._settings.host in WILDCARDS and _is_address(name))
 
     def _account(self, scope: Scope, visit: Visit) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import secrets
 import signal
 import socket
@@ -20,6 +21,10 @@ from faceauth.server.gate import log_to_stderr
 from faceauth.server.problems import Problem
 from faceauth.server.settings import Settings
 
+_LISTEN_HINTS = {
+    errno.EADDRINUSE: "another program listens there; choose another --port",
+    errno.EACCES: "choose a --port from 1024 on",
+}
 UNREAD = 30.0  # seconds for a client that does not read its answer
 BACKLOG = 2048
 CONNECTIONS, OWN_FILES = 10_000, 1000  # at most open at once; descriptors kept for pipes to workers, and files
@@ -52,8 +57,9 @@ def bind(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        place = f"{settings.host} port {settings.port}"
-        raise UsageError(f"cannot listen at {place}: {error.strerror or error}", "choose another --port") from error
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        hint = _LISTEN_HINTS.get(error.errno or 0, "--host has to be an address of this machine")
+        raise UsageError(f"cannot listen at {settings.host} port {settings.port}: {reason}", hint) from error
 
 
 def _most_connections() -> int:
