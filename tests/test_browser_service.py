@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from conftest import SAMPLES, encoded, make_card, picture, write_model
 from faceauth import load
@@ -72,6 +73,23 @@ def test_three_at_once_and_each_says_what_became_of_it(service, open_page):
     assert "broken or truncated" in page.get_by_role("region", name="Verdict").inner_text()
     page.get_by_role("button", name="flat.png").click()
     assert page.get_by_text("No face was found, so nothing was judged.").is_visible()
+    assert opened.overflow() == 0
+    clean(opened)
+
+
+def test_of_an_animation_the_first_frame_is_judged_and_a_huge_picture_is_not(service, open_page):
+    opened = open_page(service.url, width=400)
+    with Image.open(PORTRAIT) as portrait:
+        first = portrait.convert("RGB").resize((400, 480))
+    moving = encoded(first, "GIF", save_all=True, append_images=[Image.new("RGB", first.size)], loop=0)
+    gif = upload("moving.gif", moving) | {"mimeType": "image/gif"}
+    page = give(opened, gif, upload("huge.png", encoded(Image.new("L", (8000, 8000)))))
+    panel = page.get_by_role("region", name="Verdict")
+    assert panel.get_by_text("Of pictures that move, the first frame is judged.").is_visible()
+    assert page.locator("button.face").count() == 1
+    page.get_by_role("button", name="huge.png").click()
+    assert "8000 x 8000: more than the limit" in panel.inner_text()
+    assert panel.get_by_text("first frame").count() == 0
     assert opened.overflow() == 0
     clean(opened)
 
