@@ -92,7 +92,7 @@ COMMANDS = {  # name: its words and what resumes it, the file that is whole or a
     "prepare": (prepare, "manifest.xlsx", prepared, SIGNALS),
     "train": (train, "small/model.safetensors", weights, (signal.SIGTERM,)),  # others: test_lab_recipes.py
     "learn": (learn, "learned.json", taught, SIGNALS),
-    "score": (score, "scores.parquet", scored, (signal.SIGINT, signal.SIGKILL)),
+    "score": (score, "scores.parquet", scored, SIGNALS),
 }
 
 
