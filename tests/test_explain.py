@@ -14,7 +14,8 @@ from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import ImageError, ModelError
 from faceauth.explain import explain, reference, words
-from faceauth.explain.stability import EDITS, stability
+from faceauth.explain.heatmap import CELLS
+from faceauth.explain.stability import EDITS, edited_scores, stability
 from faceauth.model_file import ModelFile, Thresholds
 from faceauth.verdict import Face
 
@@ -64,9 +65,21 @@ def test_scores_of_edits_follow_the_picture(model):
     detector = Detector(model, whole_image=True)
     image = Image.fromarray(np.dstack([np.full((64, 64), v, np.uint8) for v in (230, 20, 20)]))
     score = detector.detect(image)[0].faces[0].score
-    found = {e.edit: e for e in stability(detector, image, None, score).edits}
+    found = {e.edit: e for e in stability(detector, score, edited_scores(detector, image, None)).edits}
     assert found["mirrored"].score == pytest.approx(score, abs=1e-5)
     assert found["grey"].score == pytest.approx(detector.scores(image.convert("L"))[0], abs=1e-5) != score
+
+
+def test_an_explanation_takes_at_most_twenty_two_passes_of_the_network(tmp_path, monkeypatch):
+    passes = []
+    for name in ("run", "inside"):
+        whole = getattr(ModelFile, name)
+        monkeypatch.setattr(ModelFile, name, lambda self, x, whole=whole: passes.append(len(x)) or whole(self, x))
+    detector = Detector(write_block_model(tmp_path / "b.onnx"), whole_image=True)
+    passes.clear()
+    found = explain(detector, picture((255, 0, 0), (64, 64)))
+    assert found.verdict.label == "fake" and found.faces[0].heat_map.method == "patches and occlusion"
+    assert sum(passes) == 1 + 2 + 2 + 2 * CELLS + len(EDITS) == 22
 
 
 def test_changes_of_label_are_counted_against_the_picture_as_it_is(tmp_path, monkeypatch):
@@ -78,7 +91,7 @@ def test_changes_of_label_are_counted_against_the_picture_as_it_is(tmp_path, mon
     monkeypatch.setattr(
         "faceauth.explain.stability.EDITS", tuple((n, edits[n]) for n in ("grey", "mirrored", "JPEG 95"))
     )
-    found = stability(detector, image, None, score)
+    found = stability(detector, score, edited_scores(detector, image, None))
     assert [e.label for e in found.edits] == ["fake", "real", "fake", "fake"]
     assert found.changes == 1 and found.lowest == found.edits[1].score and found.highest >= found.edits[0].score
 

@@ -76,7 +76,7 @@ def test_the_evidence_lies_in_the_patch_that_the_logit_comes_from(block_model, c
 
 
 def test_where_nothing_changes_the_logit_the_map_is_near_zero(block_model):
-    found = heatmap.heat_map(block_model, red_corner((0, 0)), (0.0, 0.0, 8.0, 8.0), 0)
+    found = heatmap.heat_map(heatmap.evidence(block_model, red_corner((0, 0))), (0.0, 0.0, 8.0, 8.0), 0)
     assert np.abs(np.array(found.values)[2:, 2:]).max() < 0.03
     assert 0 < found.strongest < 18 / SIDE**2 and found.logit == pytest.approx(18 / SIDE**2 - 3, abs=1e-3)
 
@@ -112,17 +112,22 @@ def test_without_patches_cells_are_occluded(tmp_path):
     assert found.method == "occlusion" and found.placed is None and found.values.shape == (4, 4)
     assert np.unravel_index(np.abs(found.values).argmax(), found.values.shape) == (0, 3)
     assert np.abs(found.values[1:, :3]).max() < 1e-4
+    assert found.values[0, 0] == pytest.approx(found.values[0, 3] / 2, rel=1e-3)  # its row, and not its column
 
 
 def test_a_map_lies_on_the_picture_as_it_stands(block_model):
-    upright = heatmap.heat_map(block_model, red_corner((0, 1)), (0.0, 0.0, 8.0, 8.0), 0)
-    turned = heatmap.heat_map(block_model, np.rot90(red_corner((0, 1))).copy(), (0.0, 0.0, 8.0, 8.0), 1)
+    upright = heatmap.heat_map(heatmap.evidence(block_model, red_corner((0, 1))), (0.0, 0.0, 8.0, 8.0), 0)
+    turned = heatmap.heat_map(
+        heatmap.evidence(block_model, np.rot90(red_corner((0, 1))).copy()), (0.0, 0.0, 8.0, 8.0), 1
+    )
     np.testing.assert_allclose(turned.values, upright.values, atol=0.02)
     assert np.abs(upright.values).max() == 1
 
 
 def test_a_picture_of_one_colour_has_a_map_of_numbers(block_model):
-    found = heatmap.heat_map(block_model, np.full((SIZE, SIZE, 3), 90, np.uint8), (0.0, 0.0, 8.0, 8.0), 0)
+    found = heatmap.heat_map(
+        heatmap.evidence(block_model, np.full((SIZE, SIZE, 3), 90, np.uint8)), (0.0, 0.0, 8.0, 8.0), 0
+    )
     assert np.isfinite(found.values).all()
 
 

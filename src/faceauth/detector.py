@@ -156,10 +156,17 @@ class Detector:
             )  # fmt: skip
         return self.judge_loaded(loaded, start)
 
-    def judge_loaded(self, loaded: LoadedImage, start: float | None = None) -> Verdict:
-        """The verdict on an image that was read already; `start` is when work on it began (`time.perf_counter`)."""
+    def judge_loaded(
+        self, loaded: LoadedImage, start: float | None = None, found: Sequence[FoundFace] | None = None
+    ) -> Verdict:
+        """The verdict on an image that was read already.
+
+        Args:
+            start: when work on it began (`time.perf_counter`); found: its faces, where they are known.
+        """
         start = time.perf_counter() if start is None else start
-        faces = tuple(_at_full_size(face, loaded.scale) for face in self._judge_faces(loaded.image))
+        found = self.find_faces(loaded.image) if found is None else found
+        faces = tuple(_at_full_size(face, loaded.scale) for face in self._judge_faces(loaded.image, found))
         width, height = loaded.full_size
         return Verdict(
             loaded.path,
@@ -255,8 +262,7 @@ class Detector:
                 raise ImageError(f"{name}: {error.message}" if name else error.message, error.hint) from error
             yield image, next(iter(self.find_faces(image)), None)
 
-    def _judge_faces(self, image: Image.Image) -> tuple[Face, ...]:
-        found = self.find_faces(image)
+    def _judge_faces(self, image: Image.Image, found: Sequence[FoundFace]) -> tuple[Face, ...]:
         if not found:
             return self._judged(image, [None], [None]) if self.whole_image else ()
         large = [(i, face) for i, face in enumerate(found) if face.side >= SMALLEST_FACE]

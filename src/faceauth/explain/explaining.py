@@ -1,18 +1,21 @@
 """From an image to its explanation."""
 
 import time
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from faceauth import __version__, images
-from faceauth.detector import Detector, row_details
+from faceauth.detector import SMALLEST_FACE, Detector, row_details
 from faceauth.explain import reference, words
-from faceauth.explain.heatmap import heat_map
+from faceauth.explain.heatmap import Evidence, evidence, heat_map
 from faceauth.explain.records import Custody, Explanation, FaceExplanation, Neighbour, Region
-from faceauth.explain.stability import stability
+from faceauth.explain.stability import edited_scores, stability
 from faceauth.faces import FoundFace
 from faceauth.images import LoadedImage, Source
 from faceauth.provenance import TrustList
@@ -20,6 +23,7 @@ from faceauth.provenance.report import examine
 from faceauth.verdict import Face, finite, utc_now
 
 MOST_FACES = 4  # explained in full, the largest; others have their verdict in words
+AT_ONCE = 3  # the verdict, and heat map and edits of a face
 NEAREST = 8  # training sources that are listed
 LIBRARIES = ("numpy", "pillow", "onnxruntime")
 
@@ -38,12 +42,15 @@ def explain(detector: Detector, source: Source | LoadedImage, *, trust: TrustLis
     start = time.perf_counter()
     beside = reference.read(detector.model)
     loaded = source if isinstance(source, LoadedImage) else images.load(source, detector.limits)
-    verdict = replace(finite(detector.judge_loaded(loaded)), **row_details(detector))
     found = detector.find_faces(loaded.image)
-    faces = tuple(
-        _face(detector, loaded, face, None if face.index is None else found[face.index], beside, full=i < MOST_FACES)
-        for i, face in enumerate(verdict.faces)
-    )
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        judged = pool.submit(detector.judge_loaded, loaded, start, found)
+        seen = [_Seen(detector, loaded.image, face, pool) for face in _in_full(detector, found)]
+        verdict = replace(finite(judged.result()), **row_details(detector))
+        faces = tuple(
+            _face(detector, loaded, face, beside, seen[i] if i < len(seen) else None)
+            for i, face in enumerate(verdict.faces)
+        )
     return Explanation(
         verdict, words.headline(verdict), faces,
         None if loaded.data is None else examine(loaded.data, loaded.path or "-", trust),
@@ -51,24 +58,40 @@ def explain(detector: Detector, source: Source | LoadedImage, *, trust: TrustLis
     )  # fmt: skip
 
 
+def _in_full(detector: Detector, found: Sequence[FoundFace]) -> Sequence[FoundFace | None]:
+    """The faces that are explained in full, in the order of the verdict's; None is the whole image."""
+    if not found:
+        return [None] if detector.whole_image else []
+    return [face for face in found if face.side >= SMALLEST_FACE][:MOST_FACES]
+
+
+class _Seen:
+    """What the network makes of one face and its changed copies, worked out beside the verdict."""
+
+    def __init__(self, detector: Detector, image: Image.Image, face: FoundFace | None, pool: Executor) -> None:
+        spec = detector.model.card.preprocess
+        self.region = spec.region(face.box if face else None, *image.size)
+        self.turns = face.turns if face else 0
+        self.pixels = spec.cut(image, face)
+        self.evidence: Future[Evidence] = pool.submit(evidence, detector.model, self.pixels)
+        self.edited: Future[list[float]] = pool.submit(edited_scores, detector, image, face)
+
+
 def _face(
-    detector: Detector, loaded: LoadedImage, face: Face, found: FoundFace | None, beside: "reference.Reference | None",
-    *, full: bool,
-) -> FaceExplanation:  # fmt: skip
+    detector: Detector, loaded: LoadedImage, face: Face, beside: "reference.Reference | None", seen: _Seen | None
+) -> FaceExplanation:
     said = FaceExplanation(
         face.index, words.sentence(face, detector.real_to), words.reason(face),
         words.worth(detector, face, beside.rates if beside else None),
     )  # fmt: skip
-    if face.score is None or not full:
+    if face.score is None or seen is None:
         return said
-    spec = detector.model.card.preprocess
-    region = _at_full_size(spec.region(found.box if found else None, *loaded.image.size), loaded.scale)
-    pixels = spec.cut(loaded.image, found)
+    region = _at_full_size(seen.region, loaded.scale)
+    lies = seen.evidence.result()
     return replace(
-        said, region=region,
-        heat_map=heat_map(detector.model, pixels, region, found.turns if found else 0),
-        spectrum=reference.spectrum(pixels, beside, face.generator),
-        nearest=_nearest(detector, pixels), stability=stability(detector, loaded.image, found, face.score),
+        said, region=region, heat_map=heat_map(lies, region, seen.turns),
+        spectrum=reference.spectrum(seen.pixels, beside, face.generator),
+        nearest=_nearest(detector, lies.embedding), stability=stability(detector, face.score, seen.edited.result()),
     )  # fmt: skip
 
 
@@ -78,13 +101,12 @@ def _at_full_size(region: Region, scale: tuple[float, float]) -> Region:
     return round(left * x, 2), round(top * y, 2), round(right * x, 2), round(bottom * y, 2)
 
 
-def _nearest(detector: Detector, pixels: npt.NDArray[np.uint8]) -> tuple[Neighbour, ...]:
-    """The training sources whose means lie nearest to the face's embedding, nearest first."""
+def _nearest(detector: Detector, embedding: npt.NDArray[np.float32]) -> tuple[Neighbour, ...]:
+    """The training sources whose means lie nearest to the face's embedding (1, d), nearest first."""
     if detector.attributor is None:
         return ()
     prototypes = detector.attributor.prototypes
-    spec = detector.model.card.preprocess
-    point = prototypes.place(detector.model.run(spec.normalize(pixels[None])).embedding)
+    point = prototypes.place(embedding)
     density = prototypes.densities(point)[0]
     shares = np.exp(density - density.max())
     shares /= shares.sum()

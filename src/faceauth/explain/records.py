@@ -40,16 +40,16 @@ class HeatMap:
     """Where the evidence of one face lies.
 
     Attributes:
-        method: `occlusion` where cells of the face were blurred and the change of the logit was read; `patches and
-            occlusion` where the parts of the network's own patch features were added to that.
+        method: `occlusion` where rows and columns of the face were blurred and the change of the logit was read;
+            `patches and occlusion` where the parts of the network's own patch features were added to that.
         region: the square that `values` cover, in pixels of the upright image.
         values: rows of equal length, top to bottom, of the image as it stands; in [-1, 1], relative to the strongest
             cell: above 0 what speaks for fake, below what speaks for real.
         logit: the network's logit of the face.
         placed: the share of the evidence that the network holds in patches, in [0, 1]; the rest has no place. None
             where that is not known.
-        strongest: the largest change of the logit, either way, where one cell is blurred; beside `logit` it says
-            whether any one part of the face decides.
+        strongest: the largest change of the logit, either way, where a cell's row or its column is blurred, the mean of
+            both; beside `logit` it says whether any one part of the face decides.
     """
 
     method: Method

@@ -1,6 +1,6 @@
 """What becomes of a face's score under changes that say nothing of how the picture was made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,16 +34,17 @@ EDITS: tuple[tuple[str, Callable[[Image.Image], Image.Image]], ...] = (
 )
 
 
-def stability(detector: Detector, image: Image.Image, face: FoundFace | None, score: float) -> Stability:
-    """The face in each of `EDITS`, made of the square that the network is shown; no face is searched again.
-
-    Args:
-        score: of the picture as it is.
-    """
+def edited_scores(detector: Detector, image: Image.Image, face: FoundFace | None) -> list[float]:
+    """The score of the face in each of `EDITS`, made of the square that the network is shown; no face is searched."""
     spec = detector.model.card.preprocess
     crop = cut_out(image, spec.region(face.box if face else None, *image.size), spec.size)
     edited = [np.rot90(_whole(detector, change(crop)), face.turns if face else 0) for _, change in EDITS]
-    scores = [score, *each(lambda pixels: float(detector.score_inputs(pixels[None])[0]), edited)]
+    return each(lambda pixels: float(detector.score_inputs(pixels[None])[0]), edited)
+
+
+def stability(detector: Detector, score: float, edited: Sequence[float]) -> Stability:
+    """What becomes of the label of a picture's `score` under the edits, by their scores."""
+    scores = [score, *edited]
     names = ["as it is", *(name for name, _ in EDITS)]
     edits = tuple(Edit(n, round(s, DIGITS), detector.label(s)) for n, s in zip(names, scores, strict=True))
     changes = sum(edit.label != edits[0].label for edit in edits)
