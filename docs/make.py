@@ -10,7 +10,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
     [], ["detect"], ["learn"], ["forget"], ["provenance"], ["explain"], ["verify"], ["report-case"], ["embed"],
-    ["spectrum"], ["serve"], ["mcp"],
+    ["spectrum"], ["video"], ["serve"], ["mcp"],
     ["model", "info"], ["lab", "sources"],
     ["lab", "corpus", "fetch"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"], ["lab", "encoder"],
     ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "score"], ["lab", "evaluate"], ["lab", "attribution"],

@@ -25,6 +25,7 @@ def main() -> None:
         from faceauth.cli_explain import explain, report_case, verify
         from faceauth.cli_mcp import mcp
         from faceauth.cli_provenance import provenance
+        from faceauth.cli_video import video
         from faceauth.console import run
         from faceauth.lab.cli import app as lab
         from faceauth.server.cli import serve
@@ -32,7 +33,7 @@ def main() -> None:
         print("interrupted before anything was read", file=sys.stderr)
         sys.exit(130)
     if "lab" not in {group.name for group in app.registered_groups}:
-        for command in (provenance, explain, verify, report_case, embed, spectrum, serve, mcp):
+        for command in (provenance, explain, verify, report_case, embed, spectrum, video, serve, mcp):
             app.command()(command)
         app.add_typer(lab, name="lab")
     run(app)

@@ -46,7 +46,7 @@ class Foreign:
 
 
 _SAVE = "save it as JPEG or PNG first, for example: magick FILE picture.png"
-_FRAMES = "take pictures from it first: ffmpeg -i VIDEO -vf fps=1 frames/%05d.png"
+_FRAMES = "faceauth video judges its frames, or take pictures from it: ffmpeg -i VIDEO -vf fps=1 frames/%05d.png"
 DATA_URL = Foreign("a data URL", "decode what follows the comma: ... | base64 -d | faceauth detect -")
 _BASE64 = Foreign("base64 text", "decode it first: ... | base64 -d | faceauth detect -")
 _UNPACK = "unpack it first, and give the folder"
@@ -55,7 +55,7 @@ _ARCHIVE = Foreign("an archive", _UNPACK)
 _OTHER_PICTURE = Foreign("a picture of a format that is not read", _SAVE, True)
 _JPEG_2000 = Foreign("JPEG 2000", _SAVE, True)
 _JPEG_XL = Foreign("JPEG XL", _SAVE, True)
-_VIDEO = Foreign("a video", _FRAMES)
+VIDEO = Foreign("a video", _FRAMES)
 COMPANION = Foreign("a macOS companion file (AppleDouble)", "give the file of the same name without ._")
 _PAGE = Foreign("a web page", "the address gave a page and not the picture: download the picture itself")
 _FOREIGN: tuple[tuple[re.Pattern[bytes], Foreign], ...] = tuple(
@@ -69,8 +69,8 @@ _FOREIGN: tuple[tuple[re.Pattern[bytes], Foreign], ...] = tuple(
         (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", _JPEG_2000),
         (rb"\0\0\0\x0cJXL |\xff\x0a", _JPEG_XL),
         (rb"FUJIFILMCCD-RAW|IIU\0|IIR[OS]|MMOR|FOVb|\0MRM|II\*\0.{4}CR|.{4}ftypcrx |II.{4}HEAPCCDR", RAW),
-        (rb".{4}ftyp|\0.{3}(moov|mdat|wide)|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", _VIDEO),
-        (rb"\0\0\x01[\xba\xb3]|FLV\x01|\x30\x26\xb2\x75", _VIDEO),
+        (rb".{4}ftyp|\0.{3}(moov|mdat|wide)|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", VIDEO),
+        (rb"\0\0\x01[\xba\xb3]|FLV\x01|\x30\x26\xb2\x75", VIDEO),
         (rb"ID3|fLaC|OggS|RIFF.{4}WAVE", Foreign("a sound file", "only pictures are judged")),
         (rb"8BPS", Foreign("a Photoshop document", _SAVE, True)),
         (rb"\x76\x2f\x31\x01|#\?RADIANCE|qoif|P[1-7]\s+[#\d]|II\xbc\x01|BPG\xfb", _OTHER_PICTURE),

@@ -1,0 +1,257 @@
+"""Frames of a video judged as photographs, and faces followed from one frame to the next. Decoded by PyAV (`video`).
+
+What a hostile file can cost is bounded: only containers of films are opened and nothing that they refer to, and there
+are limits on a frame's pixels, on the frames that are judged, and on the time that decoding up to the next may take.
+"""
+
+import hashlib
+import math
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from faceauth.detector import Detector
+from faceauth.errors import ImageError, MissingExtra
+from faceauth.images.formats import HEAD, VIDEO, foreign
+from faceauth.output import Row, rows
+from faceauth.verdict import Box, Label, Verdict, finite
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+CAVEAT = (
+    "The model was made and measured on photographs; nothing was measured on video, where compression and motion "
+    "change the noise of a face. Frames of one face resemble each other: many called fake prove hardly more than one."
+)
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,flv,asf"
+LARGEST = 40_000_000  # pixels of a frame; 8K has 33 million
+MOST = 1000  # frames that are judged
+PATIENCE = 60.0  # seconds of decoding up to the next frame that is judged
+BROKEN = 100  # packets in a row that cannot be decoded
+CLOSE = 1e-6  # of a span: times are rounded
+SAME = 0.3  # intersection over union of two boxes of one face in neighbouring frames
+GONE = 2  # judged frames after which a face that was not seen again is another one
+Track = dict[str, Any]
+
+
+@dataclass
+class Clip:
+    """A video file, opened for `frames`.
+
+    Attributes:
+        path, sha256: of the file; stopped: why not all of it was read, in words; None where it was.
+    """
+
+    path: str
+    sha256: str
+    stopped: str | None = field(default=None, init=False)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Clip":
+        """Look at a file.
+
+        Raises:
+            ImageError: it cannot be read, or is no video; MissingExtra: PyAV is not installed.
+        """
+        try:
+            if not Path(path).is_file():
+                raise ImageError(f"{os.fspath(path)!r} is no file", "give the path of a video file")
+            with open(path, "rb") as file:
+                kind = foreign(file.read(HEAD))
+                file.seek(0)
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ImageError(f"cannot read {os.fspath(path)!r}: {error.strerror or error}") from error
+        if kind is not VIDEO:
+            raise ImageError(f"{os.fspath(path)!r} is no video", "give pictures to faceauth detect")
+        try:
+            import av  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra("reading videos needs PyAV", "video") from error
+        return cls(os.fspath(path), sha256)
+
+    def frames(self, fps: float) -> Iterator[tuple[float, Image.Image]]:
+        """Time in seconds and upright RGB picture of the first frame in each span of 1 / `fps` seconds.
+
+        Raises:
+            ImageError: not a single frame can be decoded.
+        """
+        import av
+
+        count, due = 0, -math.inf
+        try:
+            with closing(self._decoded()) as decoded:
+                since = time.monotonic()
+                for now, frame in decoded:
+                    if time.monotonic() - since > PATIENCE:
+                        raise ValueError("decoding takes too long")
+                    if frame is None or now < due:
+                        continue
+                    yield now, _upright(frame)
+                    count, due = count + 1, (math.floor(now * fps + CLOSE) + 1 - CLOSE) / fps
+                    if count >= MOST:
+                        self.stopped = f"stopped after {MOST:,} frames, {now:.0f} s in (a lower --fps reaches further)"
+                        return
+                    since = time.monotonic()
+        except (av.FFmpegError, ValueError, MemoryError) as error:
+            self.stopped = f"stopped: {str(error).splitlines()[0][:120] if str(error) else type(error).__name__}"
+        if not count:
+            reason = f": {self.stopped}" if self.stopped else ""
+            raise ImageError(f"{self.path!r}: no frame could be decoded{reason}", "is the file whole, and a video?")
+
+    def _decoded(self) -> Generator[tuple[float, "VideoFrame | None"], None, None]:
+        """Every frame with its time; None for data of which no frame was made, so that a caller can look at the clock.
+
+        Raises:
+            ValueError: a frame is too large, or data cannot be decoded; av.FFmpegError: nor can the file be opened.
+        """
+        import av
+
+        only = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}  # nothing that the file refers to
+        with (
+            open(self.path, "rb") as file,
+            av.open(file, "r", container_options=only, metadata_errors="ignore") as opened,
+        ):
+            if not opened.streams.video:
+                return
+            stream = opened.streams.video[0]
+            stream.codec_context.options = {"max_pixels": str(LARGEST)}
+            stream.thread_type = "AUTO"
+            broken, now = 0, 0.0
+            for packet in opened.demux(stream):
+                try:
+                    found: list[VideoFrame] = packet.decode()
+                    broken = 0
+                except av.FFmpegError:
+                    found, broken = [], broken + 1
+                if broken > BROKEN:
+                    raise ValueError("its data cannot be decoded")
+                for frame in found:
+                    if frame.width * frame.height > LARGEST:
+                        raise ValueError(f"a frame of {frame.width} x {frame.height} pixels is too large")
+                    now = frame.time if frame.time is not None else now
+                    yield now, frame
+                if not found:
+                    yield now, None
+
+
+def _upright(frame: "VideoFrame") -> Image.Image:
+    image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+    turn = round(frame.rotation / 90) % 4 if frame.rotation else 0
+    return image.rotate(90 * turn, expand=True) if turn else image
+
+
+class Follower:
+    """Gives each face of a frame the number of its track: the one whose last box overlaps it most, else a new one."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[Box, int]] = {}
+        self._next, self._frame = 0, -1
+
+    def __call__(self, boxes: Sequence[Box | None]) -> list[int | None]:
+        """The tracks of the faces of the next frame; None for a face without a box."""
+        self._frame += 1
+        near = {track: box for track, (box, seen) in self._last.items() if self._frame - seen <= GONE}
+        pairs = sorted(
+            ((overlap(box, last), i, track) for i, box in enumerate(boxes) if box for track, last in near.items()),
+            key=lambda pair: (-pair[0], pair[1:]),
+        )
+        found: dict[int, int] = {}
+        for share, i, track in pairs:
+            if share >= SAME and i not in found and track not in found.values():
+                found[i] = track
+        for i, box in enumerate(boxes):
+            if box and i not in found:
+                found[i], self._next = self._next, self._next + 1
+        self._last = {t: v for t, v in self._last.items() if t in near} | {
+            track: (box, self._frame) for i, track in found.items() if (box := boxes[i])
+        }
+        return [found.get(i) for i in range(len(boxes))]
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0) * max(height, 0)
+    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
+    return shared / (areas - shared) if areas > shared else 0.0
+
+
+def judge(
+    detector: Detector, clip: Clip, fps: float, *, workers: int = 1, timeout: float | None = None
+) -> Iterator[Row]:
+    """A row a face and judged frame, as `faceauth detect` gives it, then a row a track.
+
+    A frame's rows have besides `row` ("frame"), `frame` (counted from 0), `time` (seconds) and `track`; a track's are
+    those of `tracks`.
+
+    Raises:
+        ImageError: no frame can be decoded.
+    """
+    times: deque[float] = deque()
+
+    def pictures() -> Iterator[Image.Image]:
+        for now, image in clip.frames(fps):
+            times.append(now)
+            yield image
+
+    follow = Follower()
+    judged: list[Row] = []
+    with closing(detector.stream(pictures(), workers, timeout=timeout)) as verdicts:
+        for number, verdict in enumerate(verdicts):
+            for row in _frame_rows(verdict, clip, follow):
+                one = {"row": "frame", "frame": number, "time": round(times[0], 3)} | row
+                judged.append({name: one[name] for name in ("track", "time", "label", "score", "generator")})
+                yield one
+            times.popleft()
+    yield from tracks(judged, clip)
+
+
+def _frame_rows(verdict: Verdict, clip: Clip, follow: Follower) -> Iterator[Row]:
+    named = finite(replace(verdict, path=clip.path, image_sha256=clip.sha256, picture=None))
+    numbers: Sequence[int | None] = follow([face.box for face in named.faces]) or [None]
+    for row, track in zip(rows(named), numbers, strict=True):
+        yield {"track": track} | row
+
+
+def tracks(judged: Iterable[Row], clip: Clip) -> Iterator[Track]:
+    """A row for each face that was followed: from when to when (s), in how many frames, and what these were called.
+
+    Its `label` is that of more than half of the judged frames, else `uncertain`; no such rule was measured.
+    """
+    found: dict[int, list[Row]] = {}
+    for row in judged:
+        if row["track"] is not None:
+            found.setdefault(row["track"], []).append(row)
+    for track, seen in sorted(found.items()):
+        scores = [row["score"] for row in seen if row["score"] is not None]
+        labels = Counter(row["label"] for row in seen if row["score"] is not None)
+        most: list[tuple[Label, int]] = labels.most_common(1)
+        yield {
+            "row": "track", "path": clip.path, "image_sha256": clip.sha256, "track": track,
+            "from": seen[0]["time"], "to": seen[-1]["time"], "frames": len(seen), "judged": len(scores),
+            "label": most[0][0] if most and 2 * most[0][1] > len(scores) else "uncertain",
+            **{label: labels[label] for label in ("real", "uncertain", "fake")},
+            "score": sum(scores) / len(scores) if scores else None,
+            "lowest": min(scores, default=None), "highest": max(scores, default=None),
+        }  # fmt: skip
+
+
+def sentence(track: Track) -> str:
+    """A track in words."""
+    span = f"face {track['track'] + 1}, {track['from']:.1f} to {track['to']:.1f} s"
+    if not track["judged"]:
+        return f"{span}: not judged in any of {track['frames']} frames"
+    counts = ", ".join(f"{track[label]} {label}" for label in ("real", "uncertain", "fake"))
+    return (
+        f"{span}: {track['label']}; of {track['judged']} frames {counts}; P(fake) {track['score']:.2f} on average, "
+        f"{track['lowest']:.2f} to {track['highest']:.2f}"
+    )
