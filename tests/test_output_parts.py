@@ -78,6 +78,23 @@ def test_parts_are_replaced_only_when_asked_and_not_before_there_are_new_ones(tm
     assert paths(folder) == [["9.png"]]
 
 
+def test_earlier_parts_go_only_after_the_first_new_one_is_in_place(tmp_path, small, monkeypatch):
+    folder = tmp_path / "o"
+    with PartsOutput(folder) as output:
+        for number in range(7):
+            output.write(verdict(number))
+    forget = PartsOutput._forget_earlier
+
+    def looked(self):
+        assert paths(folder) == [["9.png"], ["3.png", "4.png", "5.png"], ["6.png"]]
+        forget(self)
+
+    monkeypatch.setattr(PartsOutput, "_forget_earlier", looked)
+    with PartsOutput(folder, overwrite=True) as output:
+        output.write(verdict(9))
+    assert paths(folder) == [["9.png"]]
+
+
 def test_other_files_are_never_touched(tmp_path):
     (tmp_path / "part-1.parquet").write_text("precious")
     with pytest.raises(UsageError, match="other files"):

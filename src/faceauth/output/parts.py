@@ -24,6 +24,10 @@ PART_ROWS = 10_000
 _PART = re.compile(r"part-\d{5,}\.parquet")
 
 
+def _name(number: int) -> str:
+    return f"part-{number:05}.parquet"
+
+
 def is_folder(name: str) -> bool:
     """Whether the name of an output is that of a folder of parts: it ends in a slash."""
     return name.endswith(("/", os.sep))
@@ -105,22 +109,22 @@ class PartsOutput:
         """Write the rows in memory as the next part; the first replaces earlier ones. Raises FaceAuthError."""
         try:
             self.folder.mkdir(exist_ok=True)
-            with replacing(self.folder / f"part-{self._parts:05}.parquet") as part:
+            with replacing(self.folder / _name(self._parts)) as part:
                 writer = ParquetWriter(part, self.folder)
                 try:
                     for row in self._rows:
                         writer.write(row)
                 finally:
                     writer.close()
-                if not self._parts:
-                    self._forget_earlier()
+            if not self._parts:
+                self._forget_earlier()
         except Exception as error:  # pyarrow's errors are as fatal for a part as a full disk
             what = f"cannot write {str(self.folder)!r}: {getattr(error, 'strerror', None) or error}"
             raise FaceAuthError(what, self.where() or "is the disk full, or read-only?") from error
         self._rows, self._saved, self._parts = [], self._images, self._parts + 1
 
     def _forget_earlier(self) -> None:
-        """Remove the parts of an earlier run. Raises OSError."""
+        """Remove the parts of an earlier run, now that the first of this one is in place. Raises OSError."""
         for old in list(self.folder.iterdir()):
-            if _PART.fullmatch(old.name):
+            if _PART.fullmatch(old.name) and old.name != _name(0):
                 old.unlink()
