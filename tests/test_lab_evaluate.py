@@ -175,6 +175,25 @@ def test_the_dev_set_is_opened_once_and_its_thresholds_come_from_test(tmp_path):
     assert len(of_dev["made"]["dev_openings"]) == 2
 
 
+def test_dev_rows_may_lie_in_a_file_of_their_own_and_lack_a_class_in_a_fold(tmp_path):
+    """As lab train --folds --open-dev writes them: thresholds come from the one file, figures from the other."""
+    rows = fold_rows(KINDS, per_kind=12, splits=("test", "dev"))
+    test, dev = ([r for r in rows if r["split"] == split] for split in ("test", "dev"))
+    dev = [r for r in dev if r["label"] == "real" or not r["held_out"] or r["fold"] == 1]
+    opening = open_dev(tmp_path / "dev_ledger.jsonl", METADATA["dataset_sha256"], {}, "score")
+    score_table.write(tmp_path / "scores.parquet", test, METADATA)
+    score_table.write(tmp_path / "scores-dev.parquet", dev, METADATA, opening)
+    both = ["evaluate", str(tmp_path / "scores.parquet"), str(tmp_path / "scores-dev.parquet"), "--open-dev"]
+    done = CliRunner().invoke(app, [*both, "-o", str(tmp_path / "d")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    tables = json.loads((tmp_path / "d" / "evaluation.json").read_text())["tables"]
+    [unseen] = [r for r in tables["headline"] if r["set"] == "unseen kind"]
+    assert unseen["folds"] == 2  # fold 1 of both seeds; fold 0 has no generated image
+    for alone in ("scores.parquet", "scores-dev.parquet"):
+        lone = CliRunner().invoke(app, ["evaluate", str(tmp_path / alone), "--open-dev"])
+        assert lone.exit_code == 1 and "no rows" in str(lone.exception)
+
+
 def test_a_kind_in_two_folds_and_a_table_of_controls_alone_are_refused():
     rows = fold_rows(("camera0", "camera1", "gan0", "gan1"), per_kind=4)
     other = fold_rows(("camera0", "camera1", "gan0", "gan1"), per_kind=4, model="other")

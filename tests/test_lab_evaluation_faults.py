@@ -309,7 +309,7 @@ FAULTS = [
     ("the ledger written after reading", evaluate, '    return open_dev(', "    score_table.read_dev(paths[0], None)\n    return open_dev(", line_before_reading),
     ("NaN in a score", score_table, "pc.is_finite(values)", 'pc.not_equal(values, float("inf"))', nan_score),
     ("a held-out row missing", score_sets, '_complain(wanted - set(part["image"]), f"{model}, seed {seed}, has', '_complain(set(), f"{model}, seed {seed}, has', missing_row),
-    ("a fold without a class", score_sets, 'if len(set(part["group"])) < 2 and variant in RESAVED:', "if False:", empty_class),
+    ("a fold without a class", score_sets, 'if len(set(part["group"])) < 2 and variant in RESAVED and', "if False and", empty_class),
     ("swaps counted with the generated images", score_sets, 'special = rows["family"].isin(ALTERED)', 'special = rows["family"].isin(("restored",))', swaps_apart),
     ("changes laid against other images", protocol, "!= verdicts[\"clean\"][common]", "!= verdicts[variant][common]", changes_one_by_one),
     ("images drawn instead of kinds", protocol, "kinds, fake = np.concatenate([s.kinds for s in sets])", "kinds, fake = np.arange(sum(len(s.kinds) for s in sets)).astype(str)", kinds_are_drawn),

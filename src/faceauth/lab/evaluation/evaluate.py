@@ -1,6 +1,7 @@
 """Every figure of the protocol from one table of scores: one dictionary of plain values, `evaluation.json`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,9 @@ def evaluate_files(
     if opening is None:
         found = evaluate(score_table.merge([score_table.read(path) for path in paths]), models, None, draws)
     else:
-        dev = score_table.merge([score_table.read_dev(path, opening) for path in paths])
-        found = evaluate(dev, models, _others(paths), draws)
+        dev = _some(paths, partial(score_table.read_dev, opening=opening), "give the file of dev scores as well")
+        others = _some(paths, score_table.read, "thresholds come from other rows: give the file of test scores as well")
+        found = evaluate(dev, models, others, draws)
     found["made"]["files"] = {str(path): file_sha256(path) for path in paths}
     found["made"]["dev_openings"] = read_ledger(opening.ledger) if opening else []
     return found
@@ -64,19 +66,18 @@ def open_tables(paths: Sequence[Path], ledger: Path) -> Opening:
     return open_dev(ledger, heads[0]["dataset_sha256"], {str(path): file_sha256(path) for path in paths}, "evaluate")
 
 
-def _others(paths: Sequence[Path]) -> ScoreTable:
-    """The rows that are not dev, of the files that have some."""
+def _some(paths: Sequence[Path], read: Callable[[Path], ScoreTable], hint: str) -> ScoreTable:
+    """What `read` finds in the files, without those that have no such rows. Raises DataError where none has."""
     tables = []
     for path in paths:
         try:
-            tables.append(score_table.read(path))
+            tables.append(read(path))
         except DataError as error:
-            if "outside the split dev" not in error.message:
+            lacking = error
+            if score_table.NO_ROWS not in error.message:
                 raise
     if not tables:
-        raise DataError(
-            "no rows to set thresholds with: the files hold dev rows alone", "give the file of test scores as well"
-        )
+        raise DataError(lacking.message, hint)
     return score_table.merge(tables)
 
 

@@ -43,6 +43,7 @@ SCHEMA = pa.schema([
 METADATA = b"faceauth"
 KEY = ("image", "variant", "model", "deal", "seed", "fold")
 OPTIONAL = ("swap_logit", "view_logits", "error")
+NO_ROWS = "no rows"
 LABELS = ("real", "fake", "edited")
 SPLITS = ("", "train", "test", "dev")
 _OF_IMAGE = ("image_sha256", "source", "kind", "label", "family", "generator", "split")
@@ -99,13 +100,13 @@ def read(path: Path) -> ScoreTable:
     Raises:
         DataError: the file is missing, unreadable, no table of scores, or fails a check of `check`.
     """
-    return _read(path, pc.field("split") != "dev", "no rows outside the split dev")
+    return _read(path, pc.field("split") != "dev", f"{NO_ROWS} outside the split dev")
 
 
 def read_dev(path: Path, opening: Opening) -> ScoreTable:
     """The dev rows alone, for an opening that the ledger holds. Raises DataError as `read` does, or without one."""
     opening.check(read_metadata(path)["dataset_sha256"])
-    return _read(path, pc.field("split") == "dev", "no rows of the split dev")
+    return _read(path, pc.field("split") == "dev", f"{NO_ROWS} of the split dev")
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
