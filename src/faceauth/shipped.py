@@ -11,7 +11,7 @@ from pathlib import Path
 from faceauth.errors import ModelError
 
 SHA256 = {
-    "accurate": "c5c15bcf438616dbb4f83ec6709c878def793f5e10b528b9655aa4c69c4900d8",
+    "accurate": "c9815fef6747fd3bb91ee171c0eddec4d3ef50812be75b379d8eb2286a9a7fe3",
     "centerface": "aaacbf0f827c3506a65aaa85ec74f19e1410bdde9d2648c95e90464a32c33cc7",
     "fast": "948c562efcc2097c3d24c231a1e1d2ef5410e2d1828dd64ff22ee83e97bbcdc3",
 }
