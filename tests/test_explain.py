@@ -208,11 +208,13 @@ def test_a_reference_is_read_as_it_was_written(model):
 
 
 @pytest.mark.slow
-def test_the_shipped_reference_fits_the_shipped_model():
-    model = ModelFile()
+@pytest.mark.parametrize("name", ["accurate", "fast"])
+def test_the_shipped_reference_fits_the_shipped_model_and_its_card(name):
+    model = ModelFile(name)
     found = reference.read(model)
     assert len(found.low) == len(reference.frequencies(model.card.preprocess.size)) and len(found.generators) > 20
-    assert found.rates.real["fake"] == pytest.approx(0.095, abs=0.001)
+    shares = " | ".join(f"{found.rates.real[label]:.3f}" for label in ("real", "uncertain", "fake"))
+    assert f"| {name} | unseen kind | clean | real | 280 | {shares} |" in model.path.with_suffix(".md").read_text()
     assert reference.path_of(model.path).stat().st_size < 20_000
 
 
