@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import os
+import signal
 from pathlib import Path
 from unittest import mock
 
@@ -97,6 +98,12 @@ def needing(module, *values):
     """A set of parameters that is skipped where a library of an extra is not installed."""
     missing = importlib.util.find_spec(module) is None
     return pytest.param(*values, marks=pytest.mark.skipif(missing, reason=f"{module} is not installed"))
+
+
+def pytest_configure():
+    """A shell's background job ignores Ctrl-C, and so would every process that the tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
