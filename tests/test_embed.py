@@ -82,13 +82,13 @@ def test_spectra_of_groups_are_means_of_their_faces(model, pictures, tmp_path):
     assert code == 3 and "5 faces of 2 groups; 1 unreadable" in err
     with (tmp_path / "s.csv").open() as file:
         rows = list(csv.DictReader(file))
-    looked = list(folder.look(Detector(model, learned=False), [pictures / n for n in FACES]))
-    expected = np.mean([one.decibels for one in looked], axis=0)
+    faces = list(folder.embedded(Detector(model, learned=False), [pictures / n for n in FACES]))
+    expected = np.mean([one.decibels for one in faces], axis=0)
     own = [float(r["decibels"]) for r in rows if r["group"] == str(pictures)]
     np.testing.assert_allclose(own, expected, atol=1e-3)
     assert {r["faces"] for r in rows} == {"4", "1"}
     beside = Reference(None, Profile("photographs", 9, tuple(expected)), tuple(expected - 3), tuple(expected + 3), ())
-    page = folder.to_spectra({"a": (4, expected), "<b>": (1, looked[0].decibels)}, SPEC.size, beside).decode()
+    page = folder.to_spectra({"a": (4, expected), "<b>": (1, faces[0].decibels)}, SPEC.size, beside).decode()
     assert page.count("<polyline") == 4 and page.count("<polygon") == 1 and "<b>" not in page
     assert len(frequencies(SPEC.size)) == len(expected)
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -149,6 +149,16 @@ Resume = Annotated[
     typer.Option("--resume", help="Go on with a .jsonl output: judge what is new, was changed or could not be read."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+
+
+def check_new(output: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
+    """Refuse a file that could not be written, before any work is done. Raises UsageError."""
+    if output.suffix.lower() not in suffixes:
+        raise UsageError(f"cannot write {str(output)!r}", f"choose one of {', '.join(suffixes)}")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{str(output)!r} exists", "--overwrite to replace it")
+    if not output.parent.is_dir():
+        raise UsageError(f"no folder {str(output.parent)!r}", "make it first")
 
 
 def _file(output: str | None, resume: bool, overwrite: bool) -> str | None:

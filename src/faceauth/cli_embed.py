@@ -1,21 +1,22 @@
 """The commands `embed` and `spectrum`: what a model sees in the faces of whole folders, without the laboratory."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceauth.cli import Images, MaxBytes, MaxPixels, Model, Overwrite
+from faceauth.cli import Images, MaxBytes, MaxPixels, Model, Overwrite, check_new
 from faceauth.console import notice, progress
-from faceauth.errors import DataError, UsageError
+from faceauth.errors import DataError
 from faceauth.files import write_bytes
 
 if TYPE_CHECKING:
     from faceauth.detector import Detector
-    from faceauth.explain.folder import Looked
+    from faceauth.explain.folder import EmbeddedFace
 
 UNREADABLE = 3
+NO_FACE = "no face was found in any picture", "give pictures with faces of 48 pixels or more"
 MAPS, SPECTRA = (".html", ".npz"), (".html", ".csv")
 
 
@@ -39,12 +40,12 @@ def embed(
     """
     from faceauth.explain import folder
 
-    _check(output, MAPS, overwrite=overwrite)
+    check_new(output, MAPS, overwrite=overwrite)
     detector = _detector(model, max_pixels, max_bytes)
     found, unreadable = _faces(detector, images, max_bytes)
     faces = [face for face in found if face.embedding is not None]
     if not faces:
-        raise DataError("no face was found in any picture", "give pictures with faces of 48 pixels or more")
+        raise DataError(*NO_FACE)
     import numpy as np
 
     prototypes = detector.attributor.prototypes if detector.attributor else None
@@ -68,8 +69,8 @@ def spectrum(
 ) -> None:
     """Average the spectrum of the noise of the faces in each folder, beside that of photographs.
 
-    The largest face of every picture, cut and resized as the network is shown it. Generators leave traces in how the
-    power falls towards high frequencies, and in peaks.
+    The largest face of every picture, cut and resized as the network is shown it. Generators change how the power falls
+    towards high frequencies, and leave peaks.
 
     \b
     Examples:
@@ -78,29 +79,20 @@ def spectrum(
     """
     from faceauth.explain import folder, reference
 
-    _check(output, SPECTRA, overwrite=overwrite)
+    check_new(output, SPECTRA, overwrite=overwrite)
     detector = _detector(model, max_pixels, max_bytes)
-    looked = {group: _faces(detector, [group], max_bytes) for group in dict.fromkeys(groups)}
-    found = folder.averages({group: faces for group, (faces, _) in looked.items()})
+    by_group = {group: _faces(detector, [group], max_bytes) for group in dict.fromkeys(groups)}
+    found = folder.averages({group: faces for group, (faces, _) in by_group.items()})
     if not found:
-        raise DataError("no face was found in any picture", "give pictures with faces of 48 pixels or more")
+        raise DataError(*NO_FACE)
     size = detector.model.card.preprocess.size
     html = output.suffix.lower() == ".html"
     beside = reference.read(detector.model) if html else None
     _end(
         output, folder.to_spectra(found, size, beside) if html else folder.to_csv(found, size),
         f"{sum(count for count, _ in found.values())} faces of {len(found)} groups",
-        sum(unreadable for _, unreadable in looked.values()),
+        sum(unreadable for _, unreadable in by_group.values()),
     )  # fmt: skip
-
-
-def _check(output: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
-    if output.suffix.lower() not in suffixes:
-        raise UsageError(f"cannot write {str(output)!r}", f"choose one of {', '.join(suffixes)}")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{str(output)!r} exists", "--overwrite to replace it")
-    if not output.parent.is_dir():
-        raise UsageError(f"no folder {str(output.parent)!r}", "make it first")
 
 
 def _detector(model: Path | None, max_pixels: int, max_bytes: int) -> "Detector":
@@ -110,14 +102,14 @@ def _detector(model: Path | None, max_pixels: int, max_bytes: int) -> "Detector"
     return Detector(model, learned=False, limits=Limits(max_pixels, max_bytes))
 
 
-def _faces(detector: "Detector", pictures: Iterable[str], max_bytes: int) -> "tuple[list[Looked], int]":
+def _faces(detector: "Detector", pictures: Iterable[str], max_bytes: int) -> "tuple[list[EmbeddedFace], int]":
     """What was seen in each picture that can be read, and how many cannot; each of these is named."""
-    from faceauth.explain.folder import look
+    from faceauth.explain.folder import embedded
     from faceauth.inputs import expand
 
     references = expand(pictures, max_bytes=max_bytes).references
     found, unreadable = [], 0
-    for one in progress(look(detector, references), len(references)):
+    for one in progress(embedded(detector, references), len(references)):
         if one.error is None:
             found.append(one)
         else:

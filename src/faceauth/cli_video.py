@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceauth.cli import FalseAlarms, Model, Overwrite, Timeout, parse_rate
+from faceauth.cli import FalseAlarms, Model, Overwrite, Timeout, check_new, parse_rate
 from faceauth.console import echo, notice, stdout
-from faceauth.errors import UsageError
 from faceauth.files import replacing
 
 if TYPE_CHECKING:
@@ -39,12 +38,8 @@ def video(
     """
     from faceauth.video import CAVEAT, Clip
 
-    if output and output.suffix.lower() != ".jsonl":
-        raise UsageError(f"cannot write {str(output)!r}", "end the name in .jsonl")
-    if output and output.exists() and not overwrite:
-        raise UsageError(f"{str(output)!r} exists", "--overwrite to replace it")
-    if output and not output.parent.is_dir():
-        raise UsageError(f"no folder {str(output.parent)!r}", "make it first")
+    if output:
+        check_new(output, (".jsonl",), overwrite=overwrite)
     opened = Clip.open(clip)
     found = _judged(opened, fps, model, parse_rate(false_alarms), timeout)
     if output:

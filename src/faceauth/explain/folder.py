@@ -23,11 +23,11 @@ DASHES = ("", "7 4", "2 3", "10 3 2 3")
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class EmbeddedFace:
     """The largest face of a picture, or the error that kept it from being read.
 
     Attributes:
-        label, score, generator: as in `Face`, by `look`; None where there is no face.
+        label, score, generator: as in `Face`, by `embedded`; None where there is no face.
         embedding: (d,); decibels: (k,) its noise by frequency, see `reference.profile`; None where there is no face.
     """
 
@@ -40,7 +40,7 @@ class Looked:
     error: str | None = None
 
 
-def look(detector: Detector, pictures: Iterable[Source]) -> Iterator[Looked]:
+def embedded(detector: Detector, pictures: Iterable[Source]) -> Iterator[EmbeddedFace]:
     """One after the other; a picture without a face of `SMALLEST_FACE` pixels has no embedding.
 
     Labels follow the score and the two thresholds alone: a fake one is not judged again in re-saved views.
@@ -52,16 +52,16 @@ def look(detector: Detector, pictures: Iterable[Source]) -> Iterator[Looked]:
             image = images.load(picture, detector.limits).image
             found = detector.find_faces(image)
         except ImageError as error:
-            yield Looked(name, error=str(error))
+            yield EmbeddedFace(name, error=str(error))
             continue
         if not found or found[0].side < SMALLEST_FACE:
-            yield Looked(name)
+            yield EmbeddedFace(name)
             continue
         pixels = spec.cut(image, found[0])
         outputs = detector.model.run(spec.normalize(pixels[None]))
         score = float(detector.model.card.calibration(outputs.logit)[0])
         answer = detector.attributor(outputs.embedding, np.array([score]))[1][0] if detector.attributor else None
-        yield Looked(
+        yield EmbeddedFace(
             name, detector.label(score), score, answer.generator if answer else None, outputs.embedding[0],
             profile(pixels),
         )  # fmt: skip
@@ -80,7 +80,7 @@ def on_a_map(embeddings: Floats, prototypes: Prototypes | None) -> tuple[Floats,
     return (points - center) @ axes.T, (prototypes.means - center) @ axes.T if prototypes else np.zeros((0, 2))
 
 
-def to_npz(faces: Sequence[Looked], places: Floats) -> bytes:
+def to_npz(faces: Sequence[EmbeddedFace], places: Floats) -> bytes:
     """path, label, score, generator, embedding (n, d) and place (n, 2) of every face, for numpy.load."""
     file = io.BytesIO()
     np.savez(
@@ -92,7 +92,7 @@ def to_npz(faces: Sequence[Looked], places: Floats) -> bytes:
     return file.getvalue()
 
 
-def to_map(faces: Sequence[Looked], places: Floats, sources: Floats, prototypes: Prototypes | None) -> bytes:
+def to_map(faces: Sequence[EmbeddedFace], places: Floats, sources: Floats, prototypes: Prototypes | None) -> bytes:
     """A page with a dot a face, and a cross a training source; their names come up under the pointer."""
     spread = np.concatenate([places, sources])
     low, high = spread.min(axis=0), spread.max(axis=0)
@@ -124,14 +124,14 @@ def to_map(faces: Sequence[Looked], places: Floats, sources: Floats, prototypes:
     return "".join(parts).encode("utf-8", "backslashreplace")
 
 
-def _mark(face: Looked, x: float, y: float) -> str:
+def _mark(face: EmbeddedFace, x: float, y: float) -> str:
     said = f"<title>{text(face.path)}: {text(face.label)}, {face.score:.2f}, {text(face.generator)}</title>"
     if face.label == "fake":
         return f'<rect class="fake" x="{x - 4.5:.1f}" y="{y - 4.5:.1f}" width="9" height="9">{said}</rect>'
     return f'<circle class="{text(face.label)}" cx="{x:.1f}" cy="{y:.1f}" r="5">{said}</circle>'
 
 
-def averages(groups: dict[str, Sequence[Looked]]) -> dict[str, tuple[int, Floats]]:
+def averages(groups: dict[str, Sequence[EmbeddedFace]]) -> dict[str, tuple[int, Floats]]:
     """Number of faces and mean decibels (k,) of each group that has faces."""
     found = {name: [f.decibels for f in faces if f.decibels is not None] for name, faces in groups.items()}
     return {name: (len(lines), np.mean(lines, axis=0)) for name, lines in found.items() if lines}

@@ -52,7 +52,7 @@ def make(name: str, image: Image.Image, face: FoundFace, key: str) -> tuple[Imag
     if name == "face-only":
         return _painted(image, face, inside=False), face
     if name == "laundered":
-        return launderer()(_about(image, face, LAUNDERED)), None
+        return launderer()(_about(image, face, lambda width: min(LAUNDERED, width))), None
     return whole(name, image, key), None
 
 
@@ -101,20 +101,17 @@ def _blurred(image: Image.Image) -> Image.Image:
 
 def _matched(image: Image.Image, face: FoundFace) -> tuple[Image.Image, FoundFace | None] | None:
     """Cut to 1.6 face boxes and reduced so that the face box is 128 pixels wide, JPEG 75."""
-    left, top, right, bottom = face.box
+    left, _, right, _ = face.box
     if right - left < MATCHED_FACE:
         return None
-    region = square(((left + right) / 2, (top + bottom) / 2), 1.6 * face.side, *image.size)
-    side = max(16, round((region[2] - region[0]) * MATCHED_FACE / (right - left)))
-    cut = image.resize((side, side), Image.Resampling.BICUBIC, region, reducing_gap=2.0)
-    return edits.resave(cut, 75), None
+    return edits.resave(_about(image, face, lambda width: width * MATCHED_FACE / (right - left)), 75), None
 
 
-def _about(image: Image.Image, face: FoundFace, most: int) -> Image.Image:
-    """1.6 face boxes, at most so many pixels a side; never enlarged."""
+def _about(image: Image.Image, face: FoundFace, size: Callable[[float], float]) -> Image.Image:
+    """The square of 1.6 face boxes; `size` gives its side in pixels from what that is in the picture."""
     left, top, right, bottom = face.box
     region = square(((left + right) / 2, (top + bottom) / 2), 1.6 * face.side, *image.size)
-    side = max(16, min(most, round(region[2] - region[0])))
+    side = max(16, round(size(region[2] - region[0])))
     return image.resize((side, side), Image.Resampling.BICUBIC, region, reducing_gap=2.0)
 
 
