@@ -11,10 +11,12 @@ import pytest
 from attributed import SPEC, make_prototypes
 from command_line import faceauth
 from conftest import SAMPLES, encoded, make_card, picture, write_model
+from faceauth import images
 from faceauth.attribution import PROTOTYPES_KEY
 from faceauth.detector import Detector
 from faceauth.explain import folder
-from faceauth.explain.reference import Profile, Reference, frequencies
+from faceauth.explain.reference import Profile, Reference, frequencies, profile
+from faceauth.faces import finder
 
 FACES = ("astronaut.jpg", "grace-hopper.jpg", "vae-04.jpg", "vae-05.jpg")
 
@@ -82,13 +84,14 @@ def test_spectra_of_groups_are_means_of_their_faces(model, pictures, tmp_path):
     assert code == 3 and "5 faces of 2 groups; 1 unreadable" in err
     with (tmp_path / "s.csv").open() as file:
         rows = list(csv.DictReader(file))
-    faces = list(folder.embedded(Detector(model, learned=False), [pictures / n for n in FACES]))
-    expected = np.mean([one.decibels for one in faces], axis=0)
+    opened = [images.load(pictures / n).image for n in FACES]
+    profiles = [profile(SPEC.cut(image, finder()(image)[0])) for image in opened]
+    expected = np.mean(profiles, axis=0)
     own = [float(r["decibels"]) for r in rows if r["group"] == str(pictures)]
     np.testing.assert_allclose(own, expected, atol=1e-3)
     assert {r["faces"] for r in rows} == {"4", "1"}
     beside = Reference(None, Profile("photographs", 9, tuple(expected)), tuple(expected - 3), tuple(expected + 3), ())
-    page = folder.to_spectra({"a": (4, expected), "<b>": (1, faces[0].decibels)}, SPEC.size, beside).decode()
+    page = folder.to_spectra({"a": (4, expected), "<b>": (1, profiles[0])}, SPEC.size, beside).decode()
     assert page.count("<polyline") == 4 and page.count("<polygon") == 1 and "<b>" not in page
     assert len(frequencies(SPEC.size)) == len(expected)
 
