@@ -25,7 +25,7 @@ class Fault:
     test: str
 
 
-SPLITS, DATA = "data/splits.py", "test_lab_splits.py::"
+SPLITS, NEAR, DATA = "data/splits.py", "../images/near.py", "test_lab_splits.py::"
 FAULTS = (
     Fault("one image of a group on the other side", SPLITS, "        if row.group:\n", "        if row.group and i % 5:\n",
           DATA + "test_a_group_a_file_and_a_near_duplicate_tie"),
@@ -33,14 +33,14 @@ FAULTS = (
           DATA + "test_a_group_a_file_and_a_near_duplicate_tie"),
     Fault("a component is cut between the splits", SPLITS, "return [SPLITS[side[component]] for component in components]",
           "return [SPLITS[(side[c] + (n % 7 == 0)) % 3] for n, c in enumerate(components)]", DATA + "test_no_tie_is_cut_and_no_order_matters"),
-    Fault("near-duplicates are split: only equal hashes tie", SPLITS, "<= bits\n", "<= 0\n", DATA + "test_three_bits_are_near_and_four_are_not"),
-    Fault("near-duplicates are split: one band is not searched", SPLITS, "for band in range(_BANDS):", "for band in range(1, _BANDS):",
+    Fault("near-duplicates are split: only equal hashes tie", NEAR, "<= bits\n", "<= 0\n", DATA + "test_three_bits_are_near_and_four_are_not"),
+    Fault("near-duplicates are split: one band is not searched", NEAR, "for band in range(_BANDS):", "for band in range(1, _BANDS):",
           DATA + "test_three_bits_are_near_and_four_are_not"),
-    Fault("near-duplicates are split: a later block is not compared", SPLITS, "for later in range(start, len(bucket), _BLOCK):",
+    Fault("near-duplicates are split: a later block is not compared", NEAR, "for later in range(start, len(bucket), _BLOCK):",
           "for later in range(start, start + 1, _BLOCK):", DATA + "test_a_large_bucket_is_compared_in_blocks"),
     Fault("files of the same bytes are split", SPLITS, 'first.setdefault(("sha256", row.sha256), i)', "i",
           DATA + "test_a_group_a_file_and_a_near_duplicate_tie"),
-    Fault("strangers are near-duplicates: four bits tie", SPLITS, "<= bits\n", "<= bits + 1\n", DATA + "test_three_bits_are_near_and_four_are_not"),
+    Fault("strangers are near-duplicates: four bits tie", NEAR, "<= bits\n", "<= bits + 1\n", DATA + "test_three_bits_are_near_and_four_are_not"),
     Fault("a fold is dealt by source, not by kind", SPLITS, "return [fold[joined[name]] for name in names]",
           "return [(fold[joined[n]] + (r.label != 'real')) % folds for n, r in zip(names, rows)]", DATA + "test_kinds_are_dealt_whole_and_evenly"),
     Fault("a fold's validation kind is in its training set", SPLITS, "if k == fold}", "if k == fold + 1}",

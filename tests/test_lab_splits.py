@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faceauth.errors import DataError
-from faceauth.lab.data.splits import SPLITS, assign, check_folds, deal, may_fit, near_pairs, tie
+from faceauth.images import near_pairs
+from faceauth.lab.data.splits import SPLITS, assign, check_folds, deal, may_fit, tie
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -90,7 +91,7 @@ def test_three_bits_are_near_and_four_are_not():
 
 
 def test_a_large_bucket_is_compared_in_blocks(monkeypatch):
-    monkeypatch.setattr("faceauth.lab.data.splits._BLOCK", 7)
+    monkeypatch.setattr("faceauth.images.near._BLOCK", 7)
     hashes = [h << 16 for h in apart(50)]  # all share the lowest band
     hashes = [h & (2**64 - 1) for h in hashes]
     hashes += [flipped(hashes[3], [20, 40, 60]), flipped(hashes[47], [31, 32, 63])]  # the large band alone agrees

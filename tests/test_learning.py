@@ -20,7 +20,7 @@ from faceauth import images, learned
 from faceauth.attribution import Kind, Taught, pack
 from faceauth.detector import Detector
 from faceauth.errors import UsageError
-from faceauth.learning import ALIKE, forget
+from faceauth.learning import forget
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +194,8 @@ def test_a_portrait_saved_again_is_the_same_picture():
     portrait = images.load(PORTRAIT).image
     small = portrait.resize((256, 300))
     again = images.load(encoded(small, "JPEG", quality=60)).image
-    assert (images.dhash(portrait) ^ images.dhash(again)).bit_count() <= ALIKE
-    assert (images.dhash(portrait) ^ images.dhash(portrait.transpose(0))).bit_count() > ALIKE
+    assert (images.dhash(portrait) ^ images.dhash(again)).bit_count() <= images.NEAR
+    assert (images.dhash(portrait) ^ images.dhash(portrait.transpose(0))).bit_count() > images.NEAR
 
 
 def test_a_mixed_folder_is_refused(model, file, tmp_path):

@@ -23,6 +23,7 @@ def main() -> None:
         from faceauth.cli import app
         from faceauth.cli_embed import embed, spectrum
         from faceauth.cli_explain import explain, report_case, verify
+        from faceauth.cli_learn import forget, learn
         from faceauth.cli_mcp import mcp
         from faceauth.cli_provenance import provenance
         from faceauth.cli_video import video
@@ -33,7 +34,7 @@ def main() -> None:
         print("interrupted before anything was read", file=sys.stderr)
         sys.exit(130)
     if "lab" not in {group.name for group in app.registered_groups}:
-        for command in (provenance, explain, verify, report_case, embed, spectrum, video, serve, mcp):
+        for command in (learn, forget, provenance, explain, verify, report_case, embed, spectrum, video, serve, mcp):
             app.command()(command)
         app.add_typer(lab, name="lab")
     run(app)

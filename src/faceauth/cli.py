@@ -2,8 +2,9 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +17,11 @@ from faceauth.errors import UsageError
 if TYPE_CHECKING:
     from faceauth.detector import Detector
     from faceauth.model_file import ModelFile
-    from faceauth.output import FileOutput, LinesOutput, PartsOutput, TableOutput
+    from faceauth.output import Previous, Settings
     from faceauth.output.resume import Again
+    from faceauth.verdict import Verdict
+
+Judge = Callable[[list[str | bytes]], "Generator[Verdict, None, None]"]
 
 app = typer.Typer(
     name="faceauth",
@@ -148,6 +152,14 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on with a .jsonl output: judge what is new, was changed or could not be read."),
 ]
+Dedupe = Annotated[
+    bool,
+    typer.Option("--dedupe", help="Judge one picture in several files once; rows of the others name the one judged."),
+]
+PreviousOutput = Annotated[
+    Path | None,
+    typer.Option("--previous", metavar="<file.jsonl>", help="Take pictures that this output holds from it."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
 
@@ -192,6 +204,8 @@ def detect(
     no_learned: NoLearned = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    dedupe: Dedupe = False,
+    previous: PreviousOutput = None,
 ) -> None:
     """Say of every face whether it is real, fake or uncertain, and what made it.
 
@@ -204,6 +218,7 @@ def detect(
       faceauth detect photo.jpg
       faceauth detect holiday/ "press/**/*.png" -o verdicts.xlsx
       faceauth detect archive/ -o verdicts.jsonl --resume
+      faceauth detect archive/ -o today.jsonl --previous yesterday.jsonl --dedupe
       faceauth detect @list.txt --fail-on fake --false-alarms 1%
       curl -s https://example.org/face.jpg | faceauth detect -
       faceauth detect folder/ | jq -r 'select(.label == "fake") | .path'
@@ -211,6 +226,7 @@ def detect(
     from faceauth.detector import Detector
     from faceauth.images import Limits
     from faceauth.inputs import expand
+    from faceauth.output import Previous
 
     wanted = _labels(fail_on)
     if timeout != timeout:
@@ -223,11 +239,15 @@ def detect(
         model, threshold=threshold, false_alarms=rate, recheck=not no_recheck, whole_image=whole_image,
         limits=Limits(max_pixels, max_bytes), learned=False if no_learned else learned or True,
     )  # fmt: skip
+    judge = partial(
+        _verdicts, detector, workers=workers, timeout=timeout, dedupe=dedupe,
+        previous=Previous(previous, _settings(detector)) if previous else None,
+    )  # fmt: skip
     found = expand(images, max_bytes=max_bytes)
     if file is None:
-        tally = _print(detector, found.references, workers, timeout, table=output is None and stdout().isatty())
+        tally = _print(judge, found.references, table=output is None and stdout().isatty())
     else:
-        tally = _save(detector, found.references, file, workers, timeout, resume=resume, overwrite=overwrite)
+        tally = _save(judge, detector, found.references, file, resume=resume, overwrite=overwrite)
     _summary(tally, detector, file, found.notes())
     if any(tally[label] for label in wanted):
         raise typer.Exit(FAIL_ON)
@@ -278,64 +298,6 @@ def model_info(
         echo(f"{name:16} {value}")
 
 
-@app.command()
-def learn(
-    name: Annotated[str, typer.Argument(help="What to call it.")],
-    folder: Annotated[Path, typer.Argument(help="10 to 50 different pictures that it made.")],
-    real: Annotated[
-        bool, typer.Option("--real", help="The pictures are photographs: of a camera, an agency, a pipeline.")
-    ] = False,
-    family: Annotated[
-        str | None, typer.Option(help="The generator's family: gan, diffusion, swap, laundered, other.")
-    ] = None,
-    model: Model = None,
-    whole_image: WholeImage = False,
-    learned: Learned = None,
-) -> None:
-    """Learn a new generator, or with --real a new kind of photograph, from 10 to 50 pictures.
-
-    No network is trained; the mean of the pictures' embeddings is kept in your learned file, none of the pictures.
-    How well it will be told apart is estimated and printed, and what cannot be told apart is refused. From then on
-    detect names it. The photographs of a kind learned with --real get lower scores, and so do fakes that look the
-    same to the model: learn only what you trust.
-
-    \b
-    Examples:
-      faceauth learn new-generator pictures/
-      faceauth learn new-generator pictures/ --family diffusion
-      faceauth learn our-photographers archive/2026/ --real
-    """
-    from faceauth import learning
-    from faceauth.detector import Detector
-    from faceauth.learned import default_file
-
-    file = learned or default_file()
-    detector = Detector(model, whole_image=whole_image, learned=file if file.exists() else False)
-    lesson = learning.learn(detector, name, folder, file, real=real, family=family)
-    for line in lesson.lines():
-        notice(line)
-    echo(f"{name}: learned from {lesson.taught.count} pictures, {lesson.taught.estimate()}; kept in {file}")
-
-
-@app.command()
-def forget(
-    name: Annotated[str, typer.Argument(help="What was learned under this name; model info lists it.")],
-    learned: Learned = None,
-) -> None:
-    """Remove what was learned under a name.
-
-    \b
-    Example:
-      faceauth forget new-generator
-    """
-    from faceauth import learning
-    from faceauth.learned import default_file
-
-    file = learned or default_file()
-    learning.forget(name, file)
-    echo(f"{name}: forgotten; {file} is without it")
-
-
 def _attribution_lines(model: "ModelFile", file: Path | None) -> "Iterator[tuple[str, str]]":
     from faceauth import learned
     from faceauth.attribution import PROTOTYPES_KEY, Prototypes
@@ -375,53 +337,53 @@ def parse_rate(text: str | None) -> float | None:
         raise UsageError(f"--false-alarms {text!r} is no rate", "write it as 1% or 0.01") from error
 
 
-def _print(
-    detector: "Detector", references: list[str | bytes], workers: int, timeout: float, *, table: bool
-) -> "Counter[str]":
+def _print(judge: Judge, references: list[str | bytes], *, table: bool) -> "Counter[str]":
     """Judge to standard output: as a table, or as JSON Lines."""
-    from faceauth.output import LinesOutput, TableOutput
+    from faceauth.output import LinesOutput, TableOutput, count, rows
 
     sink: LinesOutput | TableOutput = TableOutput(stdout()) if table else LinesOutput(stdout())
     tally: Counter[str] = Counter()
-    with sink:
-        _judge(detector, references, sink, workers, timeout, tally)
+    with sink, closing(judge(references)) as verdicts:
+        for verdict in verdicts:
+            sink.write(verdict)
+            count(tally, rows(verdict))
     return tally
 
 
 def _save(
-    detector: "Detector",
-    references: list[str | bytes],
-    output: str,
-    workers: int,
-    timeout: float,
-    *,
-    resume: bool,
-    overwrite: bool,
+    judge: Judge, detector: "Detector", references: list[str | bytes], output: str, *, resume: bool, overwrite: bool
 ) -> "Counter[str]":
     """Judge to a file what it does not hold already; the tally is of all that is in the file."""
-    from faceauth.detector import row_details
-    from faceauth.output import FileOutput, PartsOutput, Settings, is_folder
+    from faceauth.output import FileOutput, PartsOutput, is_folder
 
-    model = detector.model
-    details = row_details(detector)
-    settings = Settings(
-        __version__, model.card.name, model.sha256, float(detector.fake_from), details["learned_sha256"],
-        details["face_finder"], detector.whole_image, detector.recheck,
-    )  # fmt: skip
     sink: FileOutput | PartsOutput
     if is_folder(output):
         sink = PartsOutput(Path(output), resume=resume, overwrite=overwrite)
     else:
-        sink = FileOutput(Path(output), resume=resume, overwrite=overwrite, settings=settings)
+        sink = FileOutput(Path(output), resume=resume, overwrite=overwrite, settings=_settings(detector))
     try:
         with sink:
             left, again = sink.remaining(references, detector.limits.max_bytes)
             if resume:
                 _say_what_is_kept(len(references), len(left), again)
-            _judge(detector, left, sink, workers, timeout)
+            with closing(judge(left)) as verdicts:
+                for verdict in verdicts:
+                    sink.write(verdict)
     except Interrupted as asked:
         raise Ended(asked.number, "; ".join(filter(None, ["interrupted", sink.where()]))) from asked
     return sink.tally
+
+
+def _settings(detector: "Detector") -> "Settings":
+    """What all rows of an output have in common."""
+    from faceauth.detector import row_details
+    from faceauth.output import Settings
+
+    model, details = detector.model, row_details(detector)
+    return Settings(
+        __version__, model.card.name, model.sha256, float(detector.fake_from), details["learned_sha256"],
+        details["face_finder"], detector.whole_image, detector.recheck,
+    )  # fmt: skip
 
 
 def _say_what_is_kept(count: int, left: int, again: "Again") -> None:
@@ -430,24 +392,29 @@ def _say_what_is_kept(count: int, left: int, again: "Again") -> None:
     notice(f"{count - left} of {count} images are in the output already" + (f"; judged again: {more}" if more else ""))
 
 
-def _judge(
+def _verdicts(
     detector: "Detector",
     references: list[str | bytes],
-    sink: "FileOutput | PartsOutput | TableOutput | LinesOutput",
+    *,
     workers: int,
     timeout: float,
-    tally: "Counter[str] | None" = None,
-) -> None:
-    """Judge images and write their rows, counted in `tally`."""
+    dedupe: bool,
+    previous: "Previous | None",
+) -> "Generator[Verdict, None, None]":
+    """The verdict on each image in order, judged or taken from an earlier output, with a bar on a terminal."""
     from faceauth.cpus import usable_cpus
-    from faceauth.output import count, rows
+    from faceauth.duplicates import judged_once
 
-    number = workers or (usable_cpus() if len(references) >= FEW else 1)
-    with closing(detector.stream(references, number, timeout=timeout)) as verdicts:
-        for verdict in progress(verdicts, len(references)):
-            sink.write(verdict)
-            if tally is not None:
-                count(tally, rows(verdict))
+    known = previous.find(references, detector.limits.max_bytes) if previous else [None] * len(references)
+    left = [reference for reference, entry in zip(references, known, strict=True) if entry is None]
+    if previous:
+        notice(f"{len(references) - len(left)} of {len(references)} images are taken from {previous.path}")
+    number = workers or (usable_cpus() if len(left) >= FEW else 1)
+    stream = partial(judged_once, watch=progress) if dedupe else type(detector).stream
+    with closing(stream(detector, left, number, timeout=timeout)) as judged:
+        verdicts = progress(judged, len(left))
+        for reference, entry in zip(references, known, strict=True):
+            yield previous.verdict(entry, reference) if previous and entry is not None else next(verdicts)
 
 
 def _counted(number: int, what: str) -> str:

@@ -23,7 +23,7 @@ from faceauth.model_file import ModelFile, Outputs, Thresholds
 from faceauth.provenance import claims
 from faceauth.tta import VIEWS, views
 from faceauth.verdict import Face, Label, Reason, Verdict, finite
-from faceauth.workers import Pool, in_thread
+from faceauth.workers import answers
 
 SMALLEST_FACE = 48  # pixels of the longer side of a face box; nothing was measured below
 DARK, BLURRED = 40, 6  # mean grey level of a face, and mean step between neighbours of its 96 px copy, in grey levels
@@ -132,16 +132,9 @@ class Detector:
         def failed(source: Source, reason: str) -> Verdict:
             return Verdict(images_.shown(source), (), name, sha256, error=reason)
 
-        def pool(count: int) -> Pool[Source, Verdict]:
-            return Pool(count, _start_worker, self._arguments, failed, timeout)
-
-        if workers > 1:
-            with pool(workers) as started:
-                yield from started.answers(references)
-        elif timeout is None:
-            yield from map(partial(_judge_safely, self), references)
-        else:
-            yield from in_thread(references, partial(_judge_safely, self), timeout, failed, partial(pool, 1))
+        return answers(
+            references, _start_worker, self._arguments, failed, workers, timeout, work=partial(_judge_safely, self)
+        )
 
     def judge(self, source: Source) -> Verdict:
         """The verdict on one image; never raises for the image's sake."""

@@ -24,7 +24,6 @@ from faceauth.images import Source
 from faceauth.learned import FAMILIES
 
 FEWEST, MOST = 10, 50
-ALIKE = 3  # bits of 64 in which the difference hashes of one picture saved twice may differ
 TAKEN = 0.01  # of the reference images, what a new class may take; its weight is lowered until that holds
 LOWEST_RECALL = {"fake": 0.3, "real": 0.1}  # of photographs the mean part: scores fall by degrees
 Floats = npt.NDArray[np.floating[Any]]
@@ -253,7 +252,7 @@ def _embed(detector: Detector, files: Sequence[Source]) -> "_Seen":
             continue
         sha256, dhash = loaded.sha256, images.dhash(loaded.image)
         face = next(iter(detector.find_faces(loaded.image)), None)
-        if any(sha256 == s or (dhash ^ d).bit_count() <= ALIKE for s, d in known):
+        if any(sha256 == s or (dhash ^ d).bit_count() <= images.NEAR for s, d in known):
             seen.duplicates.append(name)
         elif face is None and not detector.whole_image:
             seen.faceless.append(name)

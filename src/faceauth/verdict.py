@@ -87,6 +87,7 @@ class Verdict:
         learned: names of the learned classes that took part in the scores; learned_sha256: hash of them, None where
             none did.
         face_finder: what found the faces, as in `centerface 3`.
+        duplicate_of: path of the file that was judged, where this one shows the same picture (`faceauth.duplicates`).
         picture: a small JPEG of what was judged, for notebooks; None for files, which can be read again.
     """
 
@@ -105,6 +106,7 @@ class Verdict:
     learned: tuple[str, ...] = ()
     learned_sha256: str | None = None
     face_finder: str | None = None
+    duplicate_of: str | None = None
     picture: bytes | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
@@ -33,6 +34,35 @@ THREAD = "faceauth job"
 def abandoned() -> bool:
     """Whether a thread of this process is still in the middle of a job, which was given up then."""
     return any(thread.name == THREAD for thread in threading.enumerate())
+
+
+def answers(
+    jobs: Iterable[Job],
+    start: Callable[[Any], Callable[[Job], Answer]],
+    arguments: Any,
+    failed: Callable[[Job, str], Answer],
+    workers: int = 1,
+    timeout: float | None = None,
+    *,
+    work: Callable[[Job], Answer] | None = None,
+) -> Generator[Answer, None, None]:
+    """One answer a job, in order, from this process alone or from a `Pool`; close the iterator to end it early.
+
+    Args:
+        start, arguments, failed, timeout: as of `Pool`.
+        workers: processes; 1 for this one, as long as no job takes more than `timeout` seconds.
+        work: what `start` returns, where this process has it already.
+    """
+    pool: Callable[[int], Pool[Job, Answer]] = partial(
+        Pool, start=start, arguments=arguments, failed=failed, timeout=timeout
+    )
+    if workers > 1:
+        with pool(workers) as started:
+            yield from started.answers(jobs)
+    elif timeout is None:
+        yield from map(work or start(arguments), jobs)
+    else:
+        yield from in_thread(jobs, work or start(arguments), timeout, failed, partial(pool, 1))
 
 
 def in_thread(

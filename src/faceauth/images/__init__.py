@@ -7,6 +7,7 @@ A file's content decides its format, not its name. What a user's arguments mean 
 from faceauth.images.decoding import FULL, Limits, decode
 from faceauth.images.formats import FORMATS, HEIF_SUFFIXES, SUFFIXES
 from faceauth.images.loading import EncodedImage, LoadedImage, Source, dhash, load, shown
+from faceauth.images.near import NEAR, near_pairs
 from faceauth.images.thumbnails import SIDE as THUMBNAIL_SIDE
 from faceauth.images.thumbnails import thumbnail, thumbnail_of_file
 
@@ -14,6 +15,7 @@ __all__ = [
     "FORMATS",
     "FULL",
     "HEIF_SUFFIXES",
+    "NEAR",
     "SUFFIXES",
     "THUMBNAIL_SIDE",
     "EncodedImage",
@@ -23,6 +25,7 @@ __all__ = [
     "decode",
     "dhash",
     "load",
+    "near_pairs",
     "shown",
     "thumbnail",
     "thumbnail_of_file",

@@ -26,6 +26,7 @@ from faceauth.output.rows import Row, path_id
 
 LONGEST_LINE = 10_000_000  # bytes; a row of ours is about 1,000
 BLOCK = 1 << 20
+PART = 1024  # images whose hashes are looked up together
 _NEEDED = frozenset({"path", "label", "face", "model_sha256", "image_sha256"})
 _BEGINNING = b'{"path": '
 
@@ -57,7 +58,7 @@ def _refuse_other(mine: Row, row: Row, path: Path) -> None:
         if told[name] != value and not (name == "threshold" and row["label"] == "no-face"):
             raise UsageError(
                 f"{str(path)!r} holds rows of {_shown(name, told)}, and this run has {_shown(name, mine)}",
-                "give the same again, --overwrite to replace it, or another name with -o",
+                "give the same settings again, or another name (--overwrite replaces an output)",
             )
 
 
@@ -201,7 +202,7 @@ class Kept:
         iterator = iter(references)
         pool = ThreadPoolExecutor(4)
         try:
-            while part := list(islice(iterator, 1024)):
+            while part := list(islice(iterator, PART)):
                 entries = find_id([_id_of(reference) for reference in part])
                 # A folder that was moved, or entered another way: the same spelling and the same picture will do.
                 named = find_name([_number(os.fsencode(r)) if isinstance(r, str) else 0 for r in part])
@@ -213,6 +214,22 @@ class Kept:
                     yield reference, candidate if same else entry, same
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def find_pictures(self, references: Sequence[str | bytes], largest: int) -> Iterator[int | None]:
+        """The entry of each reference's picture, under whatever name; None where there is none without an error.
+
+        Reads every picture, but no file of more than `largest` bytes.
+        """
+        find = _finder(self._hashes)
+        with ThreadPoolExecutor(4) as pool:
+            for start in range(0, len(references), PART):
+                hashes = list(pool.map(lambda r: _hash(r, largest), references[start : start + PART]))
+                for value, entry in zip(hashes, find([h or 0 for h in hashes]), strict=True):
+                    yield None if value is None or entry is None or self._errors[entry] else entry
+
+    def rows(self, entry: int) -> list[Row]:
+        """The rows of one image. Raises OSError."""
+        return self._rows_of(self._starts[entry], self._starts[entry + 1] if entry + 1 < len(self) else self.end)
 
     def forget(self, entries: "set[int]") -> None:
         """Take images' rows out of the file, and a torn last line. Raises OSError; the file is then as it was."""

@@ -3,15 +3,17 @@
 import hashlib
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
-from faceauth.verdict import Face, Verdict, finite
+from faceauth.verdict import Evidence, Face, Verdict, finite
 
 FIELDS = (
     "path", "face", "box", "label", "score", "stability", "source", "threshold", "false_alarm_rate",
     "model", "model_sha256", "image_sha256", "width", "height", "ms", "error",
     "generator", "generators", "families", "says_itself",
     "reason", "version", "judged_at", "learned", "learned_sha256", "face_finder", "path_id",
+    "duplicate_of",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -39,6 +41,24 @@ def rows(verdict: Verdict) -> list[Row]:
         )
         for face in verdict.faces
     ]
+
+
+def verdict_of(found: Sequence[Row]) -> Verdict:
+    """The verdict that gave these rows; its evidence names no generators. The inverse of `rows`."""
+    image = {name: found[0][name] for name in FIELDS if name in Verdict.__slots__}
+    says = (line.partition(": ") for line in found[0]["says_itself"])
+    image |= {
+        "learned": tuple(found[0]["learned"]),
+        "evidence": tuple(Evidence(where, text, None) for where, _, text in says),
+    }
+    judged = [row for row in found if row["label"] not in {None, "no-face"}]
+    return Verdict(faces=tuple(map(_face, judged)), **image)
+
+
+def _face(row: Row) -> Face:
+    values = {name: row[name] for name in FIELDS if name in Face.__slots__}
+    values |= {name: tuple(row[name].items()) for name in ("generators", "families")}
+    return Face(index=row["face"], **values | {"box": tuple(row["box"]) if row["box"] else None})
 
 
 def path_id(path: str | None) -> str | None:
@@ -97,9 +117,11 @@ def made_by(row: Row) -> str:
 
 
 def notes(row: Row) -> list[str]:
-    """Why the label is uncertain, and how far the views agreed where they did not."""
+    """Why the label is uncertain, how far the views agreed where they did not, and what was judged in its place."""
     stability = row["stability"]
     found = [row["reason"]] if row["reason"] else []
     if stability is not None and stability != 1:
         found.append(f"called fake at {stability:.0%} of the views")
+    if row["duplicate_of"]:
+        found.append(f"the same picture as {row['duplicate_of']}")
     return found

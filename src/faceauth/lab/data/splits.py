@@ -7,24 +7,19 @@ stay in one fold.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from faceauth.errors import DataError
+from faceauth.images import near_pairs
 
 SPLITS = ("train", "test", "dev")
 FRACTIONS = (0.70, 0.12, 0.18)
 FOLDS = 6
 DEALS = ("kind", "source")  # what is held out whole: by kind with all relatives, by source without them
-NEAR = 3  # bits of 64 by which the dHashes of near-duplicates differ at most
-_BANDS = 4  # of 16 bits: two hashes that differ in 3 bits agree in at least one of four bands (Norouzi et al., 2012)
 ALTERED = ("swap", "restored")  # families of fakes that are photographs of somebody: no part of the generated class
 _DEALS = 256  # deals that are drawn; the most even one counts
 _JOINED = 0.1  # share of a kind's images tied to another kind from which on the two count as one
-_BLOCK = 2048  # hashes compared at once
 
 
 class Tied(Protocol):
@@ -54,7 +49,8 @@ class Dealt(Protocol):
 def tie(rows: Sequence[Tied], dhashes: Sequence[int]) -> list[int]:
     """The component of every row, in order, as the index of its member with the smallest SHA-256.
 
-    Rows are tied by one group (if not empty), one SHA-256, and dHashes within `NEAR` bits, directly or through others.
+    Rows are tied by one group (if not empty), one SHA-256, and dHashes within `images.NEAR` bits, directly or through
+    others.
 
     Args:
         dhashes: 64-bit difference hash of each image.
@@ -71,40 +67,6 @@ def tie(rows: Sequence[Tied], dhashes: Sequence[int]) -> list[int]:
     for i in sorted(range(len(rows)), key=lambda i: (rows[i].sha256, i)):
         leader.setdefault(sets.root(i), i)
     return [leader[sets.root(i)] for i in range(len(rows))]
-
-
-def near_pairs(dhashes: Sequence[int], bits: int = NEAR) -> Iterator[tuple[int, int]]:
-    """Pairs of indices that join all hashes within `bits` of each other, found by multi-index hashing.
-
-    Hashes within 3 bits agree exactly in one of four bands of 16 bits, so only those that share a band are compared.
-    Of hashes that are equal each is paired with the first alone: as ties, the pairs say the same as all pairs do.
-
-    Raises:
-        ValueError: more bits than the bands can find.
-    """
-    if bits >= _BANDS:
-        raise ValueError(f"{_BANDS} bands find hashes within {_BANDS - 1} bits, not {bits}")
-    values, first, inverse = np.unique(np.asarray(dhashes, np.uint64), return_index=True, return_inverse=True)
-    for i, which in enumerate(inverse):
-        if first[which] != i:
-            yield int(first[which]), i
-    for band in range(_BANDS):
-        key = (values >> np.uint64(16 * band)) & np.uint64(0xFFFF)
-        order = np.argsort(key, kind="stable")
-        for bucket in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
-            yield from ((int(first[a]), int(first[b])) for a, b in _within(values, bucket, bits))
-
-
-def _within(values: npt.NDArray[np.uint64], bucket: npt.NDArray[np.intp], bits: int) -> Iterator[tuple[int, int]]:
-    """Pairs of a bucket whose values differ by at most `bits`, compared block by block."""
-    for start in range(0, len(bucket) - 1, _BLOCK):
-        block = bucket[start : start + _BLOCK]
-        for later in range(start, len(bucket), _BLOCK):
-            other = bucket[later : later + _BLOCK]
-            near = np.bitwise_count(values[block, None] ^ values[None, other]) <= bits
-            for a, b in zip(*np.nonzero(near), strict=True):
-                if block[a] != other[b]:
-                    yield int(block[a]), int(other[b])
 
 
 def assign(

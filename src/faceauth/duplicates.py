@@ -1,0 +1,153 @@
+"""One picture in several files, judged once.
+
+Difference hashes (`images.dhash`) within `images.NEAR` bits propose which files show the same picture; about one
+portrait in 500 has such a neighbour among 6,000 strangers, so `alike` decides. It asks every cell of a 16 x 16 copy to
+agree, which a picture saved again or reduced does, and one with another face, a crop and a grey copy do not.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from faceauth import images
+from faceauth.detector import Detector
+from faceauth.errors import ImageError
+from faceauth.images import Limits, Source
+from faceauth.provenance import claims
+from faceauth.verdict import Evidence, Face, Verdict
+from faceauth.workers import answers
+
+SIDE = 16  # cells across and down of the copies that are compared
+MOST = (
+    8  # grey levels by which a cell of one channel may differ: reduced to half and saved as JPEG 40, 99 % keep within
+)
+Watch = Callable[[Iterator[Any], int], Iterator[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A file that shows the picture of an earlier one.
+
+    Attributes:
+        of: the place of the earlier one among the references.
+        path, sha256, size, evidence: of this file, as in `Verdict`.
+    """
+
+    of: int
+    path: str | None
+    sha256: str | None
+    size: tuple[int, int]
+    evidence: tuple[Evidence, ...]
+
+    def verdict(self, first: Verdict) -> Verdict:
+        """The verdict on the earlier file as one on this; boxes lie where the faces are in this one."""
+        across, down = (mine / (its or mine) for mine, its in zip(self.size, (first.width, first.height), strict=True))
+        return replace(
+            first, path=self.path, image_sha256=self.sha256, width=self.size[0], height=self.size[1], ms=None,
+            evidence=self.evidence, duplicate_of=first.path,
+            faces=tuple(_moved(face, across, down) for face in first.faces),
+        )  # fmt: skip
+
+
+def judged_once(
+    detector: Detector,
+    references: Sequence[Source],
+    workers: int = 1,
+    *,
+    timeout: float | None = None,
+    watch: Watch = lambda items, _: items,
+) -> Generator[Verdict, None, None]:
+    """Like `Detector.stream`; of files that show one picture the first is judged, and the others get its faces.
+
+    Every file is decoded once more, before any is judged.
+
+    Args:
+        watch: passed an iterator and its length while that goes on, and returns it; for a progress bar.
+    """
+    copies = find(references, detector.limits, workers, timeout=timeout, watch=watch)
+    waiting = Counter(copy.of for copy in copies.values())
+    firsts: dict[int, Verdict] = {}
+    others = [reference for number, reference in enumerate(references) if number not in copies]
+    with closing(detector.stream(others, workers, timeout=timeout)) as verdicts:
+        for number in range(len(references)):
+            if (copy := copies.get(number)) is None:
+                verdict = next(verdicts)
+                if waiting[number]:
+                    firsts[number] = verdict
+            else:
+                verdict = copy.verdict(firsts[copy.of])
+                waiting[copy.of] -= 1
+                if not waiting[copy.of]:
+                    del firsts[copy.of]
+            yield verdict
+
+
+def find(
+    references: Sequence[Source],
+    limits: Limits,
+    workers: int = 1,
+    *,
+    timeout: float | None = None,
+    watch: Watch = lambda items, _: items,
+) -> dict[int, Copy]:
+    """Which references show the picture of an earlier one, by their place; what cannot be read shows none."""
+    run = partial(answers, start=_start, arguments=limits, failed=_nothing, workers=workers, timeout=timeout)
+    with closing(run(references)) as hashes:
+        known = [(number, value) for number, value in enumerate(watch(hashes, len(references))) if value is not None]
+    first = _firsts([value for _, value in known])
+    pairs = [(known[later][0], known[earlier][0]) for later, earlier in first.items()]
+    jobs = [(references[later], references[earlier], earlier) for later, earlier in pairs]
+    with closing(run(jobs)) as copies:
+        found = zip((later for later, _ in pairs), copies, strict=True)
+        return {later: copy for later, copy in found if copy is not None}
+
+
+def alike(one: Image.Image, other: Image.Image) -> bool:
+    """Whether two RGB images show the same picture, at whatever size."""
+    a, b = (np.asarray(i.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.int16) for i in (one, other))
+    return bool(np.abs(a - b).max() <= MOST)
+
+
+def _firsts(hashes: Sequence[int]) -> Mapping[int, int]:
+    """Of each hash that has an earlier one near it, directly or through others, the earliest."""
+    first: dict[int, int] = {}
+    for pair in images.near_pairs(hashes):
+        earlier, later = sorted(pair)
+        first[later] = min(earlier, first.get(later, earlier))
+    for later in sorted(first):
+        first[later] = first.get(first[later], first[later])
+    return first
+
+
+def _start(limits: Limits) -> Callable[[Any], Any]:
+    return partial(_work, limits)
+
+
+def _work(limits: Limits, job: Source | tuple[Source, Source, int]) -> int | Copy | None:
+    """The hash of a file; of a file, an earlier one and the latter's place, the `Copy`, or None where it is none."""
+    try:
+        if not isinstance(job, tuple):
+            return images.dhash(images.load(job, limits).image)
+        loaded, earlier = images.load(job[0], limits), images.load(job[1], limits)
+    except ImageError:
+        return None  # it is judged like any other, and its verdict says what is wrong
+    if loaded.full_size[0] > earlier.full_size[0] or not alike(loaded.image, earlier.image):
+        return None  # on a larger copy more can be seen
+    return Copy(job[2], loaded.path, loaded.sha256, loaded.full_size, claims(loaded.data))
+
+
+def _nothing(job: object, reason: str) -> None:
+    """What a file that took too long, or took a process down, says of itself: its verdict will say why."""
+
+
+def _moved(face: Face, across: float, down: float) -> Face:
+    if face.box is None:
+        return face
+    left, top, right, bottom = face.box
+    return replace(face, box=(round(left * across), round(top * down), round(right * across), round(bottom * down)))

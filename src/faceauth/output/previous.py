@@ -1,0 +1,39 @@
+"""An earlier output as a cache: pictures that it holds, under whatever name, are not judged again."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from faceauth.errors import UsageError
+from faceauth.output.resume import Kept, Settings
+from faceauth.output.rows import verdict_of
+from faceauth.verdict import Verdict
+
+
+class Previous:
+    """The verdicts of a JSON Lines output, `path`, by the SHA-256 of the picture."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        """Read it through once; 40 bytes of memory an image.
+
+        Raises:
+            UsageError: it is not there, is no output of `faceauth detect` in JSON Lines, or of other settings.
+        """
+        self.path = path
+        try:
+            self._kept = Kept(path, settings)
+        except OSError as error:
+            raise UsageError(f"cannot read {str(path)!r}: {error.strerror or error}", "name a .jsonl output") from error
+
+    def find(self, references: Sequence[str | bytes], largest: int) -> list[int | None]:
+        """What `verdict` takes for each reference; None where it has to be judged.
+
+        Args:
+            references: paths, or the bytes of a picture on standard input.
+            largest: files of more bytes than this are not read.
+        """
+        return list(self._kept.find_pictures(references, largest))
+
+    def verdict(self, entry: int, reference: str | bytes) -> Verdict:
+        """The verdict on a picture that was found, under the name that it has now."""
+        return replace(verdict_of(self._kept.rows(entry)), path="-" if isinstance(reference, bytes) else reference)
