@@ -26,8 +26,8 @@ EXAMPLE_ROW: dict[str, Any] = {
     "image_sha256": SHA256[::-1], "width": 512, "height": 640, "ms": 161.2, "error": None, "generator": "unknown",
     "generators": {"unknown": 0.55, "flux": 0.45}, "families": {"unknown": 0.55, "diffusion": 0.45},
     "says_itself": ["EXIF Software: Adobe Firefly"], "reason": "between thresholds", "version": __version__,
-    "judged_at": "2026-01-31T12:00:00Z", "learned": [], "learned_sha256": None, "face_finder": "centerface 3", "duplicate_of": None,
-    "path_id": None,
+    "judged_at": "2026-01-31T12:00:00Z", "learned": [], "learned_sha256": None, "face_finder": "centerface 3",
+    "path_id": None, "duplicate_of": None,
 }  # fmt: skip
 
 

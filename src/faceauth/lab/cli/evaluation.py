@@ -25,7 +25,7 @@ PerSource = Annotated[int | None, typer.Option(help="At most so many images of e
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (calibrate, prototypes, score, evaluate, attribution, embed, tsne, spectrum, report):
+    for command in (calibrate, prototypes, score, evaluate, ablate, attribution, embed, tsne, spectrum, report):
         app.command()(command)
 
 
@@ -218,6 +218,38 @@ def score(
     table, fitted_on = score_(Plan(rows, chosen, folds), models or [], ScoreStore(cache), workers)
     score_table.write(output, table, {**run_info(dealt.data.sha256), "controls": fitted_on})
     typer.echo(f"{output}: {len(table)} rows of {table['model'].nunique()} models")
+
+
+def ablate(
+    config: Annotated[Path, typer.Argument(help="A TOML experiment with [encoders], such as configs/accurate.toml.")],
+    blocks: Annotated[
+        int, typer.Option(help="Blocks of the transformer, to leave some out; 0 for another network.", min=0)
+    ] = 0,
+    runs: Annotated[Path, typer.Option(help="Where run folders are made; one that was cut off goes on.")] = Path(
+        "runs"
+    ),
+    cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path("cache"),
+    workers: Workers = 1,
+) -> None:
+    """Say what each part of a detector on a frozen encoder is worth: fit it without, on the same folds.
+
+    Features, views, families and shares of the training images, and the weights of the fit, one change at a time. One
+    seed of each deal, and the output that tells generated from real images alone: AUROC, the mean over the folds.
+
+    \b
+    Examples:
+      faceauth lab ablate configs/accurate.toml --blocks 12
+      faceauth lab ablate configs/fast.toml
+    """
+    need_lab()
+    from faceauth.lab.evaluation.ablations import ablations
+    from faceauth.lab.evaluation.tables import markdown
+    from faceauth.lab.training.frozen import examples, prepare, read_config
+
+    prepared = prepare(read_config(config), cache, workers)
+    run = runs / prepared.config.name
+    run.mkdir(parents=True, exist_ok=True)
+    typer.echo(markdown(ablations(prepared, examples(prepared), run, blocks)))
 
 
 def attribution(

@@ -9,7 +9,7 @@ import pandas as pd
 from faceauth.lab.data.variants import VARIANTS
 from faceauth.lab.evaluation.score_models import about_images
 from faceauth.lab.training.assemble import SwapRule
-from faceauth.lab.training.frozen import Examples, FoldKey, Heads, Prepared, state_digest, tasks
+from faceauth.lab.training.frozen import Examples, FoldKey, Heads, Prepared, scored_views, state_digest, tasks
 
 SHIPPED_RATE, SWAP_RATE = 0.04, 0.01  # false alarms that the two outputs may have: together the 5 % of the default
 
@@ -29,12 +29,7 @@ def _tables(
     prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads], splits: Collection[str], rule: SwapRule
 ) -> Iterator[pd.DataFrame]:
     images = about_images(prepared.rows)
-    quota = {
-        (t.sha256, v) for t in tasks(prepared.config, prepared.data, prepared.rows, training=False) for v in t.views
-    }
-    sha256 = images["image_sha256"].to_numpy()[found.row]
-    asked = np.array([pair in quota for pair in zip(sha256, found.view.tolist(), strict=True)])
-    asked &= np.isin(images["split"].to_numpy()[found.row], list(splits))
+    asked = scored_views(prepared, found) & np.isin(images["split"].to_numpy()[found.row], list(splits))
     missing = list(_faceless(prepared, splits))
     model_sha256 = state_digest(prepared)
     for key, of in heads.items():

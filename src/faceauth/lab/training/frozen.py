@@ -169,6 +169,14 @@ def tasks(config: FrozenConfig, data: DataSet, rows: Sequence[ImageRow], trainin
             yield Task(str(data.file(row)), row.sha256, tuple(views))
 
 
+def scored_views(prepared: Prepared, found: "Examples") -> npt.NDArray[np.bool_]:
+    """(n,) which views are scored: the protocol's variants, of as many images as the config says."""
+    of = tasks(prepared.config, prepared.data, prepared.rows, training=False)
+    quota = {(task.sha256, view) for task in of for view in task.views}
+    sha256 = (prepared.rows[i].sha256 for i in found.row)
+    return np.array([pair in quota for pair in zip(sha256, found.view.tolist(), strict=True)])
+
+
 def _order(sha256: str) -> str:
     return hashlib.sha256(sha256.encode()).hexdigest()
 
@@ -217,19 +225,31 @@ class Heads:
 
 def fit_heads(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]) -> Heads:
     """Fit both lines to the training views of the allowed rows (by index). Raises DataError where a class is empty."""
-    config = prepared.config
+    return Heads(fit_generated(prepared, found, allowed), fit_swapped(prepared, found, allowed))
+
+
+def fit_generated(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]) -> Line:
+    """The line that tells generated from real images; as `fit_heads`."""
+    family, fake, usable = _labels(prepared, found, allowed)
+    chosen = usable & np.isin(found.view, prepared.config.views.train) & ~np.isin(family, ALTERED)
+    return _fit(prepared, found, prepared.config.head, chosen, fake, np.isin(found.view, prepared.config.views.blend))
+
+
+def fit_swapped(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]) -> Line:
+    """The line that tells swapped and blended from real images; as `fit_heads`."""
+    family, fake, usable = _labels(prepared, found, allowed)
+    blended, swapped = np.isin(found.view, prepared.config.views.blend), family == "swap"
+    seen = np.isin(found.view, prepared.config.views.train) & (swapped | ~fake)
+    return _fit(prepared, found, prepared.config.swap_head, usable & (seen | blended), swapped | blended, blended)
+
+
+def _labels(
+    prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """(n,) family and label of every view, and whether it may be fitted to."""
     family = np.array([row.family for row in prepared.rows])[found.row]
-    fake = np.array([row.label == "fake" for row in prepared.rows])[found.row]
-    blended = np.isin(found.view, config.views.blend)
-    usable = allowed[found.row] & (np.array([row.label != "edited" for row in prepared.rows])[found.row])
-    seen = usable & np.isin(found.view, config.views.train)
-    swapped = family == "swap"
-    generated = seen & ~np.isin(family, ALTERED)
-    swaps = (seen & (swapped | ~fake)) | (usable & blended)
-    return Heads(
-        _fit(prepared, found, config.head, generated, fake, blended),
-        _fit(prepared, found, config.swap_head, swaps, swapped | blended, blended),
-    )
+    label = np.array([row.label for row in prepared.rows])[found.row]
+    return family, label == "fake", allowed[found.row] & (label != "edited")
 
 
 def _fit(
