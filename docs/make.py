@@ -15,7 +15,8 @@ COMMANDS = (
     ["lab", "corpus", "fetch"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"], ["lab", "encoder"],
     ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "score"], ["lab", "evaluate"], ["lab", "ablate"],
     ["lab", "attribution"], ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "reference"],
-    ["lab", "heatmap"], ["lab", "report"], ["lab", "study"], ["lab", "synthesize"], ["lab", "launder"], ["lab", "finder"],
+    ["lab", "heatmap"], ["lab", "report"], ["lab", "study"], ["lab", "synthesize"],
+    ["lab", "launder"], ["lab", "finder"],
 )  # fmt: skip
 
 
