@@ -136,5 +136,20 @@ def mpo(packet):
     return encoded(picture(), "MPO", save_all=True, append_images=[picture((9, 9, 9))], xmp=packet)
 
 
+def raw_profile(name, content):
+    """A zTXt chunk's content: a profile of that name as ImageMagick keeps it in a PNG."""
+    text = f"\n{name}\n{len(content):8}\n{content.hex()}\n".encode()
+    return f"Raw profile type {name}".encode() + b"\0\0" + zlib.compress(text)
+
+
+def extended_xmp(packet, *bounds):
+    """A JPEG with a packet in pieces, those between the given bounds, in that order."""
+    data = jpeg()
+    for start, end in bounds[::-1]:
+        head = b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32 + struct.pack(">II", len(packet), start)
+        data = with_segment(data, 0xE1, head + packet[start:end])
+    return data
+
+
 def raw(data):
     return io.BytesIO(data)

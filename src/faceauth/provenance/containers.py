@@ -15,6 +15,8 @@ from typing import Any
 
 from PIL import Image
 
+from faceauth.images.formats import HEAD, sniff
+
 BLOCK = 1 << 22  # bytes of one block that are kept
 PACKET = 1 << 20  # bytes of an XMP packet that are read
 BUDGET = 1 << 23  # bytes of text chunks, all together, that are unfolded and kept
@@ -22,6 +24,7 @@ TEXT = 1 << 18  # characters of one text that are looked at
 MOST_TEXTS = 256  # text chunks of a file that are kept
 MOST_BLOCKS = 100_000  # chunks or segments of a file that are walked over
 TRAILER = 1 << 18  # bytes at the end of a file that are searched
+_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 _PROFILE = "Raw profile type "  # how ImageMagick keeps other formats' blocks in a PNG, in hexadecimal
 
 
@@ -30,7 +33,7 @@ class Blocks:
     """The metadata blocks of one file, in their order.
 
     Attributes:
-        format: JPEG, PNG, WEBP, TIFF, HEIF, AVIF, GIF, or empty where it is none of them.
+        format: JPEG, PNG, WEBP, TIFF, HEIF, AVIF, GIF, BMP, or empty where it is none of them.
         exif: TIFF structures; for a TIFF file, the file itself.
         xmp: XMP packets as bytes; iptc: IPTC-IIM records as bytes.
         texts: keyword and text of each PNG text chunk; comments: of a JPEG or GIF.
@@ -51,14 +54,15 @@ class Blocks:
 def read(data: bytes) -> Blocks:
     """The metadata blocks of a file's bytes; what is broken is left out. Never raises for what a file holds."""
     blocks = Blocks(trailer=data[-TRAILER:])
-    start = data.find(b"\xff\xd8\xff", 0, 64)
+    found = sniff(data[:HEAD])
+    data = data[found[1] :] if found and found[1] else data
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         blocks.format = "PNG"
         _png(data, blocks)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         blocks.format = "WEBP"
         _webp(data, blocks)
-    elif data[:4] in {b"II*\0", b"MM\0*"}:
+    elif data[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
         blocks.format = "TIFF"
         blocks.exif.append(data)
     elif data[4:8] == b"ftyp":
@@ -70,15 +74,17 @@ def read(data: bytes) -> Blocks:
         _library(data, blocks)
         if (at := data.find(b"XMP DataXMP", 0, BLOCK)) >= 0:  # Pillow leaves this application extension out
             blocks.xmp.append(data[at + 11 : at + 11 + BLOCK].partition(b"\x00")[0].partition(b"<?xpacket end")[0])
-    elif start >= 0:
+    elif found and found[0] == "JPEG":
         blocks.format = "JPEG"
-        _jpeg(data, start, blocks)
+        _jpeg(data, blocks)
+    elif found:
+        blocks.format = found[0]  # BMP, which has no place for metadata
     return blocks
 
 
-def segments(data: bytes, start: int) -> Iterator[tuple[int, bytes]]:
-    """Marker and content of each JPEG segment from the start of the image up to its first scan."""
-    at = start + 2
+def segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and content of each segment of a JPEG up to its first scan."""
+    at = 2
     for _ in range(MOST_BLOCKS):
         if data[at : at + 1] != b"\xff":
             return
@@ -95,27 +101,27 @@ def segments(data: bytes, start: int) -> Iterator[tuple[int, bytes]]:
         at += 2 + length
 
 
-def _jpeg(data: bytes, start: int, blocks: Blocks) -> None:
-    extended = bytearray()
-    for marker, content in segments(data, start):
+def _jpeg(data: bytes, blocks: Blocks) -> None:
+    extended: list[tuple[bytes, bytes]] = []
+    for marker, content in segments(data):
         if marker == 0xE1 and content.startswith(b"Exif\0"):
             blocks.exif.append(content[6:])
-        elif marker == 0xE1 and content.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
-            blocks.xmp.append(content[29:])
+        elif marker == 0xE1 and content.startswith(_XMP_HEAD):
+            blocks.xmp.append(content.removeprefix(_XMP_HEAD))
         elif marker == 0xE1 and content.startswith(b"http://ns.adobe.com/xmp/extension/\0"):
-            extended += content[75 : 75 + max(0, BLOCK - len(extended))]  # behind its GUID, whole length and offset
+            extended.append((content[35:67] + content[71:75], content[75:]))  # GUID and offset, in any order
         elif marker == 0xED and content.startswith(b"Photoshop 3.0\0"):
-            blocks.iptc += _resources(content[14:])
+            _resources(content[14:], blocks)
         elif marker == 0xFE:
             blocks.comments.append(content)
         if len(blocks.exif) + len(blocks.xmp) + len(blocks.comments) + len(blocks.iptc) >= MOST_TEXTS:
             break
     if extended:
-        blocks.xmp.append(bytes(extended))
+        blocks.xmp.append(b"".join(piece for _, piece in sorted(extended))[:BLOCK])
 
 
-def _resources(content: bytes) -> Iterator[bytes]:
-    """The IPTC records among Photoshop's image resources: signature, number, padded name, length, padded data."""
+def _resources(content: bytes, blocks: Blocks) -> None:
+    """IPTC records and XMP among Photoshop's image resources: signature, number, padded name, length, padded data."""
     at = 0
     for _ in range(MOST_TEXTS):
         if content[at : at + 4] != b"8BIM" or at + 7 > len(content):
@@ -124,8 +130,8 @@ def _resources(content: bytes) -> Iterator[bytes]:
         name = content[at + 6] + 1
         at += 6 + name + name % 2
         length = int.from_bytes(content[at : at + 4], "big")
-        if number == 0x0404:
-            yield content[at + 4 : at + 4 + length]
+        if number in {0x0404, 0x0424}:
+            (blocks.iptc if number == 0x0404 else blocks.xmp).append(content[at + 4 : at + 4 + length])
         at += 4 + length + length % 2
 
 
@@ -170,12 +176,16 @@ def _png_profile(name: str, text: bytes, blocks: Blocks) -> None:
         raw = bytes.fromhex("".join(text.decode("latin-1").split()[2:]))  # behind the profile's name and length
     except ValueError:
         return
-    if name in {"exif", "APP1"} and raw.startswith(b"Exif\0\0"):
-        blocks.exif.append(raw[6:])
+    if raw.startswith(_XMP_HEAD):
+        blocks.xmp.append(raw.removeprefix(_XMP_HEAD))
+    elif name.lower() in {"exif", "app1"}:
+        blocks.exif.append(raw.removeprefix(b"Exif\0\0"))
     elif name == "xmp":
         blocks.xmp.append(raw)
+    elif raw.startswith(b"8BIM"):
+        _resources(raw, blocks)
     elif name == "iptc":
-        blocks.iptc += _resources(raw) if raw.startswith(b"8BIM") else [raw]
+        blocks.iptc.append(raw)
 
 
 def _unfold(content: bytes, most: int) -> bytes:

@@ -46,7 +46,7 @@ SOURCE_TYPES = {
 GENERATED = frozenset(("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"))
 CAPTURED = frozenset(("digitalCapture", "computationalCapture", "multiFrameComputationalCapture"))
 _TYPES = {name.casefold(): name for name in SOURCE_TYPES}
-_URL_TYPE = re.compile(r"digitalsourcetype[/:#]([A-Za-z]{1,60})/?\s*$", re.IGNORECASE)
+_URL_TYPE = re.compile(r"digitalsourcetype[/:#]([A-Za-z]{1,60})/?(?:[?#].*)?$", re.IGNORECASE)
 
 _SOFTWARE = (
     "Software",
@@ -58,8 +58,13 @@ _SOFTWARE = (
 _MAKERS = ("Make", "Model", "HostComputer")
 _XMP_SOFTWARE = ("CreatorTool", "softwareAgent", "Software")
 _XMP_MAKERS = ("Make", "Model", "Credit", "Source")
-_XMP_TEXTS = ("UserComment", "ImageDescription", "description", "parameters", "Description", "Instructions", "comment")
-_IPTC_NAMES = {40: "Special Instructions", 65: "Originating Program", 110: "Credit", 115: "Source", 120: "Caption"}
+_XMP_TEXTS = (
+    "UserComment", "ImageDescription", "description", "parameters", "Description", "Instructions", "comment", "title",
+    "subject",
+)  # fmt: skip
+_IPTC_NAMES = {
+    25: "Keywords", 40: "Special Instructions", 65: "Originating Program", 110: "Credit", 115: "Source", 120: "Caption",
+}  # fmt: skip
 # xAI's downloads: a signature in one field, the picture's public id in another; only both together are theirs.
 _XAI = re.compile(r"Signature:\s*[A-Za-z0-9+/=]{64,}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -75,17 +80,17 @@ def read(blocks: Blocks) -> Iterator[tuple[str, Claim]]:
     for record in (*blocks.iptc, *filter(None, (exif.block(IPTC) for exif in directories))):
         yield from _iptc(record)
     for comment in blocks.comments:
-        if claim := settings.read(decoded(comment)):
+        if claim := settings.told(decoded(comment)):
             yield f"{blocks.format} comment", claim
     if claim := _samsung(blocks.trailer):
         yield "Samsung trailer", claim
 
 
 def source_type(text: str) -> str | None:
-    """The digital source type that a value names, as a URL, a short code or a bare name; None where it names none."""
+    """The digital source type that a value names: a URL, a short code, a bare name, one in words; None for none."""
     text = text.strip()
     found = _URL_TYPE.search(text)
-    name = found[1] if found else text.removeprefix("digsrctype:")
+    name = found[1] if found else re.sub(r"^digsrctype:|[\s_-]", "", text, flags=re.IGNORECASE)
     return _TYPES.get(name.casefold(), name if found else None)
 
 
@@ -108,23 +113,23 @@ def remote(blocks: Blocks) -> list[str]:
 def _exif(fields: list[Field]) -> Iterator[tuple[str, Claim]]:
     by_name = dict(reversed(fields))
     for name, text in fields:
-        if claim := settings.read(text) or _program(name, text):  # a prompt within settings may name anything
+        if name == "Artist":  # a person's name is never a generator's
+            continue
+        claim = settings.read(text) or _program(name, text)  # a prompt within settings may name anything
+        if claim := claim or settings.sentence(text):
             yield f"EXIF {name}", claim
     if _XAI.match(by_name.get("ImageDescription", "")) and _UUID.fullmatch(by_name.get("Artist", "").strip()):
         yield "EXIF ImageDescription", Claim("a signature of xAI, with the picture's id as Artist", "grok")
 
 
 def _program(name: str, text: str) -> Claim | None:
-    """What a field that names a program or a device says; a person's name (Artist) is never one."""
+    """What a field that names a program or a device says."""
+    named = None
     if name in _SOFTWARE:
         named = generators.software(text)
-        return Claim(text, named) if named or generators.says_generated(text) else None
-    if name in _MAKERS:
+    elif name in _MAKERS:
         named = generators.maker(text)
-        return Claim(text, named) if named else None
-    if name in {"ImageDescription", "UserComment", "XPComment", "XPTitle", "XPKeywords"}:
-        return Claim(text, None) if generators.says_generated(text) else None
-    return None
+    return Claim(text, named) if named else None
 
 
 def properties(packet: bytes) -> dict[str, list[str]]:
@@ -141,19 +146,20 @@ def properties(packet: bytes) -> dict[str, list[str]]:
         if value.strip() and len(values) < MOST_VALUES and len(found) < 4096:
             values.append(value[:TEXT])
 
+    def owner() -> str:
+        return next((name for name in reversed(path) if not name.startswith("rdf:")), "")
+
     def start(name: str, attributes: dict[str, str]) -> None:
         if len(path) >= DEEPEST:
             raise _RefusedError
         path.append(name)
         text.clear()
         for key, value in attributes.items():
-            add(name if key.rpartition(":")[2] in {"resource", "about"} and not name.startswith("rdf:") else key, value)
+            add(owner() if key.rpartition(":")[2] in {"resource", "about", "value"} else key, value)
 
-    def end(name: str) -> None:
-        value = "".join(text)
+    def end(_: str) -> None:
+        add(owner(), "".join(text))
         text.clear()
-        owner = next((n for n in reversed(path) if not n.startswith("rdf:")), name)
-        add(owner, value)
         path.pop()
 
     parser = expat.ParserCreate()
@@ -162,8 +168,17 @@ def properties(packet: bytes) -> dict[str, list[str]]:
     parser.CharacterDataHandler = text.append
     parser.EntityDeclHandler = _refuse
     with contextlib.suppress(expat.ExpatError, ValueError, _RefusedError):  # what stands before an error counts
-        parser.Parse(packet[:PACKET].strip(b"\0 \r\n\t"), True)
+        parser.Parse(_readable(packet[:PACKET]), True)
     return found
+
+
+def _readable(packet: bytes) -> bytes:
+    """A packet without what stands around it, and without what is no UTF-8 where it does not declare anything else."""
+    if b"<\0" in packet[:8] or b"\0<" in packet[:8]:  # UTF-16, whose order expat wants marked
+        order = "utf-16-be" if packet.find(b"\0<", 0, 8) % 2 == 0 else "utf-16-le"
+        return packet.decode(order, "replace").strip("\0 \r\n\t\ufeff").encode()
+    packet = packet.strip(b"\0 \r\n\t")
+    return packet if b"encoding=" in packet[:64] else packet.decode("utf-8", "replace").encode()
 
 
 class _RefusedError(Exception):
@@ -178,6 +193,8 @@ def _xmp(found: dict[str, list[str]]) -> Iterator[tuple[str, Claim]]:
     for value in found.get("DigitalSourceType", []) + found.get("DigitalSourcefileType", []):
         if kind := source_type(value):
             yield "XMP DigitalSourceType", Claim(described(kind), None)
+        elif claim := settings.sentence(value):  # the name that people are shown: "Created using Generative AI"
+            yield "XMP DigitalSourceType", claim
     for value in found.get("AISystemUsed", []):
         version = " ".join(found.get("AISystemVersionUsed", [])[:1])
         yield "XMP AISystemUsed", Claim(f"{value} {version}".strip(), generators.software(value))
@@ -187,14 +204,14 @@ def _xmp(found: dict[str, list[str]]) -> Iterator[tuple[str, Claim]]:
     for name in (*_XMP_SOFTWARE, *_XMP_MAKERS):
         for value in found.get(name, ()):
             named = (generators.software if name in _XMP_SOFTWARE else generators.maker)(value)
-            if named or generators.says_generated(value):
-                yield f"XMP {name}", Claim(value, named)
+            if claim := Claim(value, named) if named else settings.sentence(value):
+                yield f"XMP {name}", claim
     for value in found.get("AIGC", []):
         if label := settings.aigc('"AIGC":{' + html.unescape(value)):
             yield "XMP AIGC", label
     for name in _XMP_TEXTS:
         for value in found.get(name, ()):
-            if claim := settings.read(value):
+            if claim := settings.told(value):
                 yield f"XMP {name}", claim
 
 
@@ -211,9 +228,9 @@ def _iptc(record: bytes) -> Iterator[tuple[str, Claim]]:
         name = _IPTC_NAMES.get(record[at + 2]) if record[at + 1] == 2 else None
         if name in {"Credit", "Source", "Originating Program"}:
             named = (generators.software if name == "Originating Program" else generators.maker)(text)
-            if named or generators.says_generated(text):
-                yield f"IPTC {name}", Claim(text, named)
-        elif name and (claim := settings.read(text)):
+            if claim := Claim(text, named) if named else settings.sentence(text):
+                yield f"IPTC {name}", claim
+        elif name and (claim := settings.told(text)):
             yield f"IPTC {name}", claim
         at += 5 + length
 

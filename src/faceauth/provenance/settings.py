@@ -4,6 +4,7 @@ The text around them is a person's: a prompt may name any program, and none is t
 settings follows from their form, which model from the setting that means the model.
 """
 
+import html
 import json
 import re
 from collections import deque
@@ -29,13 +30,13 @@ _WITH_STEPS = re.compile(
 )
 _MODEL = re.compile(r"\bmodel: ?([^,\n]{1,80})", re.IGNORECASE)
 _KEYS = re.compile(
-    r'"(prompt|negative_prompt|negativeprompt|uc|class_type|cfg_scale|cfgscale|cfg|guidance_scale|guidanceScale|sampler'
+    r'"(prompt|positive_prompt|negative_prompt|negativeprompt|uc|class_type|cfg_scale|cfgscale|cfg|guidance_scale|guidanceScale|sampler'
     r"|sampler_name|comfyuisampler|scheduler|steps|num_inference_steps|seed|ckpt_name|unet_name|sd_model|model"
     r'|model_name|modelName|use_stable_diffusion_model|c|negativePrompt|positivePrompt|base_model|sui_image_params)"\s*:'
 )
 _PROMPTS = frozenset(
-    ("prompt", "negative_prompt", "negativeprompt", "negativePrompt", "positivePrompt", "uc", "c", "class_type",
-     "sui_image_params", "ckpt_name", "unet_name", "use_stable_diffusion_model", "num_inference_steps")
+    ("prompt", "positive_prompt", "negative_prompt", "negativeprompt", "negativePrompt", "positivePrompt", "uc", "c",
+     "class_type", "sui_image_params", "ckpt_name", "unet_name", "use_stable_diffusion_model", "num_inference_steps")
 )  # fmt: skip
 _WEIGHTS = re.compile(
     r'"(?:ckpt_name|unet_name|model_name|modelName|sd_model|use_stable_diffusion_model|base_model|model)"\s*:\s*'
@@ -62,16 +63,31 @@ _PROGRAMS = tuple(
 )
 # GB 45438-2025, annex E: what the label's values mean.
 _LABELS = {"1": "AI-generated", "2": "possibly AI-generated", "3": "suspected to be AI-generated"}
-_AIGC = re.compile(r'"?AIGC"?\s*:\s*\{|"ContentProducer"\s*:|"ContentPropagator"\s*:', re.IGNORECASE)
-_LABEL = re.compile(r'"Label"\s*:\s*"?([^",}\s]{1,20})')
-_PRODUCER = re.compile(r'"ContentProducer"\s*:\s*"([^"]{1,80})"')
+_AIGC = re.compile(r"""["']?AIGC["']?\s*:\s*\{|["']ContentP(?:roducer|ropagator)["']\s*:""", re.IGNORECASE)
+_LABEL = re.compile(r"""["']Label["']\s*:\s*["']?([^"',}\s]{1,20})""", re.IGNORECASE)
+_PRODUCER = re.compile(r"""["']ContentProducer["']\s*:\s*["']([^"']{1,80})["']""", re.IGNORECASE)
 _SOURCE_INFO = re.compile(r'"aigc_info"\s*:\s*\{[^{}]{0,200}"source_info"\s*:\s*"([^"]{1,80})"')
 
 
 def read(text: str) -> Claim | None:
     """What a free text says of a generator; None where it holds nothing that a program wrote about making it."""
     text = text[:TEXT]
-    return aigc(text) or _job(text) or _json(text) or _lines(text) or _dream(text)
+    found = aigc(text) or _job(text) or _json(text) or _lines(text) or _dream(text)
+    if found is None and ('\\"' in text or "&quot;" in text):  # it was encoded twice
+        again = html.unescape(text).replace('\\"', '"')
+        found = aigc(again) or _json(again)
+    return found
+
+
+def told(text: str) -> Claim | None:
+    """What a text that people write in says, in a program's words or in a person's."""
+    return read(text) or sentence(text)
+
+
+def sentence(text: str) -> Claim | None:
+    """What a short text says in words, as the whole of it: `Created with DALL-E 3`, `AI generated`."""
+    named = generators.made_with(text)
+    return Claim(text, named) if named or generators.says_generated(text) else None
 
 
 def aigc(text: str) -> Claim | None:

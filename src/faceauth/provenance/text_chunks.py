@@ -45,8 +45,10 @@ def read(blocks: Blocks) -> Iterator[tuple[str, Claim]]:
 
 def _chunk(key: str, text: str) -> Claim | None:
     lower = key.lower()
+    if lower in {"author", "artist"}:  # a person's name is never a generator's
+        return None
     claim = settings.read(text)  # before any name: a prompt within settings may name anything
-    claim = claim or _named(lower, text)
+    claim = claim or _named(lower, text) or (None if "prompt" in lower else settings.sentence(text))
     if lower == "hf-job-id" and text.strip():
         return Claim(f"a job at Hugging Face, {text.strip()}", None)
     if lower == "aigc" and (label := settings.aigc('"AIGC":{' + text)):
@@ -59,15 +61,13 @@ def _chunk(key: str, text: str) -> Claim | None:
 
 
 def _named(keyword: str, text: str) -> Claim | None:
-    """What a chunk names that means software, or the model; a title, a comment or an author's name never does."""
+    """What a chunk names that means software, or the model."""
     named = None
     if keyword in _SOFTWARE:
         named = generators.software(text)
     elif keyword in {"source", "model"}:
         named = generators.maker(text)
-    elif keyword not in {"title", "comment", "description"}:
-        return None
-    return Claim(text, named) if named or generators.says_generated(text) else None
+    return Claim(text, named) if named else None
 
 
 def hidden(data: bytes, format: str) -> Iterator[tuple[str, Claim]]:
