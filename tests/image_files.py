@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from conftest import encoded, picture
-from test_images import _gamma_one_profile as linear_profile
 
 
 def base(size=(160, 128), seed=1):
@@ -41,6 +40,33 @@ def png_with(image, *chunks):
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
     return data[:33] + made + data[33:]
+
+
+def linear_profile():
+    """A minimal RGB matrix profile with sRGB primaries and gamma 1."""
+
+    def s15(x):
+        return struct.pack(">i", round(x * 65536))
+
+    def xyz(*v):
+        return b"XYZ \0\0\0\0" + b"".join(map(s15, v))
+
+    text = b"desc\0\0\0\0" + struct.pack(">I", 7) + b"linear\0" + b"\0" * 79
+    blocks = {
+        b"desc": text, b"cprt": b"text\0\0\0\0none\0\0\0\0", b"wtpt": xyz(0.9642, 1, 0.8249),
+        b"rXYZ": xyz(0.4361, 0.2225, 0.0139), b"gXYZ": xyz(0.3851, 0.7169, 0.0971), b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
+        b"rTRC": b"curv" + bytes(8), b"gTRC": b"curv" + bytes(8), b"bTRC": b"curv" + bytes(8),
+    }  # fmt: skip
+    offset, table, body = 132 + 12 * len(blocks), b"", b""
+    for tag, data in blocks.items():
+        data += b"\0" * (-len(data) % 4)
+        table += tag + struct.pack(">II", offset + len(body), len(data))
+        body += data
+    size = offset + len(body)
+    header = struct.pack(">I4sI4s4s4s", size, b"\0" * 4, 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    header += struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + b"\0" * 28
+    header += s15(0.9642) + s15(1) + s15(0.8249)
+    return header.ljust(128, b"\0") + struct.pack(">I", len(blocks)) + table + body
 
 
 def with_preview(data):

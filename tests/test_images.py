@@ -1,4 +1,5 @@
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from PIL import Image, ImageCms
 from conftest import encoded, noise, picture
 from faceauth.errors import ImageError
 from faceauth.images import Limits, decode, load
+from image_files import linear_profile, preview_first
 
 
 @pytest.mark.parametrize(("format", "options"), [
@@ -20,6 +22,39 @@ def test_every_format_gives_the_same_pixels(format, options):
     pixels = np.asarray(decode(encoded(picture((10, 200, 90)), format, **options)), int)
     assert pixels.shape == (96, 96, 3)
     assert np.abs(pixels - (10, 200, 90)).max() <= 3
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "AVIF", "TIFF"])
+def test_a_file_of_several_pictures_says_that_the_first_was_judged(format):
+    expected = "several pages: the first was judged" if format == "TIFF" else "an animation: its first frame was judged"
+    one = load(encoded(picture((200, 0, 0)), format, **({"lossless": True} if format == "WEBP" else {})))
+    several = load(encoded(picture((200, 0, 0)), format, save_all=True, append_images=[picture((0, 0, 200))]))
+    assert (one.note, several.note) == (None, expected)
+    assert np.abs(np.asarray(one.image, int) - np.asarray(several.image)).max() < 8
+
+
+def test_what_is_no_further_picture_is_no_note():
+    """A gain map behind a JPEG, a preview before the picture, a mask, a second frame that is broken."""
+    assert load(encoded(picture(), "MPO", save_all=True, append_images=[picture((9, 9, 9))])).note is None
+    assert load(preview_first()).note is None
+    two = encoded(picture(), "TIFF", save_all=True, append_images=[Image.new("1", (96, 96))])
+    mask = encoded(picture(), "TIFF", save_all=True, append_images=[masked(Image.new("1", (96, 96)))])
+    assert (load(two).note, load(mask).note) == ("several pages: the first was judged", None)
+    moving = encoded(picture(), "GIF", save_all=True, append_images=[picture((0, 0, 0))])
+    assert load(moving[: moving.rindex(b"\x21\xf9")]).note is None
+
+
+def masked(image):
+    image.encoderinfo = {"tiffinfo": {254: 4}}
+    return image
+
+
+def test_a_jpeg_that_lacks_a_little_says_how_much():
+    data = encoded(noise((400, 400)), "JPEG")
+    assert load(data).note is load(data[:-2]).note is None
+    assert re.fullmatch(
+        r"cut off: the last [1-9]\.\d% of the picture are missing", load(data[: len(data) * 96 // 100]).note
+    )
 
 
 def test_exif_orientation_is_obeyed():
@@ -57,36 +92,9 @@ def test_icc_profile_is_converted(tmp_path):
 
 
 def test_wide_gamut_profile_moves_colours():
-    data = encoded(picture((120, 60, 30)), icc_profile=_gamma_one_profile())
+    data = encoded(picture((120, 60, 30)), icc_profile=linear_profile())
     moved = np.asarray(decode(data))[0, 0]
     assert moved.tolist() > [150, 100, 80]  # linear light is darker to the eye: sRGB needs larger numbers
-
-
-def _gamma_one_profile():
-    """A minimal RGB matrix profile with sRGB primaries and gamma 1."""
-
-    def s15(x):
-        return struct.pack(">i", round(x * 65536))
-
-    def xyz(*v):
-        return b"XYZ \0\0\0\0" + b"".join(map(s15, v))
-
-    text = b"desc\0\0\0\0" + struct.pack(">I", 7) + b"linear\0" + b"\0" * 79
-    blocks = {
-        b"desc": text, b"cprt": b"text\0\0\0\0none\0\0\0\0", b"wtpt": xyz(0.9642, 1, 0.8249),
-        b"rXYZ": xyz(0.4361, 0.2225, 0.0139), b"gXYZ": xyz(0.3851, 0.7169, 0.0971), b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
-        b"rTRC": b"curv" + bytes(8), b"gTRC": b"curv" + bytes(8), b"bTRC": b"curv" + bytes(8),
-    }  # fmt: skip
-    offset, table, body = 132 + 12 * len(blocks), b"", b""
-    for tag, data in blocks.items():
-        data += b"\0" * (-len(data) % 4)
-        table += tag + struct.pack(">II", offset + len(body), len(data))
-        body += data
-    size = offset + len(body)
-    header = struct.pack(">I4sI4s4s4s", size, b"\0" * 4, 0x02100000, b"mntr", b"RGB ", b"XYZ ")
-    header += struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + b"\0" * 28
-    header += s15(0.9642) + s15(1) + s15(0.8249)
-    return header.ljust(128, b"\0") + struct.pack(">I", len(blocks)) + table + body
 
 
 def test_animation_gives_its_first_frame():

@@ -9,6 +9,7 @@ import re
 import sys
 import zipfile
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -237,6 +238,19 @@ def test_no_face_is_shown_everywhere(tmp_path):
     assert "no-face" in stream.getvalue()
     page = written(tmp_path / "o.html", (NO_FACE,)).read_text()
     assert '<span class="label no-face">no face</span>' in page
+
+
+@pytest.mark.parametrize("verdict", [GOOD, NO_FACE])
+def test_a_note_on_what_was_judged_is_shown_everywhere(tmp_path, verdict):
+    noted = replace(verdict, note="an animation: its first frame was judged")
+    (row, *_) = rows(noted)
+    assert row["note"] == noted.note
+    assert noted.note in sentence(row)
+    stream = io.StringIO()
+    with TableOutput(stream) as table:
+        table.write(noted)
+    assert "first frame" in " ".join(stream.getvalue().split())
+    assert noted.note in written(tmp_path / "o.html", (noted,)).read_text()
 
 
 def test_the_reason_is_shown_where_there_is_one(tmp_path):

@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+from PIL import Image
 
 from attributed import RED, coloured, write_colour_model
 from command_line import command
@@ -11,6 +12,7 @@ from conftest import PORTRAIT, SAMPLES, encoded, make_card, picture, write_model
 from serving import files, problem, serving
 
 WHITE, BLACK = encoded(picture((255, 255, 255))), encoded(picture((0, 0, 0)))
+MOVING = encoded(picture(), "GIF", save_all=True, append_images=[picture((0, 0, 0))])
 CHANGING = {"ms", "judged_at"}
 NDJSON = "application/x-ndjson"
 
@@ -47,6 +49,13 @@ def test_rows_are_those_of_the_command_line_field_for_field(service, model):
     for row, other in zip(rows, expected, strict=True):
         assert other["path"].endswith(row["path"])
         assert lasting(row) == lasting(other) | {"path": row["path"], "path_id": None}
+
+
+def test_a_picture_that_is_too_large_is_met_with_what_its_sender_can_do(service):
+    sent = files(("huge.png", encoded(Image.new("L", (8000, 8000)))), ("moving.gif", MOVING))
+    huge, moving = (json.loads(line) for line in service.client.post("/v1/detect", files=sent).text.splitlines())
+    assert huge["error"] == "8000 x 8000: more than the limit of 50,000,000 pixels (send a smaller copy)"
+    assert moving["note"] == "an animation: its first frame was judged"
 
 
 def test_a_raw_body_is_what_standard_input_is(service, model):
@@ -167,3 +176,7 @@ def test_what_is_taught_is_known_to_every_worker_and_to_the_next_service(tmp_pat
         assert "in use" in problem(again, 422)["detail"]
     with serving(*options) as service:
         assert named(service) == {("rust", ("rust",))}
+        listed = [service.client.get("/v1/models").json()["models"][0]["learned"]]
+        subprocess.run(command("forget", "rust", "--learned", file), check=True)  # while the service runs
+        listed.append(service.client.get("/v1/models").json()["models"][0]["learned"])
+        assert listed == [["rust"], []]

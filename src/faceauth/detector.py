@@ -171,6 +171,7 @@ class Detector:
             height=height,
             ms=_since(start),
             evidence=claims(loaded.data),
+            note=loaded.note,
             picture=images_.thumbnail(loaded.image) if loaded.path in {None, "-"} else None,
         )
 

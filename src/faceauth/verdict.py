@@ -88,6 +88,7 @@ class Verdict:
             none did.
         face_finder: what found the faces, as in `centerface 3`.
         duplicate_of: path of the file that was judged, where this one shows the same picture (`faceauth.duplicates`).
+        note: which part of the file was judged, where that holds more: the first frame of an animation, ...
         picture: a small JPEG of what was judged, for notebooks; None for files, which can be read again.
     """
 
@@ -107,6 +108,7 @@ class Verdict:
     learned_sha256: str | None = None
     face_finder: str | None = None
     duplicate_of: str | None = None
+    note: str | None = None
     picture: bytes | None = field(default=None, repr=False, compare=False)
 
     @property

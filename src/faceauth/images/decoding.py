@@ -9,7 +9,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,10 +56,16 @@ class Limits:
         max_pixels: pixels of a picture; four times as many of a JPEG in one pass, which is decoded reduced, and by
             default at most 50 million of a WebP and 65 million of an AVIF or HEIC.
         max_bytes: bytes of a file.
+        adjustable: whether who reads the error can raise the limits, so that it says how.
     """
 
     max_pixels: int = 100_000_000
     max_bytes: int = 200_000_000
+    adjustable: bool = True
+
+    def remedy(self, option: str) -> str:
+        """What to do about a picture that is too large."""
+        return f"raise {option}, or save a smaller copy" if self.adjustable else "send a smaller copy"
 
     def pixels(self, format: str | None, in_one_pass: bool = False) -> int:
         """The pixels that a picture of a format may have."""
@@ -71,10 +77,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An upright RGB picture, and the (width, height) of the upright picture in the file."""
+    """An upright RGB picture, the (width, height) of the upright picture in the file, and what of the file it is.
+
+    `note` says so where the file holds more: an animation, several pages, the end of a file that was cut off.
+    """
 
     image: Image.Image
     full_size: tuple[int, int]
+    note: str | None = None
 
 
 def decode(data: bytes, limits: Limits | None = None) -> Image.Image:
@@ -132,25 +142,41 @@ def _decoded_png(data: bytes, limits: Limits) -> Decoded:
 
 
 def _decoded(data: bytes, format: str, limits: Limits) -> Decoded:
-    cicp, orientation, in_one_pass = None, None, False
+    cicp, orientation, in_one_pass, note = None, None, False, None
     if format == "PNG":
         cicp = png.check(data)
     elif format == "TIFF":
         tiff.silence()
-        data, orientation = tiff.picture(data)
+        data, orientation, pages = tiff.picture(data)
+        note = "several pages: the first was judged" if pages > 1 else None
     elif format == "JPEG":
         shape = jpeg.structure(data)
         in_one_pass = shape is not None and shape.in_one_pass
     elif format in {"AVIF", "HEIF"}:
         cicp = colour.nclx(data)
     elif format == "WEBP":
-        _check_size(_webp_size(data), limits.pixels(format))  # its decoder takes the memory when it is opened
+        _check_size(_webp_size(data), limits, format)  # its decoder takes the memory when it is opened
     image = _opener(format)(io.BytesIO(data), "")
-    checked(image, limits.pixels(format, in_one_pass))
+    checked(image, limits, format, in_one_pass)
     full_size = image.size
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        image = _loaded_jpeg(image, data)
-    return to_srgb(image, full_size, cicp, orientation)
+        image, note = _loaded_jpeg(image, data)
+    elif format in _MOVING and _is_animated(image, data):
+        note = "an animation: its first frame was judged"
+    return replace(to_srgb(image, full_size, cicp, orientation), note=note)
+
+
+_MOVING = ("GIF", "PNG", "WEBP", "AVIF")
+
+
+def _is_animated(image: ImageFile.ImageFile, data: bytes) -> bool:
+    """Whether a file of a format that can move holds further frames."""
+    try:
+        if isinstance(image, GifImagePlugin.GifImageFile):  # looks for the second frame, and leaves the first one
+            image = GifImagePlugin.GifImageFile(io.BytesIO(data), "")
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # the first frame is whole, and what is wrong behind it is no frame
+        return False
 
 
 def _opener(format: str) -> Callable[..., ImageFile.ImageFile]:
@@ -160,23 +186,23 @@ def _opener(format: str) -> Callable[..., ImageFile.ImageFile]:
     try:
         import pillow_heif
     except ImportError as error:
-        raise ImageError("a HEIC image", "pip install 'faceauth[heic]'") from error
+        raise ImageError("a HEIC image", "save it as JPEG, or pip install 'faceauth[heic]'") from error
     opener: Callable[..., ImageFile.ImageFile] = pillow_heif.HeifImageFile
     return opener
 
 
-def checked(image: Image.Image, most: int) -> Image.Image:
-    """The image, if it has at least one pixel and at most `most`. Raises ImageError."""
-    _check_size(image.size, most)
+def checked(image: Image.Image, limits: Limits, format: str | None = None, in_one_pass: bool = False) -> Image.Image:
+    """The image, if it has at least one pixel and no more than a file of its format may have. Raises ImageError."""
+    _check_size(image.size, limits, format, in_one_pass)
     return image
 
 
-def _check_size(size: tuple[int, int], most: int) -> None:
+def _check_size(size: tuple[int, int], limits: Limits, format: str | None, in_one_pass: bool = False) -> None:
     width, height = size
+    most = limits.pixels(format, in_one_pass)
     if width * height > most:
-        raise ImageError(
-            f"{width} x {height}: more than the limit of {most:,} pixels", "raise --max-pixels, or save a smaller copy"
-        )
+        what = f"{width} x {height}: more than the limit of {most:,} pixels"
+        raise ImageError(what, limits.remedy("--max-pixels"))
     if width < 1 or height < 1:
         raise ImageError("an image without pixels")
 
@@ -194,8 +220,8 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(body[6:8], "little") & 0x3FFF or 1, int.from_bytes(body[8:10], "little") & 0x3FFF or 1
 
 
-def _loaded_jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes) -> JpegImagePlugin.JpegImageFile:
-    """Decode, reduced where there are many pixels, and as far as there is data where little is missing."""
+def _loaded_jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes) -> tuple[JpegImagePlugin.JpegImageFile, str | None]:
+    """Decode, reduced where there are many pixels, and as far as there is data where little is missing, and say so."""
     step = reduction(image.size)
     if step > 1:
         image.draft(None, (image.width // step, image.height // step))
@@ -207,7 +233,7 @@ def _loaded_jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes) -> JpegImage
         if "truncated" not in str(error):
             raise
         return jpeg.repaired(image, data)
-    return image
+    return image, None
 
 
 def reduction(size: tuple[int, int]) -> int:

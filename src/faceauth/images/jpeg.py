@@ -104,8 +104,8 @@ class _ThenEnd(io.BytesIO):
         return _EOI
 
 
-def repaired(image: JpegImagePlugin.JpegImageFile, data: bytes) -> JpegImagePlugin.JpegImageFile:
-    """Decode a JPEG that is cut off, as every viewer shows it, with grey for what is missing.
+def repaired(image: JpegImagePlugin.JpegImageFile, data: bytes) -> tuple[JpegImagePlugin.JpegImageFile, str | None]:
+    """Decode a JPEG that is cut off, as every viewer shows it, with grey for what is missing; and say how much that is.
 
     Args:
         image: the file as it was opened, to be opened and reduced in the same way.
@@ -125,10 +125,9 @@ def repaired(image: JpegImagePlugin.JpegImageFile, data: bytes) -> JpegImagePlug
     else:
         missing = _rows_unrefined(opened, data, found)
     if missing > MISSING * height:
-        raise ImageError(
-            f"cut off: the last {missing / height:.0%} of the picture are missing", "fetch or copy it again"
-        )
-    return opened
+        what = f"the last {missing / height:.0%} of the picture are" if missing < height else "most of the picture is"
+        raise ImageError(f"cut off: {what} missing", "fetch or copy it again")
+    return opened, f"cut off: the last {missing / height:.1%} of the picture are missing" if missing else None
 
 
 def is_cut_off(data: bytes) -> bool:

@@ -41,6 +41,7 @@ class LoadedImage:
         data: the file's bytes, so that nothing needs to read them again; None for pixels in memory.
         full_size: (width, height) of the upright picture in the file: more than `image.size` where the picture was so
             large that it was reduced.
+        note: which part of the file it is, where that holds more, in words.
     """
 
     path: str | None
@@ -48,6 +49,7 @@ class LoadedImage:
     sha256: str | None
     data: bytes | None = field(default=None, repr=False)
     full_size: tuple[int, int] = (0, 0)
+    note: str | None = None
 
     def __post_init__(self) -> None:
         if self.full_size == (0, 0):
@@ -73,10 +75,10 @@ def load(source: Source, limits: Limits | None = None) -> LoadedImage:
     limits = limits or Limits()
     if isinstance(source, Image.Image):
         picture = source
-        made = guarded(lambda: to_srgb(checked(picture, limits.pixels(None))))
+        made = guarded(lambda: to_srgb(checked(picture, limits)))
         return _large_enough(LoadedImage(None, made.image, None, None, made.full_size))
     if isinstance(source, np.ndarray):
-        made = guarded(lambda: to_srgb(checked(_from_array(source), limits.pixels(None))))
+        made = guarded(lambda: to_srgb(checked(_from_array(source), limits)))
         return _large_enough(LoadedImage(None, made.image, None, None, made.full_size))
     if isinstance(source, EncodedImage | bytes | bytearray | memoryview):
         path, data = (source.path, source.data) if isinstance(source, EncodedImage) else (None, bytes(source))
@@ -91,7 +93,7 @@ def load(source: Source, limits: Limits | None = None) -> LoadedImage:
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         made = decode_sized(data, limits)
-        return _large_enough(LoadedImage(path, made.image, sha256, data, made.full_size))
+        return _large_enough(LoadedImage(path, made.image, sha256, data, made.full_size, made.note))
     except ImageError as error:
         error.sha256 = sha256
         raise
@@ -113,7 +115,8 @@ def not_a_source(given: object) -> SourceTypeError:
 
 
 def _too_many_bytes(limits: Limits) -> ImageError:
-    return ImageError(f"more than the limit of {limits.max_bytes:,} bytes", "raise --max-bytes")
+    what = f"more than the limit of {limits.max_bytes:,} bytes"
+    return ImageError(what, limits.remedy("--max-bytes"))
 
 
 def _read(path: str, limits: Limits) -> bytes:

@@ -41,9 +41,14 @@ class Directory:
         """Whether it calls itself a smaller copy of another image."""
         return bool(self.get(NEW_SUBFILE_TYPE) & 1) or self.get(SUBFILE_TYPE) == 2
 
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a picture of its own, neither a smaller copy of another nor a mask."""
+        return self.pixels > 0 and not self.reduced and not self.get(NEW_SUBFILE_TYPE) & 4
 
-def picture(data: bytes) -> tuple[bytes, int | None]:
-    """The file such that its first image is the picture, and the orientation that the file gives for it.
+
+def picture(data: bytes) -> tuple[bytes, int | None, int]:
+    """The file such that its first image is the picture, the orientation that the file gives for it, and its pages.
 
     The picture is the first image, but for a first one that says it is a smaller copy, or that is much smaller than
     another of the same shape. The orientation is None where the picture itself has one, or no image has.
@@ -53,7 +58,7 @@ def picture(data: bytes) -> tuple[bytes, int | None]:
     """
     every = directories(data)
     if not every:
-        return data, None
+        return data, None, 1
     first = every[0]
     if any(d.get(PHOTOMETRIC) in {_CFA, _LINEAR_RAW} for d in every):
         raise ImageError(f"not an image of a known format: {RAW.name}", RAW.hint)
@@ -61,13 +66,13 @@ def picture(data: bytes) -> tuple[bytes, int | None]:
     if not full:
         if first.reduced and DNG_VERSION in first.tags:
             raise ImageError(f"not an image of a known format: {RAW.name} of which only the preview is read", RAW.hint)
-        return data, None
+        return data, None, sum(not d.sub and d.is_page for d in every)
     chosen = max(full, key=lambda d: d.pixels)
     orientation = None if ORIENTATION in chosen.tags else first.get(ORIENTATION, 1)
     order, big = ("<" if data[:2] == b"II" else ">"), data[2:3] == b"+" or data[3:4] == b"+"
     pointer = struct.pack(order + ("Q" if big else "I"), chosen.offset)
     at = 8 if big else 4
-    return data[:at] + pointer + data[at + len(pointer) :], orientation
+    return data[:at] + pointer + data[at + len(pointer) :], orientation, 1
 
 
 def _same_picture(first: Directory, other: Directory) -> bool:

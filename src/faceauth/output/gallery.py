@@ -144,7 +144,8 @@ def _line(row: Row, numbered: bool) -> str:
     if row["label"] is None:
         return f'<span class="label unreadable">unreadable</span> <span class="small">{text(row["error"])}</span>'
     if row["label"] == "no-face":
-        return '<span class="label no-face">no face</span> <span class="small">not judged</span>'
+        noted = text("; ".join(["not judged", *notes(row)]))
+        return f'<span class="label no-face">no face</span> <span class="small">{noted}</span>'
     number = f"{row['face'] + 1}. " if numbered and row["face"] is not None else ""
     score = "" if row["score"] is None else f' <span class="score">{row["score"]:.2f}</span>'
     whole = ["whole image, no face found"] if row["face"] is None else []

@@ -13,7 +13,7 @@ FIELDS = (
     "model", "model_sha256", "image_sha256", "width", "height", "ms", "error",
     "generator", "generators", "families", "says_itself",
     "reason", "version", "judged_at", "learned", "learned_sha256", "face_finder", "path_id",
-    "duplicate_of",
+    "duplicate_of", "note",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -100,7 +100,7 @@ def sentence(row: Row) -> str:
     """One row in words."""
     says = f"; the file says {'; '.join(row['says_itself'])}" if row["says_itself"] else ""
     if row["label"] == "no-face":
-        return printable(f"no face found, nothing judged{says}")
+        return printable("; ".join(["no face found, nothing judged", *notes(row)]) + says)
     if row["score"] is None:
         return printable(row["error"])
     where = "whole image (no face found)" if row["face"] is None else f"face {row['face'] + 1}"
@@ -117,11 +117,13 @@ def made_by(row: Row) -> str:
 
 
 def notes(row: Row) -> list[str]:
-    """Why the label is uncertain, how far the views agreed where they did not, and what was judged in its place."""
+    """Why the label is uncertain, how far the views agreed where they did not, and which picture or part was judged."""
     stability = row["stability"]
     found = [row["reason"]] if row["reason"] else []
     if stability is not None and stability != 1:
         found.append(f"called fake at {stability:.0%} of the views")
     if row["duplicate_of"]:
         found.append(f"the same picture as {row['duplicate_of']}")
+    if row["note"]:
+        found.append(row["note"])
     return found

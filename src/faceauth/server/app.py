@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,8 +20,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from faceauth import __version__
+from faceauth.errors import FaceAuthError
 from faceauth.images import EncodedImage
-from faceauth.server import documents, uploads
+from faceauth.server import documents, uploads, work
 from faceauth.server.documents import EVERYWHERE, NDJSON, WITH_IMAGES, WITH_KEY, answers, problems
 from faceauth.server.gate import Gate, Visit
 from faceauth.server.judges import Judges
@@ -48,6 +49,7 @@ class Service:
     metrics: Metrics
     rates: Rates
     admitted: int = 0
+    listed: tuple[int, int] | None = None  # stamp of the learned file whose classes `model` lists
     seconds: float = 1.0  # that a request takes, lately; for Retry-After
 
     def admit(self, visit: Visit) -> None:
@@ -56,6 +58,14 @@ class Service:
         self.admitted += 1
         visit.holds.callback(self._leave)
         self.metrics.admitted.set(self.admitted)
+
+    def refresh(self) -> None:
+        """List what the learned file holds now, which this service or a command may have changed since it started."""
+        stamp = work.stamp(work.learned_file(self.settings))
+        if stamp != self.listed:
+            with suppress(FaceAuthError):  # of a damaged file nothing is judged, and each request is told so
+                self.model.learned[:] = work.learned_names(self.settings, self.model.sha256)
+            self.listed = stamp
 
     def check_room(self) -> None:
         """Raises Problem 429 where no further request is taken."""
@@ -188,6 +198,7 @@ async def models(request: Request) -> documents.Models:
         max_faces=settings.max_faces, timeout=settings.timeout, images_a_minute=settings.rate if settings.keys else 0,
     )  # fmt: skip
     tasks = ["detect", "explain", "provenance", *(["learn"] if settings.teach else [])]
+    await asyncio.to_thread(service.refresh)
     return documents.Models(models=[service.model], tasks=tasks, needs_key=bool(settings.keys), limits=limits)
 
 
@@ -228,7 +239,6 @@ async def learn(
     job = Job("learn", tuple(images), {"name": name, "real": real, "family": family})
     answer = await _while_connected(request, _service(request).judges.answer(job))
     (lesson,) = _values(answer)
-    _service(request).model.learned.append(lesson["taught"])
     return JSONResponse(lesson)
 
 

@@ -27,7 +27,7 @@ EXAMPLE_ROW: dict[str, Any] = {
     "generators": {"unknown": 0.55, "flux": 0.45}, "families": {"unknown": 0.55, "diffusion": 0.45},
     "says_itself": ["EXIF Software: Adobe Firefly"], "reason": "between thresholds", "version": __version__,
     "judged_at": "2026-01-31T12:00:00Z", "learned": [], "learned_sha256": None, "face_finder": "centerface 3",
-    "path_id": None, "duplicate_of": None,
+    "path_id": None, "duplicate_of": None, "note": None,
 }  # fmt: skip
 
 
@@ -71,6 +71,7 @@ class Row(_Record):
     face_finder: str | None
     path_id: None
     duplicate_of: None
+    note: str | None
 
 
 class Finding(_Record):

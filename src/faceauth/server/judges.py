@@ -72,7 +72,9 @@ class Judges:
         late = too_long(timeout)
 
         def failed(_: Job, reason: str) -> Answer:
-            return GivenUp(reason, reason == late)
+            if reason == late:  # whose advice is the operator's to follow
+                return GivenUp(f"not judged: it took more than {timeout:g} s", late=True)
+            return GivenUp(reason)
 
         return Pool(self._settings.workers, work.start, self._settings, failed, timeout, lasting=True)
 

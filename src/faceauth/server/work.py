@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from faceauth import __version__
+from faceauth import __version__, learned
 from faceauth.detector import Detector
 from faceauth.errors import FaceAuthError, ImageError
 from faceauth.explain import explain
@@ -91,12 +91,12 @@ def cap_memory(most: int) -> None:
 
 def detector(settings: Settings) -> Detector:
     """The detector that a service judges with. Raises FaceAuthError for a model or setting that is none."""
-    learned = settings.learned
-    if settings.teach and isinstance(learned, Path) and not learned.exists():
-        learned = False  # the first lesson makes the file
+    file = settings.learned
+    if settings.teach and isinstance(file, Path) and not file.exists():
+        file = False  # the first lesson makes the file
     opened = Detector(
-        settings.model, false_alarms=settings.false_alarms, whole_image=settings.whole_image, learned=learned,
-        limits=Limits(settings.max_pixels, settings.max_bytes),
+        settings.model, false_alarms=settings.false_alarms, whole_image=settings.whole_image, learned=file,
+        limits=Limits(settings.max_pixels, settings.max_bytes, adjustable=False),
     )  # fmt: skip
     opened.find_faces = at_most(settings.max_faces, opened.find_faces)
     return opened
@@ -112,6 +112,26 @@ def at_most(most: int, find: FaceFinder) -> FaceFinder:
         return found
 
     return limited
+
+
+def learned_file(settings: Settings) -> Path | None:
+    """The file of learned classes that a service judges with; None where it judges without."""
+    return default_file() if settings.learned is True else settings.learned or None
+
+
+def stamp(file: Path | None) -> tuple[int, int] | None:
+    """What changes when a file is written anew; None where there is none."""
+    try:
+        found = file.stat() if file else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size) if found else None
+
+
+def learned_names(settings: Settings, model_sha256: str) -> list[str]:
+    """The classes learned for a model that the file holds now. Raises FaceAuthError for a file that is damaged."""
+    file = learned_file(settings)
+    return [t.kind.name for t in learned.read(file) if t.model_sha256 == model_sha256] if file else []
 
 
 class Worker:
@@ -144,16 +164,7 @@ class Worker:
         self._detector, self._opened = opened, stamp
 
     def _stamp(self) -> tuple[int, int] | None:
-        file = self._file()
-        try:
-            found = file.stat() if file else None
-        except OSError:
-            return None
-        return (found.st_mtime_ns, found.st_size) if found else None
-
-    def _file(self) -> Path | None:
-        learned = self._settings.learned
-        return default_file() if learned is True else learned or None
+        return stamp(learned_file(self._settings))
 
     def _one(self, task: Task, image: EncodedImage) -> list[Plain]:
         if task == "provenance":
@@ -164,7 +175,7 @@ class Worker:
         return [row | {"path_id": None} for row in verdict.rows()]  # no path of this machine
 
     def _learn(self, job: Job) -> list[Plain]:
-        file = self._file()
+        file = learned_file(self._settings)
         assert file is not None
         done = learn(self._detector, pictures=job.images, file=file, **(job.lesson or {}))
         taught = done.taught

@@ -44,15 +44,15 @@ function judged(photo, row, model, offers, view, on) {
   const top = html("div", { class: "top" }, stage(photo, view, told, on), html("section", { class: "panel", "aria-label": "Verdict" },
     ...(photo.rows.length > 1 ? [html("p", { class: "small" }, `Face ${view.face + 1} of ${photo.rows.length}`)] : []),
     html("p", { class: "word" }, verdict(label)),
-    ...sayings(row, model, photo.file.type === "image/gif"), ...actions(photo, row, told, offers, on)));
+    ...sayings(row, model), ...actions(photo, row, told, offers, on)));
   const parts = [generators(row), evidence(photo)].filter(Boolean);
   return [top, row.score === null ? null : meaning(row, model, told), html("div", { class: "pair" }, parts), told ? explained(photo, told, row, model) : null];
 }
 
-function sayings(row, model, moving) {
+function sayings(row, model) {
   if (row.error) return [html("p", {}, `${row.error}.`)];
-  if (row.label === "no-face") return [html("p", {}, "No face was found, so nothing was judged.")];
-  const said = moving ? [html("p", {}, "Of pictures that move, the first frame is judged.")] : [];
+  const said = row.note ? [html("p", {}, `${row.note[0].toUpperCase()}${row.note.slice(1)}.`)] : [];
+  if (row.label === "no-face") return [html("p", {}, "No face was found, so nothing was judged."), ...said];
   if (row.score !== null) said.push(html("p", { class: "score" }, "Score ", html("strong", {}, row.score.toFixed(2))));
   if (model && row.score !== null) said.push(scale(row.score, model.real_to, row.threshold));
   if (row.reason) said.push(html("p", {}, REASONS[row.reason] ?? row.reason));
