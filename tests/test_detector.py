@@ -4,6 +4,7 @@ from PIL import Image
 
 import faceauth
 from conftest import PORTRAIT, encoded, make_card, noise, picture, write_model
+from faceauth import images
 from faceauth.detector import SMALLEST_FACE, Detector
 from faceauth.errors import ImageError, UsageError
 from faceauth.images import Limits
@@ -148,6 +149,21 @@ def test_uncertain_has_a_reason(tmp_path, grey, reason):
     detector = Detector(model, whole_image=True)
     assert detector.detect(picture((grey,) * 3))[0].faces[0].reason == reason
     assert detector.detect(noise())[0].faces[0].reason == "between thresholds"
+
+
+@pytest.mark.parametrize("cover", [(0, 0, 0.5, 1), (0, 0.55, 1, 1), (0, 0.28, 1, 0.48)])  # a slab, a mask, a bar
+def test_a_face_with_something_laid_over_it_is_called_covered(tmp_path, cover):
+    model = write_model(tmp_path / "m.onnx", make_card(thresholds=Thresholds(1.0, 0.0, ((0.0, 1.0), (1.0, 0.0)), "x")))
+    detector = Detector(model)
+    portrait = Image.open(PORTRAIT).convert("RGB")
+    (found,) = detector.find_faces(portrait)
+    (verdict,) = detector.detect(portrait)
+    assert verdict.faces[0].reason == "between thresholds"
+    corner, size = np.array(found.box[:2] * 2), np.array([found.box[i % 2 + 2] - found.box[i % 2] for i in range(4)])
+    place = np.round(corner + size * cover).astype(int).tolist()
+    portrait.paste((25, 30, 40), place)
+    covered = detector.judge_loaded(images.load(portrait), found=[found])
+    assert covered.faces[0].reason == "covered"
 
 
 def test_kinds_of_input_agree(detector, folder):

@@ -26,7 +26,10 @@ from faceauth.verdict import Face, Label, Reason, Verdict, finite
 from faceauth.workers import answers
 
 SMALLEST_FACE = 48  # pixels of the longer side of a face box; nothing was measured below
-DARK, BLURRED = 40, 6  # mean grey level of a face, and mean step between neighbours of its 96 px copy, in grey levels
+# Of a copy of a face of 96 px, in grey levels: its mean, the mean step between neighbours, and the standard deviation
+# within a cell of 6 px that no skin, cloth or hair keeps to.
+DARK, BLURRED, FLAT = 40, 6, 0.75
+COVERED = 0.12, 0.7  # share of flat cells, between a bar over the eyes and a picture of one colour
 
 Floats = npt.NDArray[np.floating[Any]]
 Classes = list[dict[str, Any]]
@@ -312,6 +315,8 @@ class Detector:
         if stability is not None:
             return "changes when re-saved"
         pixels = np.asarray(image.crop(face.box if face else (0, 0, *image.size)).convert("L").resize((96, 96)), float)
+        if COVERED[0] <= _flat_share(pixels) <= COVERED[1]:
+            return "covered"
         sharpness = np.abs(np.diff(pixels, axis=0)).mean() + np.abs(np.diff(pixels, axis=1)).mean()
         if pixels.mean() < DARK or sharpness < BLURRED:
             return "blurred or dark"
@@ -386,6 +391,12 @@ def _at_full_size(face: Face, scale: tuple[float, float]) -> Face:
     left, top, right, bottom = face.box
     x, y = scale
     return replace(face, box=(round(left * x), round(top * y), round(right * x), round(bottom * y)))
+
+
+def _flat_share(face: npt.NDArray[np.float64]) -> float:
+    """Of the cells of 6 x 6 in a grey (96, 96) copy, but for two at each edge, the share of one flat tone."""
+    cells = face.reshape(16, 6, 16, 6)[2:-2, :, 2:-2].std(axis=(1, 3))
+    return float((cells < FLAT).mean())
 
 
 def _classes(score: float) -> Classes:

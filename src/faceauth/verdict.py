@@ -9,7 +9,7 @@ from faceauth import __version__
 
 Label = Literal["real", "fake", "uncertain", "no-face"]
 Reason = Literal[
-    "too small", "blurred or dark", "changes when re-saved", "unlike anything tested", "between thresholds"
+    "too small", "covered", "blurred or dark", "changes when re-saved", "unlike anything tested", "between thresholds"
 ]
 GRAVEST_FIRST: tuple[Label, ...] = ("fake", "uncertain", "real", "no-face")
 Shares = tuple[tuple[str, float], ...]  # names with their probabilities, falling, of sum 1

@@ -22,6 +22,8 @@ CAVEATS = (
 )
 _REASONS: dict[Reason, str] = {
     "too small": f"The face spans less than {SMALLEST_FACE} pixels; nothing was measured on such faces.",
+    "covered": "A part of the face is one flat tone, as where something is laid over it, and the score lies between "
+    "the thresholds.",
     "blurred or dark": "The face is blurred or dark, and the score lies between the thresholds.",
     "changes when re-saved": "The picture as it is reaches the threshold of fake; on average over re-saved views "
     "it does not.",

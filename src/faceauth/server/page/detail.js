@@ -5,6 +5,7 @@ import { html, percent, place, verdict, WORDS } from "./dom.js";
 
 const REASONS = {
   "too small": "The face spans less than 48 pixels; nothing was measured on such faces.",
+  "covered": "A part of the face is one flat tone, as where something is laid over it, and the score lies between the thresholds.",
   "blurred or dark": "The face is blurred or dark, and the score lies between the thresholds.",
   "changes when re-saved": "The picture as it is reaches the threshold of fake; on average over re-saved views it does not.",
   "unlike anything tested": "The score lies between the thresholds, and the model has met nothing like this face.",
