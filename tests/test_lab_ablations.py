@@ -67,6 +67,12 @@ def test_a_run_that_was_cut_off_goes_on_and_tells_bright_fakes_from_dark_photogr
     assert ablations(prepared, found, tmp_path, 0) == rows
 
 
+def test_dev_is_not_scored(ready):
+    _, prepared, found = ready
+    scored = {prepared.rows[i].split for i in found.row[module._scored(prepared, found)]}
+    assert scored == {"train", "test"}
+
+
 def test_features_of_another_network_have_no_blocks(ready, tmp_path):
     _, prepared, found = ready
     with pytest.raises(UsageError, match="not those of 12 blocks"):
