@@ -36,7 +36,7 @@ def test_the_shipped_model_has_twelve_blocks_and_answers_as_without_them():
     inside = model.inside(pixels)
     assert inside.tokens.shape == (12, 197, 768) and inside.weight.shape == (12, 3, 768, 2)
     outputs = model.run(pixels)
-    np.testing.assert_allclose(inside.parts, outputs.parts[0], rtol=1e-5)
+    np.testing.assert_allclose(inside.outputs.parts, outputs.parts, rtol=1e-5)
     features = np.stack(
         [inside.tokens[:, 0], inside.tokens[:, 1:].mean(1), inside.tokens[:, 1:].std(1, ddof=1)], axis=1
     )
@@ -45,7 +45,7 @@ def test_the_shipped_model_has_twelve_blocks_and_answers_as_without_them():
         [blurred.tokens[:, 0], blurred.tokens[:, 1:].mean(1), blurred.tokens[:, 1:].std(1, ddof=1)], axis=1
     )
     change = np.einsum("bsw,bswk->k", features - other, inside.weight)
-    np.testing.assert_allclose(change, inside.parts - blurred.parts, atol=2e-3)
+    np.testing.assert_allclose(change, inside.outputs.parts[0] - blurred.outputs.parts[0], atol=2e-3)
 
 
 @pytest.mark.parametrize(

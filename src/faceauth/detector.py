@@ -153,16 +153,21 @@ class Detector:
         return self.judge_loaded(loaded, start)
 
     def judge_loaded(
-        self, loaded: LoadedImage, start: float | None = None, found: Sequence[FoundFace] | None = None
+        self,
+        loaded: LoadedImage,
+        start: float | None = None,
+        found: Sequence[FoundFace] | None = None,
+        outputs: Outputs | None = None,
     ) -> Verdict:
         """The verdict on an image that was read already.
 
         Args:
             start: when work on it began (`time.perf_counter`); found: its faces, where they are known.
+            outputs: of its only face, or of the whole image, where the network has been run on that.
         """
         start = time.perf_counter() if start is None else start
         found = self.find_faces(loaded.image) if found is None else found
-        faces = tuple(_at_full_size(face, loaded.scale) for face in self._judge_faces(loaded.image, found))
+        faces = tuple(_at_full_size(face, loaded.scale) for face in self._judge_faces(loaded.image, found, outputs))
         width, height = loaded.full_size
         return Verdict(
             loaded.path,
@@ -259,18 +264,22 @@ class Detector:
                 raise ImageError(f"{name}: {error.message}" if name else error.message, error.hint) from error
             yield image, next(iter(self.find_faces(image)), None)
 
-    def _judge_faces(self, image: Image.Image, found: Sequence[FoundFace]) -> tuple[Face, ...]:
+    def _judge_faces(self, image: Image.Image, found: Sequence[FoundFace], outputs: Outputs | None) -> tuple[Face, ...]:
         if not found:
-            return self._judged(image, [None], [None]) if self.whole_image else ()
+            return self._judged(image, [None], [None], outputs) if self.whole_image else ()
         large = [(i, face) for i, face in enumerate(found) if face.side >= SMALLEST_FACE]
-        judged = self._judged(image, [face for _, face in large], [i for i, _ in large]) if large else ()
+        judged = self._judged(image, [face for _, face in large], [i for i, _ in large], outputs) if large else ()
         small = tuple(self._too_small(i, face) for i, face in enumerate(found) if face.side < SMALLEST_FACE)
         return judged + small
 
     def _judged(
-        self, image: Image.Image, faces: Sequence[FoundFace | None], indices: Sequence[int | None]
+        self,
+        image: Image.Image,
+        faces: Sequence[FoundFace | None],
+        indices: Sequence[int | None],
+        outputs: Outputs | None,
     ) -> tuple[Face, ...]:
-        outputs = self.run_faces(image, faces)
+        outputs = outputs or self.run_faces(image, faces)
         parts = self._parts(outputs)
         scores = self._corrected(self.model.card.calibration(outputs.logit), parts)
         stability, mean = self._rechecked(image, faces, outputs, parts, scores)

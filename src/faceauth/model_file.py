@@ -226,14 +226,12 @@ class Inside:
     """What a network makes of one face on the way, where it is of blocks of patches (`faceauth.model_graph`).
 
     Attributes:
-        logit: the model's; parts: (2,) logits as in `Outputs`; embedding: (1, d).
+        outputs: of this one face.
         tokens: (blocks, 1 + patches, width), the class token first, then patches in rows from the top.
         weight: (blocks, 3, width, 2) of class token, patch mean and patch standard deviation in the two logits.
     """
 
-    logit: float
-    parts: npt.NDArray[np.float32]
-    embedding: npt.NDArray[np.float32]
+    outputs: Outputs
     tokens: npt.NDArray[np.float32]
     weight: npt.NDArray[np.float32]
 
@@ -303,13 +301,13 @@ class ModelFile:
         """What the network makes of one face (1, 3, size, size) on the way; None for a network of another making."""
         if self._inside is None:
             return None
-        names = ["logit", PARTS, "embedding", *self._inside.blocks, self._inside.weight]
-        logit, parts, embedding, *blocks, weight = self._session.run(names, {"pixels": pixels})
+        names = [*OUTPUTS, PARTS, *self._inside.blocks, self._inside.weight]
+        logit, sources, embedding, parts, *blocks, weight = self._session.run(names, {"pixels": pixels})
         tokens = np.concatenate(blocks)
         shape = len(blocks), 3, tokens.shape[-1], parts.shape[-1]
         if weight.size != np.prod(shape):
             return None
-        return Inside(float(logit[0]), parts[0], embedding, tokens, weight.reshape(shape))
+        return Inside(Outputs(logit, sources, embedding, parts), tokens, weight.reshape(shape))
 
     def _width(self, outputs: "Graph") -> int:
         """Values of an embedding; where the graph does not say all widths, they are measured once, and checked."""

@@ -13,14 +13,14 @@ from PIL import Image
 from faceauth import __version__, images
 from faceauth.detector import SMALLEST_FACE, Detector, row_details
 from faceauth.explain import reference, words
-from faceauth.explain.heatmap import Evidence, evidence, heat_map
+from faceauth.explain.heatmap import Evidence, evidence, heat_map, look
 from faceauth.explain.records import Custody, Explanation, FaceExplanation, Neighbour, Region
 from faceauth.explain.stability import edited_scores, stability
 from faceauth.faces import FoundFace
 from faceauth.images import LoadedImage, Source
 from faceauth.provenance import TrustList
 from faceauth.provenance.report import examine
-from faceauth.verdict import Face, finite, utc_now
+from faceauth.verdict import Face, Verdict, finite, utc_now
 
 MOST_FACES = 4  # explained in full, the largest; others have their verdict in words
 AT_ONCE = 3  # the verdict, and heat map and edits of a face
@@ -44,8 +44,10 @@ def explain(detector: Detector, source: Source | LoadedImage, *, trust: TrustLis
     loaded = source if isinstance(source, LoadedImage) else images.load(source, detector.limits)
     found = detector.find_faces(loaded.image)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        judged = pool.submit(detector.judge_loaded, loaded, start, found)
         seen = [_Seen(detector, loaded.image, face, pool) for face in _in_full(detector, found)]
+        judged = pool.submit(_judged, detector, loaded, start, found, seen)
+        for face in seen:
+            face.go_on()
         verdict = replace(finite(judged.result()), **row_details(detector))
         faces = tuple(
             _face(detector, loaded, face, beside, seen[i] if i < len(seen) else None)
@@ -65,16 +67,31 @@ def _in_full(detector: Detector, found: Sequence[FoundFace]) -> Sequence[FoundFa
     return [face for face in found if face.side >= SMALLEST_FACE][:MOST_FACES]
 
 
+def _judged(
+    detector: Detector, loaded: LoadedImage, start: float, found: Sequence[FoundFace], seen: "Sequence[_Seen]"
+) -> Verdict:
+    """The verdict; of a single face without running the network on it once more."""
+    single = len(seen) == 1 and len(found) <= 1
+    return detector.judge_loaded(loaded, start, found, seen[0].look.result()[0] if single else None)
+
+
 class _Seen:
-    """What the network makes of one face and its changed copies, worked out beside the verdict."""
+    """What the network makes of one face, and then of changed copies, worked out beside the verdict."""
 
     def __init__(self, detector: Detector, image: Image.Image, face: FoundFace | None, pool: Executor) -> None:
         spec = detector.model.card.preprocess
+        self._detector, self._image, self._found, self._pool = detector, image, face, pool
         self.region = spec.region(face.box if face else None, *image.size)
         self.turns = face.turns if face else 0
         self.pixels = spec.cut(image, face)
-        self.evidence: Future[Evidence] = pool.submit(evidence, detector.model, self.pixels)
-        self.edited: Future[list[float]] = pool.submit(edited_scores, detector, image, face)
+        self.look = pool.submit(look, detector.model, self.pixels)
+
+    def go_on(self) -> None:
+        """Begin what follows the first look at every face."""
+        self.evidence: Future[Evidence] = self._pool.submit(
+            lambda: evidence(self._detector.model, self.pixels, self.look.result())
+        )
+        self.edited: Future[list[float]] = self._pool.submit(edited_scores, self._detector, self._image, self._found)
 
 
 def _face(

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 
 from faceauth.explain.parallel import each
 from faceauth.explain.records import HeatMap, Method, Region
-from faceauth.model_file import Inside, ModelFile
+from faceauth.model_file import Inside, ModelFile, Outputs
 
 CELLS = 4  # rows, and columns, of occlusion
 BLUR = 1 / 16  # of the input's side: radius of the blur that stands for a part without evidence
@@ -57,15 +57,19 @@ def heat_map(found: Evidence, region: Region, turns: int) -> HeatMap:
     return HeatMap(found.method, region, rows, round(found.logit, 4), found.placed, strongest)
 
 
-def evidence(model: ModelFile, pixels: Pixels) -> Evidence:
-    """Where the evidence lies in a network input: above 0 what speaks for fake."""
-    spec = model.card.preprocess
-    normal = spec.normalize(pixels[None])
+def look(model: ModelFile, pixels: Pixels) -> tuple[Outputs, Inside | None]:
+    """What the network says of a network input, and what it makes of it on the way where that can be followed."""
+    normal = model.card.preprocess.normalize(pixels[None])
     inside = model.inside(normal)
-    without = model.inside(spec.normalize(blurred(pixels)[None])) if inside else None
+    return inside.outputs if inside else model.run(normal), inside
+
+
+def evidence(model: ModelFile, pixels: Pixels, seen: tuple[Outputs, Inside | None] | None = None) -> Evidence:
+    """Where the evidence lies in a network input: above 0 what speaks for fake. `seen` is what `look` says of it."""
+    outputs, inside = seen or look(model, pixels)
+    without = look(model, blurred(pixels))[1] if inside else None
     followed = _followed(inside, without) if inside and without else None
-    known = inside or model.run(normal)
-    logit, embedding = float(np.ravel(known.logit)[0]), known.embedding
+    logit, embedding = float(outputs.logit[0]), outputs.embedding
     occluded = occlusion(model, pixels, logit)
     if followed is None:
         return Evidence("occlusion", occluded, occluded, logit, None, embedding)
@@ -113,15 +117,18 @@ def _followed(inside: Inside, without: Inside) -> tuple[Floats, float] | None:
     side = round((inside.tokens.shape[1] - 1) ** 0.5)
     if side < 2 or side**2 != inside.tokens.shape[1] - 1:
         return None
-    which = int(np.abs(inside.parts - inside.logit).argmin())
+    parts, without_parts = inside.outputs.parts, without.outputs.parts
+    if parts is None or without_parts is None:
+        return None
+    which = int(np.abs(parts[0] - inside.outputs.logit[0]).argmin())
     weight = np.asarray(inside.weight[..., which], np.float64)
     change = _by_statistic(inside, weight) - _by_statistic(without, weight)
-    expected = float(inside.parts[which] - without.parts[which])
+    expected = float(parts[0, which] - without_parts[0, which])
     if abs(change.sum() - expected) > TOLERANCE * (1 + abs(expected)):
         return None
-    parts = np.einsum("bpw,bw->p", inside.tokens[:, 1:], weight[:, 1]) / side**2
+    of_patch = np.einsum("bpw,bw->p", inside.tokens[:, 1:], weight[:, 1]) / side**2
     of_class, of_patches = abs(change[0]), abs(change[1:].sum())
-    return parts.reshape(side, side), float(of_patches / max(of_class + of_patches, 1e-9))
+    return of_patch.reshape(side, side), float(of_patches / max(of_class + of_patches, 1e-9))
 
 
 def _by_statistic(inside: Inside, weight: Floats) -> Floats:

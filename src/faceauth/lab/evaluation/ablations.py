@@ -170,6 +170,6 @@ def _figures(prepared: Prepared, found: Examples, change: Change) -> dict[str, f
 
 
 def _scored(prepared: Prepared, found: Examples) -> Bools:
-    """(n,) which views are scored: of real and generated images but dev's, in the variants and numbers of the config."""
+    """(n,) which views are scored: of real and generated images outside dev, the variants that the config says."""
     usable = np.array([r.split != "dev" and r.label != "edited" and r.family not in ALTERED for r in prepared.rows])
     return usable[found.row] & scored_views(prepared, found)
