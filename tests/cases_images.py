@@ -169,6 +169,7 @@ REFUSED = {
     "E09 JPEG XR": (lambda: b"II\xbc\x01" + b"\0" * 90, "format that is not read.*save it as JPEG or PNG"),
     "E09 DICOM": (lambda: b"\0" * 128 + b"DICM" + b"\0" * 90, "format that is not read.*save it as JPEG or PNG"),
     "E09 an icon": (lambda: b"\0\0\1\0\1\0\x10\x10" + b"\0" * 90, "an icon.*save it as"),
+    "E09 an icon of macOS, whose PNG within is no picture": (lambda: encoded(BASE.resize((128, 128)), "ICNS"), "an icon"),
     "E09 JPEG 2000": (lambda: b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0" * 90, "not an image of a known format: JPEG 2000"),
     "E10 JPEG XL": (lambda: b"\xff\x0a" + b"\0" * 90, "JPEG XL"),
     "E11 a web page": (lambda: b"<!DOCTYPE html><html>404</html>", "web page"),

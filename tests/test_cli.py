@@ -55,7 +55,9 @@ def test_rates_that_cannot_be_had(folder, model_path, options, told):
     assert told in err
 
 
-@pytest.mark.parametrize(("wanted", "code"), [("fake", 4), ("uncertain,fake", 4), ("uncertain", 4), (None, 0)])
+@pytest.mark.parametrize(
+    ("wanted", "code"), [("fake", 4), ("Fake", 4), ("uncertain,fake", 4), ("uncertain", 4), (None, 0)]
+)
 def test_fail_on(folder, model_path, wanted, code):
     extra = ["--fail-on", wanted] if wanted else []
     assert faceauth("detect", folder, "--model", model_path, "--whole-image", *extra)[0] == code
@@ -348,3 +350,36 @@ def test_an_interruption_while_it_starts_is_one_line(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "faceauth.cli", Slow("faceauth.cli"))
     assert faceauth("sources") == (130, "", "interrupted before anything was read\n")
+
+
+def test_a_file_taken_for_a_command_or_an_option_is_met_with_what_to_write(tmp_path):
+    for name in ("my photo.jpg", "-x.jpg"):
+        picture().save(tmp_path / name)
+    code, out, err = faceauth("my photo.jpg", cwd=tmp_path)
+    assert (code, out, err.splitlines()[-1]) == (2, "", "hint: faceauth detect 'my photo.jpg'")
+    assert faceauth("detect", "-x.jpg", cwd=tmp_path)[2].splitlines()[-1].endswith(": ./-x.jpg")
+    assert "hint" not in faceauth("detect", "-y.jpg", cwd=tmp_path)[2] + faceauth("none.jpg", cwd=tmp_path)[2]
+
+
+@pytest.mark.parametrize("name", ["x.png", "."])
+def test_a_working_folder_that_is_gone_is_one_line(tmp_path, model_path, name):
+    (tmp_path / "gone").mkdir()
+    words = " ".join(command("detect", name, "--model", model_path))
+    line = f"cd {tmp_path}/gone && rmdir ../gone && {words}"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[0] == "error: the current folder is not there any more"
+
+
+def test_standard_input_given_twice_is_judged_once(model_path):
+    code, out, err = faceauth("detect", "-", "-", "--model", model_path, stdin=encoded(picture()))
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert "1 file given more than once" in err
+
+
+def test_every_command_is_introduced_by_a_whole_sentence():
+    _, out, _ = faceauth("--help")
+    assert "faceauth detect photo.jpg" in out
+    commands = out[out.index("Commands:") : out.index("Exit codes")].splitlines()[1:]
+    assert [line for line in commands if line.strip() and not line.endswith(".")] == []
+    assert "..." not in "".join(commands)

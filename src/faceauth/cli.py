@@ -25,7 +25,6 @@ Judge = Callable[[list[str | bytes]], "Generator[Verdict, None, None]"]
 
 app = typer.Typer(
     name="faceauth",
-    help="Is this face photograph real, and if not, what made it?",
     epilog="Exit codes: 0 done, 1 error, 2 usage, 3 some inputs could not be read, 4 --fail-on was met, "
     "128 + n ended by signal n.",
     no_args_is_help=True,
@@ -104,8 +103,8 @@ def root(
     \b
     Examples:
       faceauth detect photo.jpg
-      faceauth --install-completion
-      faceauth --show-completion bash
+      faceauth explain photo.jpg -o report.html
+      faceauth detect --help
     """
     console.debug = debug
 
@@ -121,7 +120,8 @@ Output = Annotated[
     ),
 ]
 Model = Annotated[
-    Path | None, typer.Option(help="A faceauth model file, or the name of one of the package, for the default one.")
+    Path | None,
+    typer.Option(help="A model file, or the name of one that comes with the package: accurate (the default) or fast."),
 ]
 Threshold = Annotated[float | None, typer.Option(help="Call a face fake from this score on, 0 to 1.", min=0, max=1)]
 FalseAlarms = Annotated[
@@ -207,7 +207,7 @@ def detect(
     dedupe: Dedupe = False,
     previous: PreviousOutput = None,
 ) -> None:
-    """Say of every face whether it is real, fake or uncertain, and what made it.
+    """Say of every face: real, fake or uncertain, and what made it.
 
     An image without a face is not judged: its label is no-face.
 
@@ -320,10 +320,11 @@ def _attribution_lines(model: "ModelFile", file: Path | None) -> "Iterator[tuple
 
 
 def _labels(text: str | None) -> list[str]:
-    wanted = [] if text is None else [t.strip() for t in text.split(",")]
+    labels = ("fake", "uncertain", "real", "no-face")
+    wanted = [] if text is None else [t.strip().lower() for t in text.split(",")]
     for label in wanted:
-        if label not in {"fake", "uncertain", "real", "no-face"}:
-            raise UsageError(f"--fail-on {label!r} is no label", "fake, uncertain, or both with a comma")
+        if label not in labels:
+            raise UsageError(f"--fail-on {label!r} is no label", f"one of {', '.join(labels)}, or several with commas")
     return wanted
 
 

@@ -28,8 +28,9 @@ def embed(
     max_bytes: MaxBytes = 200_000_000,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw a map of the largest face of every picture, as the model's embedding places it among its training sources.
+    """Draw a map of faces, as the model's embedding has them.
 
+    The largest face of every picture is placed among the model's training sources.
     The map is a page; as .npz the embeddings themselves, with paths, labels, scores and places, for numpy.load. Faces
     that one generator made lie close together even where the model does not know it.
 
@@ -67,8 +68,9 @@ def spectrum(
     max_bytes: MaxBytes = 200_000_000,
     overwrite: Overwrite = False,
 ) -> None:
-    """Average the spectrum of the noise of the faces in each folder, beside that of photographs.
+    """Average the noise spectra of the faces in each folder.
 
+    They are drawn beside that of photographs.
     The largest face of every picture, cut and resized as the network is shown it. Generators change how the power falls
     towards high frequencies, and leave peaks.
 

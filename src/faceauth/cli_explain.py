@@ -94,7 +94,7 @@ def explain(
     no_learned: NoLearned = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Say why a picture gets its verdict, how firm that is and what it is worth, and what judged it.
+    """Say why a picture gets its verdict, and how firm it is.
 
     For every face: where the evidence lies, the spectrum of its noise beside averages, the nearest training sources,
     and the score after nine edits. For the file: what it says of itself, what is signed and measured. A summary on a
@@ -132,7 +132,7 @@ def verify(
     trust_usages: TrustUsages = None,
     learned: Learned = None,
 ) -> None:
-    """Repeat the judgement of a report on its picture, and compare field by field.
+    """Repeat a report's judgement, and compare field by field.
 
     Exit code 0 where every field holds, 1 where one does not; those are printed. Times, paths and versions of libraries
     are not compared, and numbers to within a thousandth.
@@ -167,8 +167,9 @@ def report_case(
     model: Model = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Pack a wrong verdict for a maintainer: the report and the versions, the picture only if asked. Sends nothing.
+    """Pack a wrong verdict for a maintainer; sends nothing.
 
+    It holds the report and the versions, the picture only if asked.
     The report names the picture by its SHA-256, without its path, and holds what the file says of itself.
 
     \b

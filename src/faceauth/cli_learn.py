@@ -22,8 +22,9 @@ def learn(
     whole_image: WholeImage = False,
     learned: Learned = None,
 ) -> None:
-    """Learn a new generator, or with --real a new kind of photograph, from 10 to 50 pictures.
+    """Learn a new generator or camera from 10 to 50 pictures.
 
+    With --real the pictures are photographs: of a camera, an agency, a pipeline.
     No network is trained; the mean of the pictures' embeddings is kept in your learned file, none of the pictures.
     How well it will be told apart is estimated and printed, and what cannot be told apart is refused. From then on
     detect names it. The photographs of a kind learned with --real get lower scores, and so do fakes that look the

@@ -9,14 +9,18 @@ import typer
 def mcp(
     folders: Annotated[list[Path], typer.Argument(help="Folders whose pictures may be read; nothing else can be.")],
     model: Annotated[
-        Path | None, typer.Option(help="A faceauth model file, or the name of one of the package, for the default one.")
+        Path | None,
+        typer.Option(
+            help="A model file, or the name of one that comes with the package: accurate (the default) or fast."
+        ),
     ] = None,
     timeout: Annotated[
         float, typer.Option(help="Let detect give an image up after so many seconds.", min=0.01)
     ] = 120.0,
 ) -> None:
-    """Let an MCP client, as Claude Desktop or an editor, judge pictures in the folders named.
+    """Let an MCP client judge pictures in the folders named.
 
+    Such a client is a chat program or an editor that speaks the Model Context Protocol.
     It serves the tools detect, explain and provenance on standard input and output. Pictures are not returned unless
     the client asks for one, nothing is written, and nothing leaves this machine but what the client sends on.
 

@@ -36,8 +36,9 @@ def provenance(
     max_bytes: Annotated[int, typer.Option(help="Refuse larger files unread.", min=1)] = 200_000_000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
 ) -> None:
-    """Print what files say of their own making, who signed it, and what can be measured on them. Needs no model.
+    """Print what files say of their making, and who signed it.
 
+    What can be measured on the files stands beside it; no model is needed.
     Every line is one of: `says`, which anybody can write; `signed`, which a signature covers; `measured`, from the
     file's own numbers; `absent`, which proves nothing. Where lines disagree, that is printed first. Nothing is fetched.
 

@@ -24,8 +24,9 @@ def video(
     timeout: Timeout = 120.0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Judge frames of a video as if they were photographs, and follow each face. Needs pip install 'faceauth[video]'.
+    """Judge frames of a video as if they were photographs.
 
+    Needs pip install 'faceauth[video]'. Each face is followed from frame to frame.
     The model was made and measured on photographs; nothing was measured on video. A row a face and frame, with the
     fields of detect and frame, time and track; then one a track. On a terminal the tracks in words. At most 1,000
     frames are judged.

@@ -7,6 +7,7 @@ exit code: 0 done, 1 error, 2 usage, 3 some inputs could not be read, 4 --fail-o
 import contextlib
 import io
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -73,6 +74,9 @@ def _code(command: typer.Typer, asked: list[int]) -> int:
         _close_quietly(sys.stdout)  # the reader has left, which is no error to speak of
         return 1
     except OSError as error:
+        if _folder_is_gone():
+            _error("the current folder is not there any more", "change to one that is, and run it again")
+            return 1
         where = f"{error.filename!r}" if error.filename else "cannot write standard output"
         _error(f"{where}: {error.strerror or error}", "is the disk full, or the place not yours?")
         return 1
@@ -84,10 +88,28 @@ def _code(command: typer.Typer, asked: list[int]) -> int:
             error.show(shown)
             for line in shown.getvalue().splitlines():
                 notice(line)
+            _hint_at_file(str(error))
             return int(error.exit_code)
         reason = str(error).splitlines()[0][:200] if str(error) else ""
         _error(f"{type(error).__name__}: {reason}", "a fault of faceauth; please report it with what --debug prints")
         return 1
+
+
+def _folder_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
+
+
+def _hint_at_file(problem: str) -> None:
+    """What to write where a file's name was taken for a command or an option."""
+    file = next((word for word in sys.argv[1:] if os.path.isfile(word)), None)
+    if file and problem.startswith("No such command"):
+        notice(f"hint: faceauth detect {shlex.quote(file)}")
+    elif file and problem.startswith("No such option") and file.startswith("-"):
+        notice(f"hint: for a file whose name begins with a dash: {shlex.quote(f'.{os.sep}{file}')}")
 
 
 def _error(message: str, hint: str | None) -> None:

@@ -78,7 +78,7 @@ def expand(sources: Iterable[str], stdin: BinaryIO | None = None, max_bytes: int
     """
     made = _Expander()
     folders = []
-    for source in sources:
+    for source in _once(sources, "-", made.found.passed_over):
         if source == "-":
             made.add_stdin(_stdin() if stdin is None else stdin, max_bytes)
         elif source.startswith("@") and not os.path.exists(source):
@@ -95,6 +95,17 @@ def expand(sources: Iterable[str], stdin: BinaryIO | None = None, max_bytes: int
         looked = "; ".join(made.found.notes()) or "it is empty"
         raise UsageError(f"no images in {', '.join(map(repr, folders))}", f"{looked}; {READABLE} are read")
     return made.found
+
+
+def _once(sources: Iterable[str], single: str, passed_over: Counter[str]) -> Iterator[str]:
+    """The sources, of which `single` comes once."""
+    seen = False
+    for source in sources:
+        if source == single and seen:
+            passed_over[AGAIN] += 1
+        else:
+            yield source
+        seen = seen or source == single
 
 
 def _stdin() -> BinaryIO:

@@ -76,7 +76,7 @@ _FOREIGN: tuple[tuple[re.Pattern[bytes], Foreign], ...] = tuple(
         (rb"\x76\x2f\x31\x01|#\?RADIANCE|qoif|P[1-7]\s+[#\d]|II\xbc\x01|BPG\xfb", _OTHER_PICTURE),
         (rb"gimp xcf|.{128}DICM", _OTHER_PICTURE),
         (rb"\x0a[\0-\x05]\x01[\x01\x02\x04\x08]|SIMPLE  =|\xabKTX ", _OTHER_PICTURE),
-        (rb"\0\0\x01\0[\x01-\x20]\0", Foreign("an icon", _SAVE)),
+        (rb"\0\0[\x01\x02]\0[\x01-\x20]\0|icns", Foreign("an icon", _SAVE)),
         (rb"%!PS", Foreign("a PostScript document", _SAVE)),
         (rb"(?i:(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg)", Foreign("a drawing (SVG)", _SAVE)),
         (rb"(?i:(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body))", _PAGE),

@@ -22,8 +22,9 @@ class LinesOutput:
             BrokenPipeError: the reader has left.
             FaceAuthError: the stream cannot be written for another reason.
         """
+        text = "".join(f"{line(row)}\n" for row in rows(verdict))
         try:
-            self._stream.write("".join(f"{line(row)}\n" for row in rows(verdict)))
+            self._stream.write(text)
             self._stream.flush()
         except OSError as error:
             if error.errno == errno.EPIPE:

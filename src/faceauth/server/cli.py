@@ -23,7 +23,8 @@ NewKey = Annotated[
 ]
 NoAuth = Annotated[bool, typer.Option("--no-auth", help="Let in everybody who can reach the address.")]
 Model = Annotated[
-    Path | None, typer.Option(help="A faceauth model file, or the name of one of the package, for the default one.")
+    Path | None,
+    typer.Option(help="A model file, or the name of one that comes with the package: accurate (the default) or fast."),
 ]
 FalseAlarms = Annotated[
     float | None, typer.Option(help="Call at most this share of real faces fake, as 0.01.", min=0, max=1)
