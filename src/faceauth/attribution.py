@@ -110,7 +110,8 @@ class Prototypes:
     def density(self, points: Floats, mean: Floats, count: float | Floats) -> Floats:
         """Log density (n,), up to a constant, at (n, d) of a class whose mean was seen in `count` images.
 
-        With no images at all (`count` 0) this is the density of an unknown class.
+        With no images at all (`count` 0) this is the density of an unknown class. Of k classes, means (k, d) and
+        counts (k,), it is (n, k) at (n, 1, d).
         """
         count = np.asarray(count, np.float64)[..., None]
         shrink = count * self.between / (count * self.between + 1)
@@ -119,8 +120,8 @@ class Prototypes:
 
     def densities(self, points: Floats) -> Floats:
         """Log densities (n, k + 1) of the sources and, last, of an unknown one, divided by the temperature."""
-        known = [self.density(points, m, n) for m, n in zip(self.means, self.counts, strict=True)]
-        return np.stack([*known, self.density(points, self.center * 0, 0.0)], axis=1) / self.temperature
+        known = self.density(points[:, None], self.means, self.counts)
+        return np.column_stack([known, self.density(points, self.center * 0, 0.0)]) / self.temperature
 
     def of_fakes(self, densities: Floats) -> Floats:
         """Those (n, f + 1) of the known fake sources and, last, of an unknown one, as they are without temperature."""
