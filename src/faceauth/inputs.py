@@ -124,13 +124,13 @@ class _Expander:
 
     def __init__(self) -> None:
         self.found = Expansion()
-        self._seen: set[tuple[int, int] | str] = set()
+        self._seen: set[int | str] = set()  # one number a file: there may be millions
 
     def add(self, path: str, status: os.stat_result | None = None) -> None:
         """One file, if it was not given before under this or another name."""
         try:
             status = status or os.stat(path)
-            key: tuple[int, int] | str = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
+            key: int | str = status.st_dev << 128 | status.st_ino if status.st_ino else os.path.realpath(path)
         except (OSError, ValueError):
             key = path
         if key in self._seen:
