@@ -6,22 +6,35 @@ import pytest
 
 from conftest import ROOT
 
+WITHOUT_TORCH = """
+import importlib.util, runpy, sys
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "torch" else found(name, *more)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 @pytest.mark.slow
-def test_the_speed_benchmark_prints_ratios(model_path):
-    program = [sys.executable, str(ROOT / "benchmarks" / "speed.py"), "--model", str(model_path)]
-    command = [*program, "--photos", "4", "--rounds", "1", "--memory", "5"]
+def test_the_speed_benchmark_prints_ratios_and_what_is_not_installed(model_path):
+    program = [sys.executable, "-c", WITHOUT_TORCH, str(ROOT / "benchmarks" / "speed.py"), "--quick"]
+    command = [*program, "--formats", "jpeg-512", "--models", str(model_path)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    ratios = [float(v) for v in re.findall(r"\| ([\d.]+) \|\n", out)]
-    assert "| decode only (Pillow) |" in out
-    assert "| end to end, 2 workers |" in out
-    assert ratios[0] == 1.0
-    whole, filling = (
-        float(re.search(rf"\| {n} \|.* ([\d.]+) \|\n", out)[1]) for n in ("end to end, 1 worker", "the same.*")
-    )
-    said = re.search(r"Target.*: (\w+) for faces.*, (\w+) for both", out).groups()
-    assert said == tuple("reached" if ratio <= 2 else "missed" for ratio in (filling, whole))
-    assert int(re.search(r"\| 5 \| (\d+) \|", out)[1]) > 30
+    steps = {name: cells for line in out.splitlines() if line.count("|") == 7 for name, *cells in [_cells(line)]}
+    alone, whole = steps["decode only (Pillow)"], steps[f"{model_path}: end to end"]
+    assert alone[2:] == ["1.00", "-", "-"]
+    assert float(whole[2]) == pytest.approx(float(whole[0]) / float(alone[0]), rel=0.02)
+    assert float(steps["find faces"][0]) < float(whole[0])
+    assert sum(cells[0].startswith("not installed") for cells in steps.values()) == 2
+    (target,) = (_cells(line) for line in out.splitlines() if line.startswith(f"| jpeg-512 | {model_path} |"))
+    one, two, times = map(float, target[3:])
+    assert target[2] == whole[2]
+    assert times == pytest.approx(two / one, rel=0.02)
+    assert 0.1 < float(re.search(r"\| faceauth detect .* \| ([\d.]+) \| 1.00 \|", out)[1]) < 60
+
+
+def _cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 @pytest.mark.torch
@@ -45,6 +58,16 @@ def test_the_prepare_benchmark_prints_its_tables():
     assert 30 < int(memory) < 2000
     assert "| manifest of 50 rows |" in out
     assert "| read and check .parquet |" in out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="getrusage")
+def test_the_memory_benchmark_judges_every_file_and_keeps_its_rows(model_path):
+    program = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), "--rows", "20", "--workers", "1"]
+    out = subprocess.run([*program, "--model", str(model_path)], capture_output=True, text=True, check=True).stdout
+    runs = [_cells(line) for line in out.splitlines()[-2:]]
+    assert [run[:2] for run in runs] == [["20", "all"], ["20", "--resume, all kept"]]
+    assert all(30 < int(run[3]) < 1000 for run in runs)
 
 
 @pytest.mark.slow
