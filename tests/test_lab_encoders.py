@@ -8,6 +8,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarni
 torch = pytest.importorskip("torch")
 from safetensors.torch import save_file
 
+from faceauth import spectra
 from faceauth.errors import ConfigError, DataError
 from faceauth.lab.training.encoders import FLOOR, export_encoder
 from faceauth.lab.training.networks import import_timm
@@ -35,6 +36,14 @@ def test_a_network_of_timm_gives_mean_and_log_variance_of_every_block(tmp_path):
     assert (tmp_path / "encoder.onnx").stat().st_size < (tmp_path / "weights.safetensors").stat().st_size / 2
 
 
+def test_the_spectrum_is_the_mean_power_on_rings(tmp_path):
+    pixels = np.random.default_rng(1).random((2, 3, 64, 64)).astype(np.float32)
+    assert export_encoder("spectrum/64", tmp_path / "encoder.onnx") == 33
+    [found] = ort.InferenceSession(tmp_path / "encoder.onnx").run(["features"], {"pixels": pixels})
+    rings = [spectra.radial_profile(spectra.power(one.mean(axis=0))) for one in pixels]
+    np.testing.assert_allclose(found, np.log(np.array(rings) + FLOOR), atol=1e-3)
+
+
 def test_what_is_no_encoder_is_refused_and_leaves_no_file(tmp_path):
     output = tmp_path / "encoder.onnx"
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
@@ -48,4 +57,6 @@ def test_what_is_no_encoder_is_refused_and_leaves_no_file(tmp_path):
     save_file(network.state_dict(), tmp_path / "resnet.safetensors")
     with pytest.raises(ConfigError, match="no conv_stem"):
         export_encoder("timm/resnet18", output, tmp_path / "resnet.safetensors")
+    with pytest.raises(ConfigError, match="names no size"):
+        export_encoder("spectrum/large", output)
     assert not output.exists()

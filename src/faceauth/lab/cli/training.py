@@ -99,7 +99,7 @@ def export(
 def encoder(
     checkpoint: Annotated[
         str,
-        typer.Argument(help="A hub's name or a folder with CLIP's image encoder, or timm/NAME for a network of timm."),
+        typer.Argument(help="A hub's name or a folder with CLIP's image encoder, timm/NAME, or spectrum/SIZE."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file.")] = Path("encoders/clip.onnx"),
     weights: Annotated[
@@ -109,12 +109,14 @@ def encoder(
     """Write a frozen encoder as ONNX, from pixels to the features of all its blocks.
 
     Of CLIP's image encoder the class token, patch mean and patch deviation of each block; of a convolutional network of
-    timm (EfficientNet, MobileNetV2) the mean and log variance of each channel.
+    timm (EfficientNet, MobileNetV2) the mean and log variance of each channel. spectrum/224, a baseline without
+    weights, gives the power on rings of equal frequency.
 
     \b
     Examples:
       faceauth lab encoder openai/clip-vit-base-patch16
       faceauth lab encoder checkpoints/clip -o encoders/clip.onnx
+      faceauth lab encoder spectrum/224 -o encoders/spectrum.onnx
       faceauth lab encoder timm/tf_efficientnet_lite0 --weights lite0.safetensors -o encoders/lite0.onnx
     """
     need_lab()

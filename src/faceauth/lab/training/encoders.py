@@ -1,8 +1,9 @@
 """Frozen encoders as ONNX files from `pixels` (n, 3, size, size) to `features` (n, d).
 
 CLIP's image encoder gives, for each of its blocks, the class token and the mean and the standard deviation of the
-patches; a convolutional network of timm the mean and the log variance of every channel of each of its blocks. What all
-blocks say together is worth more than the last one (docs/research.md).
+patches; a convolutional network of timm the mean and the log variance of every channel of each of its blocks; the
+spectrum, a baseline, the power on rings of equal frequency. What all blocks say together is worth more than the last
+one (docs/research.md).
 """
 
 import itertools
@@ -63,11 +64,42 @@ class ConvBlocks(nn.Module):
         yield self.network.bn2(self.network.conv_head(x))
 
 
+class Spectrum(nn.Module):
+    """Log power of a picture's grey values on rings of equal frequency, in nepers: (n, size // 2 + 1).
+
+    The features of Durall et al., CVPR 2020: azimuthal means of the power spectrum. No weights are learned; the Fourier
+    transform is two products with matrices, which every runtime has.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    rings: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        steps = torch.arange(size, dtype=torch.float64)
+        angle = 2 * torch.pi * torch.outer(steps, steps) / size
+        self.register_buffer("cos", angle.cos().float())
+        self.register_buffer("sin", angle.sin().float())
+        waves = torch.fft.fftfreq(size, 1 / size)
+        ring = torch.hypot(waves[:, None], waves[None, :]).round().long().ravel()
+        rings = nn.functional.one_hot(ring)[:, : size // 2 + 1].float()
+        self.register_buffer("rings", rings / rings.sum(dim=0))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (n, 3, size, size) to the logarithms of mean power."""
+        grey = pixels.mean(dim=1)
+        across, down = grey @ self.cos, grey @ self.sin
+        real, imaginary = self.cos @ across - self.sin @ down, self.cos @ down + self.sin @ across
+        power = (real.square() + imaginary.square()) / grey.shape[-1] ** 2
+        return (power.flatten(1) @ self.rings + FLOOR).log()
+
+
 def export_encoder(checkpoint: str, output: Path, weights: Path | None = None) -> int:
     """Write an encoder as ONNX; returns how many features it gives.
 
     Args:
-        checkpoint: CLIP's image encoder as a hub's name or a folder, or `timm/NAME`.
+        checkpoint: CLIP's image encoder as a hub's name or a folder, `timm/NAME`, or `spectrum/SIZE`.
         weights: of a network of timm, a safetensors file with timm's names; the hub's where it is None.
 
     Raises:
@@ -77,6 +109,10 @@ def export_encoder(checkpoint: str, output: Path, weights: Path | None = None) -
     if family == "timm":
         known = timm_facts(name)
         return write_encoder(ConvBlocks(_timm_network(name, weights)), known.input_size[-1], output, lossy=True)
+    if family == "spectrum":
+        if not name.isdecimal() or not 8 <= int(name) <= 1024:
+            raise ConfigError(f"{checkpoint!r} names no size of 8 to 1024 pixels", "write spectrum/224")
+        return write_encoder(Spectrum(int(name)), int(name), output)
     if weights is not None:
         raise ConfigError("weights are read for a network of timm alone", "give timm/NAME, or leave --weights out")
     encoder = _clip(checkpoint)
