@@ -133,8 +133,12 @@ def test_what_is_wrong_is_a_problem(service, status, request_):
 
 def test_paths_and_methods_that_are_none(service):
     problem(service.client.get("/v1/nothing"), 404)
-    problem(service.client.post("/v1/learn", params={"name": "x"}, files=files(("a.png", WHITE))), 405)
-    assert problem(service.client.get("/v1/detect"), 405)
+    problem(service.client.post("/v1/learn", params={"name": "x"}, files=files(("a.png", WHITE))), 404)
+    assert "curl -F files=@photo.jpg" in problem(service.client.get("/v1/detect"), 405)["hint"]
+    assert "/v1/openapi.json" in problem(service.client.post("/detect", files=files(("a.png", WHITE))), 404)["hint"]
+    asked = service.client.post("/v1/detect", params={"threshold": 0.5}, files=files(("a.png", WHITE)))
+    assert "'threshold'" in problem(asked, 400)["detail"]  # ignored, it would be believed
+    assert "'image'" in problem(service.client.post("/v1/detect", files={"image": WHITE}), 400)["detail"]
     assert service.client.get("/v1/detect").headers["allow"] == "POST"
     problem(service.client.get("/..%2f..%2fapp.py"), 404)
     assert service.client.post("/v1/detect/", files=files(("a.png", WHITE))).status_code in {404, 405}  # no redirect

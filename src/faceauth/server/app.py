@@ -17,11 +17,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from faceauth import __version__
 from faceauth.errors import FaceAuthError
 from faceauth.images import EncodedImage
+from faceauth.output.rows import printable
 from faceauth.server import documents, uploads, work
 from faceauth.server.documents import EVERYWHERE, NDJSON, WITH_IMAGES, WITH_KEY, answers, problems
 from faceauth.server.gate import Gate, Visit
@@ -34,6 +35,7 @@ from faceauth.server.uploads import Body, Held
 from faceauth.server.work import Answer, GivenUp, Job, Refused, Task
 from faceauth.verdict import Verdict
 
+HINTS = {404: "the API is described at /v1/openapi.json", 405: f"send images with POST: {uploads.HOW}"}
 PAGE = Path(__file__).parent / "page"
 T = TypeVar("T")
 
@@ -96,12 +98,22 @@ def create(settings: Settings, described: dict[str, Any]) -> ASGIApp:
     app.include_router(router)
     if settings.teach:
         app.include_router(teaching)
-    app.router.default = StaticFiles(directory=PAGE, html=True)  # a mount at / would take other routes' wrong methods
+    app.router.default = _page  # a mount at / would take other routes' wrong methods
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(RequestValidationError, _problem)
     return Gate(app, settings, service.metrics)
+
+
+_files = StaticFiles(directory=PAGE, html=True)
+
+
+async def _page(scope: Scope, receive: Receive, send: Send) -> None:
+    """What is at a path without a route: a file of the page, which is only read."""
+    if scope["type"] == "http" and scope["method"] not in {"GET", "HEAD"}:
+        raise HTTPException(404)
+    await _files(scope, receive, send)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -117,7 +129,7 @@ async def _problem(request: Request, error: Exception) -> Response:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors())
         error = Problem(422, wrong or "the request is not as it has to be")
     elif isinstance(error, HTTPException):
-        error = Problem(error.status_code, error.detail, headers=error.headers)
+        error = Problem(error.status_code, error.detail, HINTS.get(error.status_code), error.headers)
     assert isinstance(error, Problem)
     return error.response(_visit(request).id)
 
@@ -235,16 +247,19 @@ async def learn(
     ] = None,
 ) -> Response:
     """Learn a generator, or a kind of photograph, from 10 to 50 pictures, for everybody who asks this service."""
-    images = await _images(request, key)
+    images = await _images(request, key, frozenset({"name", "real", "family"}))
     job = Job("learn", tuple(images), {"name": name, "real": real, "family": family})
     answer = await _while_connected(request, _service(request).judges.answer(job))
     (lesson,) = _values(answer)
     return JSONResponse(lesson)
 
 
-async def _images(request: Request, key: str | None) -> list[EncodedImage]:
-    """The images of a request that is admitted. Raises Problem."""
+async def _images(request: Request, key: str | None, known: frozenset[str] = frozenset()) -> list[EncodedImage]:
+    """The images of a request that is admitted, whose query has no parameters but those known. Raises Problem."""
     service, visit = _service(request), _visit(request)
+    if unknown := [name for name in request.query_params if name not in known]:
+        hint = "model, threshold and limits are set where the service is started"
+        raise Problem(400, f"the query has {printable(unknown[0])[:40]!r}, which is not known here", hint)
     if key is not None and (wait := service.rates.wait(key)):
         raise busy(f"more than {service.settings.rate} images a minute", wait)
     service.check_room()

@@ -185,7 +185,7 @@ class ProblemBody(_Record):
 
 
 WHY = {
-    400: ("The form is broken or holds no image.", "no image was sent"),
+    400: ("The form is broken or holds no image, or the query a parameter that is not known.", "no image was sent"),
     401: ("No key, or none that is known.", "a key is needed"),
     403: ("A page of another site asked.", "a page of another site may not ask this service"),
     404: ("There is nothing at this path.", "Not Found"),

@@ -197,7 +197,7 @@ class _Form:
         field = options.get(b"name", b"").decode("utf-8", "replace")
         name = options.get(b"filename", b"")
         if field != FIELD:
-            raise Problem(400, f"the form has a field that is not {FIELD!r}", HOW)
+            raise Problem(400, f"the form has a field {printable(field)[:40]!r}, and {FIELD!r} is the one known", HOW)
         if not name and not self._data:  # a form in a browser in which no file was chosen
             return
         if len(self._images) == self._most:
