@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from command_line import faceauth, wait_for
+from conftest import picture
 from faceauth.errors import FaceAuthError, UsageError
 from faceauth.output import FIELDS, PartsOutput, parts
 from faceauth.output.parts import check_folder, is_folder
@@ -102,7 +103,7 @@ def test_other_files_are_never_touched(tmp_path):
     assert (tmp_path / "part-1.parquet").read_text() == "precious"
 
 
-@pytest.mark.parametrize(("name", "options"), [("o", {"resume": True}), ("no/o", {}), ("file", {})])
+@pytest.mark.parametrize(("name", "options"), [("o", {"resume": True, "overwrite": True}), ("no/o", {}), ("file", {})])
 def test_impossible_folders_are_refused_at_once(tmp_path, name, options):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(UsageError):
@@ -172,5 +173,72 @@ def test_a_slash_at_the_end_asks_for_parts(folder, model_path, tmp_path):
     one, many = (pq.read_table(tmp_path / n).select(told).to_pylist() for n in ("one.parquet", "out.parquet"))
     assert many == one
     assert len(many) == 3
-    assert faceauth(*arguments, "-o", f"{tmp_path / 'out.parquet'}/", "--resume")[0] == 2
+
+
+@pytest.fixture
+def judged(folder, model_path, tmp_path_factory, monkeypatch):
+    """A folder of pictures, the parts of two rows made of it, and the command that made them and goes on with them."""
+    monkeypatch.setattr(parts, "PART_ROWS", 2)
+    target = tmp_path_factory.mktemp("judged") / "o"
+
+    def go(*more):
+        return faceauth("detect", folder, "--whole-image", "--model", model_path, "-o", f"{target}/", *more)
+
+    assert go()[0] == 0
+    return folder, target, go
+
+
+def names(target):
+    return [[os.path.basename(path) for path in part] for part in paths(target)]
+
+
+def test_what_is_new_goes_into_parts_of_its_own(judged):
+    folder, target, go = judged
+    picture((3, 3, 3)).save(folder / "new.png")
+    code, _, err = go("--resume", "--fail-on", "fake")
+    assert "3 of 4 images are in the output already" in err
+    assert "4 images" in err
+    assert code == 4  # a fake of the earlier run
+    assert names(target) == [["bright.png", "dark.jpg"], ["grey.webp"], ["new.png"]]
+
+
+def test_what_was_changed_or_could_not_be_read_is_judged_again_and_is_there_once(judged):
+    folder, target, go = judged
+    (folder / "broken.png").write_bytes(b"half copied")
+    assert go("--resume")[0] == 3
+    picture((255, 255, 255)).save(folder / "dark.jpg")
+    picture((255, 255, 255)).save(folder / "broken.png")
+    code, _, err = go("--resume")
+    assert code == 0
+    assert "judged again: 1 that changed since, 1 that could not be read" in err
+    assert "4 images" in err
+    assert names(target) == [["bright.png"], ["grey.webp"], [], ["broken.png", "dark.jpg"]]
+    table = pq.read_table(target).to_pylist()
+    assert {os.path.basename(row["path"]): row["label"] for row in table}["dark.jpg"] == "fake"
+    assert go("--resume")[2].count("4 of 4 images") == 1
+
+
+def test_a_killed_run_is_gone_on_with(judged):
+    _, target, go = judged
+    (target / "part-00001.parquet").unlink()
+    assert "2 of 3 images" in go("--resume")[2]
+    assert names(target) == [["bright.png", "dark.jpg"], ["grey.webp"]]
+
+
+def test_parts_of_other_settings_or_another_making_are_not_gone_on_with(judged):
+    _, target, go = judged
+    code, _, err = go("--resume", "--threshold", "0.5")
+    assert code == 2
+    assert "threshold 0.5" in err
+    assert go("--resume", "--overwrite")[0] == 2
+    pa = pytest.importorskip("pyarrow")
+    for content in (pa.table({"path": ["a"]}), None):
+        if content is None:
+            (target / "part-00000.parquet").write_bytes(b"PAR1 but torn")
+        else:
+            pq.write_table(content, target / "part-00000.parquet")
+        code, _, err = go("--resume")
+        assert code == 2
+        assert "is not an output of faceauth detect" in err
+
     assert not is_folder("out.parquet")

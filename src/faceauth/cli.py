@@ -150,7 +150,9 @@ Learned = Annotated[
 NoLearned = Annotated[bool, typer.Option("--no-learned", help="Judge without what was learned.")]
 Resume = Annotated[
     bool,
-    typer.Option("--resume", help="Go on with a .jsonl output: judge what is new, was changed or could not be read."),
+    typer.Option(
+        "--resume", help="Go on with a .jsonl or FOLDER/ output: judge what is new, was changed or could not be read."
+    ),
 ]
 Dedupe = Annotated[
     bool,
@@ -181,7 +183,7 @@ def _file(output: str | None, resume: bool, overwrite: bool) -> str | None:
         (check_folder if is_folder(output) else check)(Path(output), resume=resume, overwrite=overwrite)
         return output
     if resume:
-        raise UsageError("--resume needs an output to go on with", "add -o FILE.jsonl")
+        raise UsageError("--resume needs an output to go on with", "add -o FILE.jsonl or FOLDER/")
     stdout()
     return None
 
@@ -359,7 +361,7 @@ def _save(
 
     sink: FileOutput | PartsOutput
     if is_folder(output):
-        sink = PartsOutput(Path(output), resume=resume, overwrite=overwrite)
+        sink = PartsOutput(Path(output), resume=resume, overwrite=overwrite, settings=_settings(detector))
     else:
         sink = FileOutput(Path(output), resume=resume, overwrite=overwrite, settings=_settings(detector))
     try:

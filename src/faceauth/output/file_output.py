@@ -32,7 +32,7 @@ def check(path: Path, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", "give one of the two")
     if resume and suffix != ".jsonl":
-        raise UsageError("only a .jsonl output can be resumed", "drop --resume, or write .jsonl")
+        raise UsageError("only a .jsonl file or FOLDER/ can be resumed", "drop --resume, or write one of the two")
     with _refused(path):
         if not path.parent.is_dir():
             raise UsageError(f"no folder {str(path.parent)!r}", "make it first")

@@ -1,4 +1,4 @@
-"""What a JSON Lines output holds already, and what of it a run has to judge again.
+"""What an output holds already, and what of it a run has to judge again.
 
 An image keeps its rows only while it is the same picture (by SHA-256) under the same name, judged by the same
 program, model, threshold, learned classes and face finder, with the same options. Of an image only digests are kept
@@ -107,8 +107,12 @@ def count(tally: "Counter[str]", found: Sequence[Row], times: int = 1) -> None:
             tally["whole" if row["face"] is None else "faces"] += times
 
 
-class Kept:
-    """The images of a JSON Lines output: one entry an image, in the order of the file."""
+class KeptImages:
+    """What an output holds: one entry an image, in its order.
+
+    Attributes:
+        path: of the output; tally: of its images (`count`).
+    """
 
     def __init__(self, path: Path, settings: Settings | None) -> None:
         """Read it through once.
@@ -121,7 +125,6 @@ class Kept:
         self.tally: Counter[str] = Counter()
         self._ids, self._names, self._hashes = array("Q"), array("Q"), array("Q")
         self._starts, self._errors = array("Q"), bytearray()
-        self.end = 0  # of the last whole line
         for start, group in self._images(settings):
             first = group[0]
             digest = first["path_id"] or _stdin_id(first["image_sha256"])
@@ -140,7 +143,7 @@ class Kept:
         group: list[Row] = []
         start = 0
         mine = asdict(settings) if settings else {}
-        for offset, row in self._lines():
+        for offset, row in self._positions():
             if row["label"] is not None:
                 _refuse_other(mine, row, self.path)
             if group and (row["path"], row["image_sha256"]) != (group[0]["path"], group[0]["image_sha256"]):
@@ -152,30 +155,17 @@ class Kept:
         if group:
             yield start, group
 
-    def _lines(self) -> Iterator[tuple[int, Row]]:
-        with open(self.path, "rb") as stream:
-            while line := stream.readline(LONGEST_LINE):
-                if line.endswith(b"\n"):
-                    yield self.end, self._row(line)
-                    self.end += len(line)
-                elif len(line) < LONGEST_LINE and (
-                    _BEGINNING.startswith(line[: len(_BEGINNING)]) or not line.strip(b"\0")
-                ):
-                    return  # torn by the end of the run that wrote it
-                else:
-                    raise _foreign(self.path)
+    def _positions(self) -> Iterator[tuple[int, Row]]:
+        """Every row, with where it begins."""
+        raise NotImplementedError
 
-    def _row(self, line: bytes) -> Row:
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict) or not row.keys() >= _NEEDED:
-                raise ValueError
-            if "path_id" not in row:
-                row["path_id"] = path_id(row["path"])
-            int(row["path_id"] or "0", 16), int((row["image_sha256"] or "0")[:16], 16)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise _foreign(self.path) from error
-        return row
+    def forget(self, entries: "set[int]") -> None:
+        """Take images' rows out of the output. Raises OSError; the output is then as it was."""
+        raise NotImplementedError
+
+    def _whole(self, entry: int) -> bool:
+        """Whether all rows of an image are there."""
+        return True
 
     def split(self, references: Sequence[str | bytes], largest: int) -> "tuple[list[str | bytes], Again]":
         """The references that have to be judged, and which of the images kept are judged again for them.
@@ -185,7 +175,7 @@ class Kept:
         left: list[str | bytes] = []
         again = Again()
         for reference, entry, same in self._compared(references, largest):
-            if entry is not None and same and not self._errors[entry] and entry != len(self) - 1:
+            if entry is not None and same and not self._errors[entry] and self._whole(entry):
                 continue
             left.append(reference)
             if entry is not None:
@@ -226,6 +216,44 @@ class Kept:
                 hashes = list(pool.map(lambda r: _hash(r, largest), references[start : start + PART]))
                 for value, entry in zip(hashes, find([h or 0 for h in hashes]), strict=True):
                     yield None if value is None or entry is None or self._errors[entry] else entry
+
+
+class Kept(KeptImages):
+    """The images of a JSON Lines output.
+
+    Attributes:
+        end: of the last whole line, in bytes.
+    """
+
+    end = 0
+
+    def _whole(self, entry: int) -> bool:
+        return entry != len(self) - 1  # of the last image further rows may be missing
+
+    def _positions(self) -> Iterator[tuple[int, Row]]:
+        with open(self.path, "rb") as stream:
+            while line := stream.readline(LONGEST_LINE):
+                if line.endswith(b"\n"):
+                    yield self.end, self._row(line)
+                    self.end += len(line)
+                elif len(line) < LONGEST_LINE and (
+                    _BEGINNING.startswith(line[: len(_BEGINNING)]) or not line.strip(b"\0")
+                ):
+                    return  # torn by the end of the run that wrote it
+                else:
+                    raise _foreign(self.path)
+
+    def _row(self, line: bytes) -> Row:
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or not row.keys() >= _NEEDED:
+                raise ValueError
+            if "path_id" not in row:
+                row["path_id"] = path_id(row["path"])
+            int(row["path_id"] or "0", 16), int((row["image_sha256"] or "0")[:16], 16)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _foreign(self.path) from error
+        return row
 
     def rows(self, entry: int) -> list[Row]:
         """The rows of one image. Raises OSError."""

@@ -110,7 +110,7 @@ class ParquetWriter:
     """Row groups of 10,000; numbers keep their types and `box` is a list of integers."""
 
     def __init__(self, path: Path, folder: Path) -> None:
-        pa, pq = _pyarrow()
+        pa, pq = pyarrow()
         kinds = {"face": pa.int32(), "box": pa.list_(pa.int32()), "width": pa.int32(), "height": pa.int32()}
         kinds |= dict.fromkeys(("score", "stability", "threshold", "false_alarm_rate", "ms"), pa.float64())
         self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in FIELDS])
@@ -135,7 +135,8 @@ class ParquetWriter:
         self._rows = []
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def pyarrow() -> tuple[Any, Any]:
+    """The modules pyarrow and pyarrow.parquet. Raises MissingExtra."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -152,7 +153,7 @@ def line(row: Row) -> str:
 def needs(suffix: str) -> None:
     """Raises MissingExtra where a format needs a package that is not installed."""
     if suffix == ".parquet":
-        _pyarrow()
+        pyarrow()
 
 
 def _no_formula(value: Any) -> Any:
