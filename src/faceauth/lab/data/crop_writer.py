@@ -8,9 +8,7 @@ import errno
 import hashlib
 import os
 import re
-import threading
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +43,6 @@ def destination(folder: str, name: str, mode: str) -> str:
     clean = re.sub(r"[^A-Za-z0-9.-]+", "_", stem).strip("._")[-80:]
     unique = hashlib.sha256(name.encode()).hexdigest()[:10]
     return f"{IMAGES}/{folder}/{clean}-{unique}{'.jpg' if mode == 'crop' else suffix.lower()}"
-
-
-def die_with_parent() -> None:
-    """Called in a worker: a parent that is killed leaves none behind, which would wait for work for ever."""
-
-    def watch() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def store(job: Job) -> Outcome:

@@ -6,10 +6,8 @@ never enlarged, so that augmentation can still move and scale them. A prepared d
 
 import hashlib
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +22,7 @@ from faceauth.faces import REVISION, finder
 from faceauth.files import locked, replacing
 from faceauth.lab.data.dataset import DataSet, ImageRow
 from faceauth.lab.data.splits import FRACTIONS, assign, tie
-from faceauth.lab.progress import tracked
+from faceauth.lab.parallel import parallel
 from faceauth.preprocess import square
 
 VERSION = 2  # of the code below: what cuts otherwise gets another
@@ -205,13 +203,9 @@ def _cut_all(data: DataSet, folder: Path, workers: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.npz").unlink(missing_ok=True)  # it vouches for the pixels, so it goes first and comes last
     sides, faces, found, hashes = [], [], [], []
-    with (
-        replacing(folder / "pixels.bin") as part,
-        open(part, "wb") as pixels,
-        ProcessPoolExecutor(workers, get_context("spawn")) as pool,
-    ):
-        paths = [str(data.file(r)) for r in data.rows]
-        for crop, face, was_found, hash_ in tracked(pool.map(_cut, paths, chunksize=32), len(paths), "cutting faces"):
+    paths = [str(data.file(r)) for r in data.rows]
+    with replacing(folder / "pixels.bin") as part, open(part, "wb") as pixels:
+        for crop, face, was_found, hash_ in parallel(_start, None, paths, workers, "cutting faces"):
             pixels.write(crop.tobytes())
             sides.append(len(crop))
             faces.append(face)
@@ -223,6 +217,10 @@ def _cut_all(data: DataSet, folder: Path, workers: int) -> None:
             index, sides=np.asarray(sides), offsets=np.cumsum(sizes) - sizes, found=np.asarray(found),
             faces=np.asarray(faces, np.float32), dhashes=np.asarray(hashes, np.uint64),
         )  # fmt: skip
+
+
+def _start(_: None) -> Callable[[str], tuple[Pixels, Sequence[float], bool, int]]:
+    return _cut
 
 
 def _cut(path: str) -> tuple[Pixels, Sequence[float], bool, int]:

@@ -8,12 +8,8 @@ that was broken off goes on when the same command is given again.
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +21,7 @@ from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.files import locked
 from faceauth.lab.data import importers
 from faceauth.lab.data.archives import Item
-from faceauth.lab.data.crop_writer import IMAGES, JPEG, SPEC, Job, destination, die_with_parent, store
+from faceauth.lab.data.crop_writer import IMAGES, JPEG, SPEC, Job, destination, store
 from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
 from faceauth.lab.data.file_moves import move_all
 from faceauth.lab.data.importers import Found
@@ -44,10 +40,10 @@ from faceauth.lab.data.journal import (
 from faceauth.lab.data.manifest import write_manifest
 from faceauth.lab.data.sampling import Choice, Outcome, choose, order, quotas
 from faceauth.lab.data.splits import assign, tie
+from faceauth.lab.parallel import parallel
 from faceauth.lab.progress import tracked
 
 Say = Callable[[str], None]
-Stored = Iterator[Outcome]
 
 
 class PrepareConfig(BaseModel):
@@ -203,13 +199,13 @@ def _choose_and_store(
     write_state(output, _state(config, sources))
     for folder in (SCRATCH, *(f"{IMAGES}/{name}" for name in sources)):
         (output / folder).mkdir(parents=True, exist_ok=True)
-    with Journal(output / JOURNAL) as journal, _pool(workers) as run:
+    with Journal(output / JOURNAL) as journal:
         candidates = {name: _candidates(found, config, output, journal) for name, found in sources.items()}
         while True:
             wanted = _wanted(config, labels, sizes)
             choice = choose(wanted, {name: c.outcomes for name, c in candidates.items()})
             if choice.unknown:
-                _look(choice.unknown, candidates, config.mode, output, journal, run)
+                _look(choice.unknown, candidates, config.mode, output, journal, workers)
                 _refuse_both_labels(candidates)
             elif choice.usable:
                 sizes |= choice.usable
@@ -253,35 +249,25 @@ def _candidates(found: Found, config: PrepareConfig, output: Path, journal: Jour
     return _Candidates(found, items, [before(item.name) for item in items])
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[Callable[[list[Job]], Stored]]:
-    if workers == 1:
-        yield lambda jobs: map(store, jobs)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), die_with_parent) as pool:
-        try:
-            yield lambda jobs: pool.map(store, jobs, chunksize=16)
-        except BrokenProcessPool as error:
-            raise DataError(
-                "a worker died, for want of memory or at an image", "give the command again, with --workers 1"
-            ) from error
-
-
 def _look(
     unknown: list[tuple[str, int]],
     candidates: dict[str, _Candidates],
     mode: str,
     output: Path,
     journal: Journal,
-    run: Callable[[list[Job]], Stored],
+    workers: int,
 ) -> None:
     jobs = []
     for name, index in unknown:
         item = candidates[name].items[index]
         jobs.append(Job(item, str(output / destination(name, item.name, mode)), str(output / SCRATCH), mode))
-    for (name, index), outcome in zip(unknown, tracked(run(jobs), len(jobs), "preparing"), strict=True):
+    for (name, index), outcome in zip(unknown, parallel(_start, None, jobs, workers, "preparing"), strict=True):
         candidates[name].outcomes[index] = outcome
         journal.add(name, candidates[name].items[index].name, outcome)
+
+
+def _start(_: None) -> Callable[[Job], Outcome]:
+    return store
 
 
 def _refuse_both_labels(candidates: dict[str, _Candidates]) -> None:
