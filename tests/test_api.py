@@ -1,5 +1,6 @@
 """The Python interface beyond `detect`: rows, plain values, HTML for notebooks, classification, pickles, threads."""
 
+import io
 import json
 import pickle
 import sys
@@ -95,6 +96,9 @@ def test_classify_has_the_shape_of_transformers(portraits, folder):
     assert score == portraits.scores(str(PORTRAIT))[0]
     assert portraits.classify(portrait("grace-hopper"))[0]["score"] == pytest.approx(one[0]["score"], abs=1e-5)
     assert portraits.classify([str(PORTRAIT)]) == [one]
+    data = PORTRAIT.read_bytes()
+    for form in (data, io.BytesIO(data), memoryview(data), {"bytes": data, "path": None}, PORTRAIT):
+        assert portraits.classify(form) == one
     assert portraits.classify(folder / "dark.jpg") == []
     assert portraits.classify(folder) == [[], [], []]
 
@@ -136,3 +140,9 @@ def test_small_pictures_have_small_thumbnails():
         with Image.open(io.BytesIO(thumbnail(Image.new("RGB", size)))) as small:
             assert small.size[0] <= SIDE
             assert small.size[1] <= SIDE
+
+
+@pytest.mark.parametrize("one", [str(PORTRAIT), "missing.jpg", PORTRAIT.read_bytes(), picture(), None, 5])
+def test_a_stream_of_one_image_says_that_it_wants_several(portraits, one):
+    with pytest.raises(TypeError, match="give a list, or use detect"):
+        next(portraits.stream(one))

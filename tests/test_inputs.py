@@ -9,7 +9,7 @@ import pytest
 
 from conftest import encoded, picture
 from faceauth import inputs
-from faceauth.errors import FaceAuthError, SourceTypeError, UsageError
+from faceauth.errors import FaceAuthError, ImageError, SourceTypeError, UsageError
 from faceauth.images import EncodedImage, load, shown
 from faceauth.inputs import AGAIN, COMPANION, EMPTY, LOOP, NO_PICTURE, expand, references
 
@@ -304,3 +304,41 @@ def test_an_encoded_image_crosses_processes():
     image = EncodedImage(encoded(picture()), "a.png")
     assert pickle.loads(pickle.dumps(image)) == image
     assert inputs.harmless("-") == "-"
+
+
+@pytest.mark.parametrize("given", ["{}", "{}/**/*.png"])
+def test_a_folder_that_may_not_be_opened_is_a_row(folder, monkeypatch, given):
+    (folder / "locked").mkdir()
+    scandir, access = os.scandir, os.access
+
+    def denied(path):
+        if os.path.basename(path) == "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)  # root may open everything, so no mode would do
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("locked") and access(path, mode))
+    found = expand([given.format(folder)])
+    assert "locked" in names(found)
+    with pytest.raises(ImageError, match="a folder that may not be opened"):
+        load(str(folder / "locked"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes of this kind")
+def test_a_pipe_given_by_name_is_met_with_what_to_do(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ImageError, match=r"not a regular file .*\| faceauth detect -"):
+        load(str(tmp_path / "pipe"))
+
+
+def test_a_glob_is_what_it_is_where_a_shell_expands_it(tmp_path):
+    for name in ("trip-1", "trip-2", "trip-none"):
+        (tmp_path / name).mkdir()
+    for name in ("trip-1/a.png", "trip-2/b.png"):
+        picture().save(tmp_path / name)
+    found = expand([f"{tmp_path}/trip-*"])
+    assert (names(found), found.passed_over) == (["a.png", "b.png"], {EMPTY: 1})
+    (tmp_path / "list.txt").write_text("trip-none\n")
+    for given in (f"{tmp_path}/*none", f"@{tmp_path}/list.txt"):
+        with pytest.raises(UsageError, match="no images in"):
+            expand([given])

@@ -16,7 +16,7 @@ from faceauth import images as images_
 from faceauth import inputs
 from faceauth import learned as learned_
 from faceauth.attribution import PROTOTYPES_KEY, Attributor, Prototypes, Taught
-from faceauth.errors import ImageError, ModelError, UsageError
+from faceauth.errors import ImageError, ModelError, SourceTypeError, UsageError
 from faceauth.faces import REVISION, FaceFinder, FoundFace, finder
 from faceauth.images import Limits, LoadedImage, Source
 from faceauth.model_file import ModelFile, Outputs, Thresholds
@@ -121,7 +121,10 @@ class Detector:
 
         Raises:
             FaceAuthError: where a worker process cannot be started.
+            SourceTypeError: for one image in place of several.
         """
+        if isinstance(references, str) or inputs.is_one(references) or not isinstance(references, Iterable):
+            raise SourceTypeError(f"{type(references).__name__} is no iterable of images", "give a list, or use detect")
         details = row_details(self)
         with contextlib.closing(self._verdicts(references, workers, timeout)) as verdicts:
             for verdict in verdicts:
@@ -210,8 +213,7 @@ class Detector:
             ImageError: for an image that cannot be read.
         """
         answers = [_classes(float(score)) for score in self.scores(images)]
-        one = isinstance(images, bytes | bytearray | Image.Image | np.ndarray)
-        return answers[0] if one or (isinstance(images, str | Path) and Path(images).is_file()) else answers
+        return answers[0] if inputs.is_one(images) else answers
 
     def embed(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float32]:
         """The network's embedding of the largest face of each image, of the whole image where there is none.

@@ -4,7 +4,7 @@
 |----------------------------------------|---------------------------------------------------------------|
 | `photo.jpg`                            | that file, whatever its suffix                                |
 | `folder/`                              | every picture below it, by content, in sorted order           |
-| `"photos/**/*.png"`                    | what the glob finds                                           |
+| `"photos/**/*.png"`                    | what the glob finds, as if it were given                      |
 | `@list.txt`                            | the paths in it, one a line (`lists`)                         |
 | `-`                                    | standard input: an image's bytes, or a list of paths          |
 | bytes, PIL image, (H, W[, 3]) uint8    | that picture (Python only)                                    |
@@ -74,11 +74,10 @@ def expand(sources: Iterable[str], stdin: BinaryIO | None = None, max_bytes: int
     Of standard input at most `max_bytes` are read, and one more, so that `load` can refuse it.
 
     Raises:
-        UsageError: where a list cannot be read or is empty, a glob matches nothing, or nothing was found in any folder.
+        UsageError: where a list cannot be read or is empty, a glob matches nothing, or no image was found in all.
     """
-    made = _Expander()
-    folders = []
-    for source in _once(sources, "-", made.found.passed_over):
+    made, given = _Expander(), list(sources)
+    for source in _once(given, "-", made.found.passed_over):
         if source == "-":
             made.add_stdin(_stdin() if stdin is None else stdin, max_bytes)
         elif source.startswith("@") and not os.path.exists(source):
@@ -88,12 +87,10 @@ def expand(sources: Iterable[str], stdin: BinaryIO | None = None, max_bytes: int
             made.add(lists.local(source))
         else:
             path = source if os.path.exists(source) else os.path.expanduser(source)
-            if os.path.isdir(path):
-                folders.append(path)
             made.add_path(path, magic=True)
-    if not made.found.references and folders:
+    if not made.found.references and given:
         looked = "; ".join(made.found.notes()) or "it is empty"
-        raise UsageError(f"no images in {', '.join(map(repr, folders))}", f"{looked}; {READABLE} are read")
+        raise UsageError(f"no images in {', '.join(map(repr, given))}", f"{looked}; {READABLE} are read")
     return made.found
 
 
@@ -144,11 +141,11 @@ class _Expander:
         if os.path.isdir(path):
             self.add_folder(path)
         elif magic and not os.path.lexists(path) and glob.has_magic(path):
-            matches = [m for m in _globbed(path, self.found.passed_over) if not os.path.isdir(m)]
+            matches = _globbed(path, self.found.passed_over)
             if not matches:
                 raise UsageError(f"nothing matches {path!r}", "quote the glob, and check the folder it starts from")
             for match in matches:
-                self.add(match)
+                self.add_path(match)
         else:
             self.add(path)
 
@@ -255,7 +252,7 @@ def _globbed(pattern: str, passed_over: Counter[str]) -> list[str]:
             path = entry if isinstance(entry, str) else entry.path
             path = path if root else os.path.relpath(path)
             below = os.path.relpath(path, root or os.curdir).split(os.sep)
-            if _matches(below, tail):
+            if _matches(below, tail) or isinstance(entry, str):
                 found.append(path)
     return sorted(found)
 
@@ -268,6 +265,14 @@ def _matches(names: list[str], pattern: list[str]) -> bool:
         rest = [p for p in pattern[1:] if p] or ["*"]
         return any(_matches(names[i:], rest) for i in range(len(names)))
     return bool(names) and fnmatch.fnmatch(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+
+
+def is_one(images: object) -> bool:
+    """Whether what `references` takes is one image: no folder, glob, `@list`, standard input or iterable."""
+    if isinstance(images, str | os.PathLike):
+        return os.path.isfile(images)
+    one = isinstance(images, bytes | bytearray | memoryview | Image.Image | EncodedImage | Mapping)
+    return one or hasattr(images, "read") or _as_array(images) is not None
 
 
 def references(images: object, max_bytes: int = Limits.max_bytes) -> Iterator[Source]:

@@ -15,6 +15,7 @@ from faceauth.errors import ImageError, SourceTypeError
 from faceauth.images.decoding import Limits, checked, decode_sized, guarded, to_srgb
 from faceauth.images.formats import DATA_URL
 
+PIPE = "give what comes out of a pipe on standard input: ... | faceauth detect -"
 SMALLEST = 8  # pixels a side; nothing can be seen on less, and a strip of one pixel is no picture
 _URL = ("http://", "https://", "ftp://", "ftps://", "s3://", "gs://", "file://")
 
@@ -124,9 +125,10 @@ def _read(path: str, limits: Limits) -> bytes:
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
-            raise ImageError("a folder, not an image")
+            entered = os.access(path, os.R_OK | os.X_OK)
+            raise ImageError("a folder, not an image" if entered else "a folder that may not be opened")
         if not stat.S_ISREG(found.st_mode):
-            raise ImageError("not a regular file")
+            raise ImageError("not a regular file", PIPE if stat.S_ISFIFO(found.st_mode) else None)
         if found.st_size > limits.max_bytes:
             raise _too_many_bytes(limits)
         with Path(path).open("rb") as file:
