@@ -176,6 +176,7 @@ SENTENCES = {
     lambda text: jpeg(comment=text.encode()), lambda text: jpeg(xmp=xmp(f"<dc:description>{text}</dc:description>")),
     lambda text: jpeg(xmp=xmp(f"<dc:subject><rdf:Bag><rdf:li>face</rdf:li><rdf:li>{text}</rdf:li></rdf:Bag></dc:subject>")),
     lambda text: with_segment(jpeg(), 0xED, iptc(_25=text)), lambda text: jpeg(xmp=source_type(text)),
+    lambda text: jpeg({0x8298: text.encode()}), lambda text: jpeg(xmp=xmp(attributes=f"photoshop:Headline='{text}'")),
 ])  # fmt: skip
 def test_a_sentence_that_says_what_made_it_is_a_claim_in_any_field(make, sentence):
     assert [(e.says, e.generator) for e in claims(make(sentence))] == [(sentence, SENTENCES[sentence])]

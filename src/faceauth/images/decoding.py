@@ -35,6 +35,7 @@ FULL = 50_000_000  # pixels that are decoded as they are: up to here no picture 
 # Pixels of the formats whose decoders reduce nothing and take 16 (WebP) or 10 bytes a pixel.
 WHOLE_ONLY = {"WEBP": 50_000_000, "AVIF": 65_000_000, "HEIF": 65_000_000}
 JPEG_FACTOR = 4  # a JPEG in one pass may have as many times the pixels of any other file: 200-megapixel cameras
+GIF_SEARCHED = 1 << 24  # bytes in which a second frame is looked for; a million empty blocks take a second
 STRIP = 4_000_000  # pixels that are converted at once
 _OPENERS: dict[str, Callable[..., ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.jpeg_factory, "PNG": PngImagePlugin.PngImageFile, "WEBP": WebPImagePlugin.WebPImageFile,
@@ -173,7 +174,7 @@ def _is_animated(image: ImageFile.ImageFile, data: bytes) -> bool:
     """Whether a file of a format that can move holds further frames."""
     try:
         if isinstance(image, GifImagePlugin.GifImageFile):  # looks for the second frame, and leaves the first one
-            image = GifImagePlugin.GifImageFile(io.BytesIO(data), "")
+            image = GifImagePlugin.GifImageFile(io.BytesIO(data[:GIF_SEARCHED]), "")
         return bool(getattr(image, "is_animated", False))
     except Exception:  # the first frame is whole, and what is wrong behind it is no frame
         return False

@@ -17,8 +17,8 @@ NAMES = {
     0x000B: "ProcessingSoftware", 0x010E: "ImageDescription", 0x010F: "Make", 0x0110: "Model", 0x0131: "Software",
     0x0132: "DateTime", 0x013B: "Artist", 0x013C: "HostComputer", 0x9C9B: "XPTitle", 0x9C9C: "XPComment",
     0x9C9E: "XPKeywords", 0x9C9F: "XPSubject", 0x9003: "DateTimeOriginal", 0x9286: "UserComment",
-    0x927C: "MakerNote", 0xA436: "ImageTitle", 0xA43A: "RAWDevelopingSoftware", 0xA43B: "ImageEditingSoftware",
-    0xA43C: "MetadataEditingSoftware",
+    0x8298: "Copyright", 0x927C: "MakerNote", 0xA436: "ImageTitle", 0xA43A: "RAWDevelopingSoftware",
+    0xA43B: "ImageEditingSoftware", 0xA43C: "MetadataEditingSoftware",
 }  # fmt: skip
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 9: 4, 10: 8, 13: 4, 16: 8, 18: 8, 129: 1}
 

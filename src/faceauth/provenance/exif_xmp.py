@@ -60,10 +60,11 @@ _XMP_SOFTWARE = ("CreatorTool", "softwareAgent", "Software")
 _XMP_MAKERS = ("Make", "Model", "Credit", "Source")
 _XMP_TEXTS = (
     "UserComment", "ImageDescription", "description", "parameters", "Description", "Instructions", "comment", "title",
-    "subject",
+    "subject", "rights", "UsageTerms", "Headline",
 )  # fmt: skip
 _IPTC_NAMES = {
-    25: "Keywords", 40: "Special Instructions", 65: "Originating Program", 110: "Credit", 115: "Source", 120: "Caption",
+    5: "Title", 25: "Keywords", 40: "Special Instructions", 65: "Originating Program", 105: "Headline", 110: "Credit",
+    115: "Source", 116: "Copyright", 120: "Caption",
 }  # fmt: skip
 # xAI's downloads: a signature in one field, the picture's public id in another; only both together are theirs.
 _XAI = re.compile(r"Signature:\s*[A-Za-z0-9+/=]{64,}")
