@@ -156,7 +156,11 @@ def test_a_generators_own_fields_do_not_disagree():
 
 def test_what_is_no_image_is_an_error():
     assert "known format" in examine(b"hello").error
-    assert examine(b"").error
+    video = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"\0" * 40  # not a HEIC, though its boxes are those of one
+    assert ["a video" in examine(video).error, "a PDF" in examine(b"%PDF-1.7").error, examine(b"").error] == [
+        True, True, "the file is empty",
+    ]  # fmt: skip
+    assert (examine(encoded(picture(), "BMP")).format, examine(encoded(picture(), "BMP")).error) == ("BMP", None)
 
 
 def test_signed_lines_are_called_signed_and_broken_ones_are_not():
@@ -208,7 +212,7 @@ def test_standard_input_and_unreadable_files(tmp_path):
     code, out, err = faceauth("provenance", tmp_path / "text.png", tmp_path / "none.png", "--max-bytes", 4)
     assert code == 3
     assert [json.loads(line)["error"] for line in out.splitlines()] == [
-        "more than the limit of 4 bytes (raise --max-bytes)", "no such file"
+        "more than the limit of 4 bytes (raise --max-bytes, or save a smaller copy)", "no such file"
     ]  # fmt: skip
     assert "Traceback" not in err
 

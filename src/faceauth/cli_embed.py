@@ -92,7 +92,7 @@ def spectrum(
     beside = reference.read(detector.model) if html else None
     _end(
         output, folder.to_spectra(found, size, beside) if html else folder.to_csv(found, size),
-        f"{sum(count for count, _ in found.values())} faces of {len(found)} groups",
+        f"{sum(count for count, _ in found.values())} faces of {len(found)} group{'' if len(found) == 1 else 's'}",
         sum(unreadable for _, unreadable in by_group.values()),
     )  # fmt: skip
 

@@ -1,7 +1,6 @@
 """The command `faceauth provenance`: what files say of their own making, what is signed, what is measured; no model."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from faceauth.console import stdout
-from faceauth.errors import FaceAuthError, ImageError, UsageError
+from faceauth.errors import FaceAuthError, UsageError
 from faceauth.files import replacing
 
 if TYPE_CHECKING:
@@ -65,12 +64,13 @@ def provenance(
 
 def _reports(references: list[str | bytes], trust: "TrustList | None", max_bytes: int) -> "Iterator[Report]":
     """One report a file; a file that cannot be read has a report with the error alone."""
+    from faceauth.images import Limits, read
     from faceauth.provenance.report import Report, examine
 
     for reference in references:
         path = reference if isinstance(reference, str) else "-"
         try:
-            data = reference if isinstance(reference, bytes) else _read(reference, max_bytes)
+            data = reference if isinstance(reference, bytes) else read(reference, Limits(max_bytes=max_bytes))
             yield examine(data, path, trust)
         except UsageError:
             raise
@@ -78,19 +78,6 @@ def _reports(references: list[str | bytes], trust: "TrustList | None", max_bytes
             yield Report(path, error=str(error))
         except Exception as error:  # one file is never the end of a run
             yield Report(path, error=f"cannot be examined: {type(error).__name__}")
-
-
-def _read(path: str, max_bytes: int) -> bytes:
-    try:
-        if not os.path.isfile(path):
-            raise ImageError("no such file" if not os.path.exists(path) else "not a regular file")
-        with open(path, "rb") as file:
-            data = file.read(max_bytes + 1)
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > max_bytes:
-        raise ImageError(f"more than the limit of {max_bytes:,} bytes", "raise --max-bytes")
-    return data
 
 
 def _check(output: Path, *, overwrite: bool) -> None:

@@ -269,4 +269,6 @@ def _too_few(seen: _Seen) -> str:
     why = [f"{len(seen.duplicates)} show the same as another"] if seen.duplicates else []
     why += [f"no face was found in {len(seen.faceless)}"] if seen.faceless else []
     why += [f"{len(seen.unreadable)} cannot be used ({'; '.join(seen.unreadable[:3])})"] if seen.unreadable else []
-    return f"{len(seen.embeddings)} pictures are too few to learn from" + (f": {', '.join(why)}" if why else "")
+    count = len(seen.embeddings)
+    few = "1 picture is" if count == 1 else f"{count} pictures are"
+    return f"{few} too few to learn from" + (f": {', '.join(why)}" if why else "")

@@ -4,9 +4,9 @@ A file's content decides its format, not its name. What a user's arguments mean 
 `faceauth.inputs`; this package knows one image at a time, and nothing of faces, models or verdicts.
 """
 
-from faceauth.images.decoding import FULL, Limits, decode
+from faceauth.images.decoding import FULL, Limits, decode, format_of
 from faceauth.images.formats import FORMATS, HEIF_SUFFIXES, SUFFIXES
-from faceauth.images.loading import EncodedImage, LoadedImage, Source, dhash, load, shown
+from faceauth.images.loading import EncodedImage, LoadedImage, Source, dhash, load, read, shown
 from faceauth.images.near import NEAR, near_pairs
 from faceauth.images.thumbnails import SIDE as THUMBNAIL_SIDE
 from faceauth.images.thumbnails import thumbnail, thumbnail_of_file
@@ -24,8 +24,10 @@ __all__ = [
     "Source",
     "decode",
     "dhash",
+    "format_of",
     "load",
     "near_pairs",
+    "read",
     "shown",
     "thumbnail",
     "thumbnail_of_file",

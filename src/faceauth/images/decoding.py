@@ -29,7 +29,7 @@ from PIL import (
 
 from faceauth.errors import ImageError
 from faceauth.images import colour, jpeg, png, tiff
-from faceauth.images.formats import HEAD, READABLE, Foreign, foreign, sniff
+from faceauth.images.formats import HEAD, READABLE, foreign, sniff
 
 FULL = 50_000_000  # pixels that are decoded as they are: up to here no picture is ever reduced
 # Pixels of the formats whose decoders reduce nothing and take 16 (WebP) or 10 bytes a pixel.
@@ -100,21 +100,25 @@ def decode(data: bytes, limits: Limits | None = None) -> Image.Image:
 def decode_sized(data: bytes, limits: Limits | None = None) -> Decoded:
     """Like `decode`, with the size that the picture has in the file. Raises ImageError."""
     limits = limits or Limits()
-    if not data:
-        raise ImageError("the file is empty")
-    found = sniff(data[:HEAD])
-    if found is None:
-        raise unknown(foreign(data[:HEAD]))
-    format, start = found
+    format, start = format_of(data)
     picture = data[start:] if start else data
     return guarded(lambda: _decoded_png(picture, limits) if format == "PNG" else _decoded(picture, format, limits))
 
 
-def unknown(kind: Foreign | None) -> ImageError:
-    """The error for bytes that are not read, which says what they are and what to do instead."""
+def format_of(data: bytes) -> tuple[str, int]:
+    """The format of a file's bytes, and where the picture starts in them.
+
+    Raises:
+        ImageError: for bytes that are not read, which says what they are and what to do instead.
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    if found := sniff(data[:HEAD]):
+        return found
+    kind = foreign(data[:HEAD])
     if kind is None:
-        return ImageError("not an image of a known format", READABLE)
-    return ImageError(f"not an image of a known format: {kind.name}", kind.hint)
+        raise ImageError("not an image of a known format", READABLE)
+    raise ImageError(f"not an image of a known format: {kind.name}", kind.hint)
 
 
 def guarded(work: Callable[[], Decoded]) -> Decoded:

@@ -88,7 +88,7 @@ def load(source: Source, limits: Limits | None = None) -> LoadedImage:
             raise _too_many_bytes(limits)
     elif isinstance(source, str | os.PathLike):
         path = os.fspath(source)
-        data = _read(path, limits)
+        data = read(path, limits)
     else:
         raise not_a_source(source)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -120,8 +120,12 @@ def _too_many_bytes(limits: Limits) -> ImageError:
     return ImageError(what, limits.remedy("--max-bytes"))
 
 
-def _read(path: str, limits: Limits) -> bytes:
-    """The bytes of a regular file, at most `limits.max_bytes`, also where it grows while it is read."""
+def read(path: str, limits: Limits) -> bytes:
+    """The bytes of a regular file, at most `limits.max_bytes`, also where it grows while it is read.
+
+    Raises:
+        ImageError: it is missing, no regular file, too large or cannot be read, or the path is a URL.
+    """
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):

@@ -65,9 +65,8 @@ def read(data: bytes) -> Blocks:
     elif data[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
         blocks.format = "TIFF"
         blocks.exif.append(data)
-    elif data[4:8] == b"ftyp":
-        brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
-        blocks.format = "AVIF" if b"avif" in brands or b"avis" in brands else "HEIF"
+    elif found and found[0] in {"AVIF", "HEIF"}:
+        blocks.format = found[0]
         _library(data, blocks)
     elif data[:4] == b"GIF8":
         blocks.format = "GIF"

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from faceauth.errors import ImageError
+from faceauth.images import format_of
 from faceauth.provenance import ELSEWHERE, clean, containers, double_jpeg, exif_xmp, jpeg, manifest, signed, unsigned
 from faceauth.provenance.c2pa import Credentials, TrustList
 from faceauth.provenance.exif import Exif
 
 Kind = Literal["says", "signed", "measured", "absent"]
 MOST_LINES = 64  # of what a file says
-UNKNOWN = "not an image of a known format (JPEG, PNG, WebP, TIFF, GIF, HEIC or AVIF)"
 NOTHING = "absent, which proves nothing"
 # Fields that show what a camera or an editor wrote; they name no generator and are no claim of a verdict.
 _CAMERA = ("Make", "Model", "Software", "DateTimeOriginal", "DateTime")
@@ -43,7 +44,7 @@ class Report:
 
     Attributes:
         path: as given; `-` for bytes.
-        sha256: of the file's bytes; format: JPEG, PNG, WEBP, TIFF, HEIF, AVIF, GIF or empty.
+        sha256: of the file's bytes; format: JPEG, PNG, WEBP, TIFF, HEIF, AVIF, GIF, BMP or empty.
         disagreements: sentences on lines that cannot all be true, first of all.
         findings: signed lines first, then what the file says, what was measured, what is absent.
         error: why the file could not be read; then there is nothing else.
@@ -80,9 +81,17 @@ def examine(data: bytes, path: str = "-", trust: TrustList | None = None) -> Rep
     absent = list(_absent(blocks, by_signature, claimed + fields, measured))
     told = tuple(_disagreements(credentials, by_signature, claimed, fields, measured))
     if not blocks.format and not by_signature:
-        return Report(path, hashlib.sha256(data).hexdigest(), error=UNKNOWN)
+        return Report(path, hashlib.sha256(data).hexdigest(), error=_unreadable(data))
     findings = tuple((by_signature + claimed + fields)[:MOST_LINES] + measured + absent)
     return Report(path, hashlib.sha256(data).hexdigest(), blocks.format, told, findings)
+
+
+def _unreadable(data: bytes) -> str | None:
+    try:
+        format_of(data)
+    except ImageError as error:
+        return str(error)
+    return None
 
 
 def _signed(blocks: containers.Blocks, found: Credentials | None, problem: str) -> Iterator[Finding]:
