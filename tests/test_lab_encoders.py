@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from faceauth import spectra
 from faceauth.errors import ConfigError, DataError
-from faceauth.lab.training.encoders import FLOOR, export_encoder
+from faceauth.lab.training.encoders import FLOOR, columns_of, count_parameters, export_encoder, load_encoder
 from faceauth.lab.training.networks import import_timm
 
 NAME = "mobilenetv2_035"
@@ -34,6 +34,49 @@ def test_a_network_of_timm_gives_mean_and_log_variance_of_every_block(tmp_path):
     assert np.corrcoef(found[:, :300].ravel(), expected[:, :300].ravel())[0, 1] > 0.9999  # of the first blocks
     assert np.abs(found - expected).mean() < 0.05 * expected.std()  # 8-bit weights; the error grows from block to block
     assert (tmp_path / "encoder.onnx").stat().st_size < (tmp_path / "weights.safetensors").stat().st_size / 2
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """CLIP's image encoder with four blocks of random weights, as ONNX, and what it gives for two pictures."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(4)
+    folder = tmp_path_factory.mktemp("clip")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
+    network = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=8))
+    network.save_pretrained(folder / "checkpoint")
+    assert export_encoder(str(folder / "checkpoint"), folder / "encoder.onnx") == 4 * 3 * 16
+    pixels = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        states = network(pixels, output_hidden_states=True).hidden_states[1:]
+    expected = torch.cat([v for s in states for v in (s[:, 0], s[:, 1:].mean(1), s[:, 1:].std(1))], dim=1)
+    return folder / "encoder.onnx", pixels.numpy(), expected.numpy()
+
+
+def features(model, pixels):
+    return ort.InferenceSession(model).run(["features"], {"pixels": pixels})[0]
+
+
+def test_clip_gives_token_mean_and_deviation_of_every_block(clip):
+    path, pixels, expected = clip
+    np.testing.assert_allclose(features(path, pixels), expected, atol=1e-4)
+
+
+def test_an_encoder_of_some_blocks_gives_their_features_and_ends_with_the_last(clip):
+    path, pixels, expected = clip
+    whole, part = load_encoder(path), load_encoder(path, (2, 3))
+    columns = columns_of(path, (2, 3), expected.shape[1])
+    assert (columns.start, columns.stop) == (48, 144)
+    np.testing.assert_allclose(features(part.SerializeToString(), pixels), expected[:, columns], atol=1e-4)
+    assert count_parameters(part) < count_parameters(load_encoder(path, (2, 4))) <= count_parameters(whole)
+    assert len(part.graph.node) < 0.85 * len(whole.graph.node)
+
+
+@pytest.mark.parametrize("blocks", [(0, 2), (2, 5), (3, 2)])
+def test_blocks_that_are_not_there_are_refused(clip, blocks):
+    with pytest.raises(ConfigError, match="has no blocks"):
+        load_encoder(clip[0], blocks)
 
 
 def test_the_spectrum_is_the_mean_power_on_rings(tmp_path):

@@ -14,7 +14,7 @@ from faceauth.lab.evaluation.frozen_embedding import outputs_of, projection
 from faceauth.lab.evaluation.frozen_scores import held_out, rows, swap_rule
 from faceauth.lab.run_info import commit, run_info
 from faceauth.lab.training.assemble import SwapRule, assemble
-from faceauth.lab.training.encoders import count_parameters
+from faceauth.lab.training.encoders import count_parameters, load_encoder
 from faceauth.lab.training.frozen import (
     Examples,
     FoldKey,
@@ -73,7 +73,8 @@ def ship(prepared: Prepared, found: Examples, heads: Mapping[FoldKey, Heads], sh
     projected = projection(prepared, found)
     labels = {r.source: r.label for r in prepared.rows}
     config = prepared.config
-    [encoder] = config.encoders.values()
+    [path] = config.encoders.values()
+    encoder = load_encoder(path, config.blocks)
     card = ModelCard(
         name=config.name, version=config.version, sources=projected.names,
         labels=tuple(labels[name] for name in projected.names), preprocess=config.preprocess,

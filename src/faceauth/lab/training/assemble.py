@@ -47,15 +47,15 @@ class Projection:
 
 
 def assemble(
-    encoder: Path, heads: Heads, rule: SwapRule, projection: Projection, card: ModelCard, output: Path
+    encoder: onnx.ModelProto, heads: Heads, rule: SwapRule, projection: Projection, card: ModelCard, output: Path
 ) -> None:
     """Write the model file.
 
     Args:
-        encoder: ONNX from `pixels` to `features`, with its weights stored as they ship.
+        encoder: from `pixels` to `features`, with its weights stored as they ship (`encoders.load_encoder`).
         rule: how the two outputs become the logit.
     """
-    proto = compose.add_prefix(onnx.load(encoder), "encoder.", rename_inputs=False, rename_outputs=False)
+    proto = compose.add_prefix(encoder, "encoder.", rename_inputs=False, rename_outputs=False)
     graph = proto.graph
     parts = np.stack([heads.generated.weight, heads.swapped.weight], axis=1)
     biases = np.array([heads.generated.bias, heads.swapped.bias + rule.offset], np.float32)

@@ -24,6 +24,7 @@ from faceauth.lab.training.onnx_file import strip
 
 EXACT = 1e-6  # largest error of 8-bit weights, relative to the largest weight, at which they count as exact
 SMALL = 10_000  # weights: smaller arrays stay as they are
+STATISTICS = 3  # of a block of CLIP's: class token, patch mean, patch standard deviation
 FLOOR = 1e-6  # added to variances before their logarithm
 
 
@@ -200,9 +201,59 @@ def compress(proto: onnx.ModelProto, lossy: frozenset[str] = frozenset()) -> Non
     graph.node.extend([*nodes, *rest])
 
 
-def count_parameters(encoder: Path) -> int:
-    """How many weights an encoder's file holds, scales of 8-bit integers left out."""
-    sizes = {t.name: int(np.prod(t.dims)) for t in onnx.load(encoder).graph.initializer}
+def load_encoder(path: Path, blocks: tuple[int, int] | None = None) -> onnx.ModelProto:
+    """An encoder, of CLIP's with the features of some blocks alone, and without what only later blocks compute.
+
+    Args:
+        blocks: the first and the last of them, from 1; all by default.
+
+    Raises:
+        ConfigError: it has no such blocks.
+    """
+    proto = onnx.load(path)
+    if blocks is not None:
+        parts = _parts(proto, path, blocks)
+        kept = list(parts.input)[STATISTICS * (blocks[0] - 1) : STATISTICS * blocks[1]]
+        del parts.input[:]
+        parts.input.extend(kept)
+        _prune(proto.graph)
+    return proto
+
+
+def columns_of(path: Path, blocks: tuple[int, int], features: int) -> slice:
+    """Which of an encoder's features are those of the blocks; as `load_encoder`."""
+    width = features // len(_parts(onnx.load(path), path, blocks).input)
+    return slice(STATISTICS * (blocks[0] - 1) * width, STATISTICS * blocks[1] * width)
+
+
+def _parts(proto: onnx.ModelProto, path: Path, blocks: tuple[int, int]) -> onnx.NodeProto:
+    """The node that puts the features of all blocks side by side."""
+    made: onnx.NodeProto = next(node for node in proto.graph.node if "features" in node.output)
+    count = len(made.input) // STATISTICS
+    if made.op_type != "Concat" or len(made.input) % STATISTICS or not 1 <= blocks[0] <= blocks[1] <= count:
+        raise ConfigError(f"{path} has no blocks {blocks[0]} to {blocks[1]}", "leave blocks out of the config")
+    return made
+
+
+def _prune(graph: onnx.GraphProto) -> None:
+    """Remove nodes and weights that no output needs."""
+    needed = {output.name for output in graph.output}
+    nodes = []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            nodes.append(node)
+    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(reversed(nodes))
+    graph.initializer.extend(weights)
+    for output in graph.output:
+        output.type.tensor_type.shape.dim[-1].Clear()
+
+
+def count_parameters(encoder: onnx.ModelProto) -> int:
+    """How many weights an encoder holds, scales of 8-bit integers left out."""
+    sizes = {t.name: int(np.prod(t.dims)) for t in encoder.graph.initializer}
     return sum(size for name, size in sizes.items() if not name.endswith("_scale"))
 
 

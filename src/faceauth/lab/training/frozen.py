@@ -24,6 +24,7 @@ from faceauth.lab.data.splits import ALTERED, assign, deal, may_fit, tie
 from faceauth.lab.data.variants import VARIANTS
 from faceauth.lab.progress import tracked
 from faceauth.lab.run_info import file_sha256
+from faceauth.lab.training.encoders import columns_of
 from faceauth.lab.training.features import FeatureStore, Task, extract
 from faceauth.lab.training.linear import Line, fit, mean_line, weights
 from faceauth.preprocess import PreprocessSpec
@@ -54,7 +55,11 @@ class HeadConfig(_Strict):
 
 
 class FrozenConfig(_Strict):
-    """A detector on frozen encoders. Paths are relative to the config's folder; `credit` names encoder and licence."""
+    """A detector on frozen encoders.
+
+    Paths are relative to the config's folder; `credit` names encoder and licence; `blocks` are the first and the last
+    of CLIP's blocks whose features are used, all by default: what ships ends with the last.
+    """
 
     name: str
     version: str
@@ -62,6 +67,7 @@ class FrozenConfig(_Strict):
     data: Path
     kinds: Path
     encoders: dict[str, Path]
+    blocks: tuple[int, int] | None = None
     preprocess: PreprocessSpec
     views: ViewsConfig = ViewsConfig()
     head: HeadConfig = HeadConfig()
@@ -207,6 +213,9 @@ def examples(prepared: Prepared) -> Examples:
         if faces.get((task.sha256, view), 0) > 0
     ]
     parts = [prepared.store.read(encoder, keys) for encoder in prepared.encoders]
+    if prepared.config.blocks:
+        [path] = prepared.config.encoders.values()
+        parts = [np.ascontiguousarray(parts[0][:, columns_of(path, prepared.config.blocks, parts[0].shape[1])])]
     return Examples(
         parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1),
         np.array([index[image] for image, _ in keys]),
@@ -289,6 +298,7 @@ def state_digest(prepared: Prepared) -> str:
     trained = {name: config.views.variants[name] for name in config.views.train if name in config.views.variants}
     heads = [config.head.model_dump(), config.swap_head.model_dump(), config.seeds, config.folds]
     folds = [[*key, *of] for key, of in prepared.folds.items()]
+    heads += [config.blocks] if config.blocks else []
     text = json.dumps(
         [heads, views, trained, prepared.data.sha256, prepared.encoders, prepared.store.path.name, folds],
         sort_keys=True,
