@@ -62,6 +62,17 @@ def test_metadata_that_are_no_card(text):
         ModelCard.from_json(text)
 
 
+@pytest.mark.parametrize("make", [
+    lambda value: Calibration(value), lambda value: Thresholds(value, 0.1, ((0.0, 1.0), (1.0, 0.0)), "test"),
+    lambda value: PreprocessSpec(size=value), lambda value: PreprocessSpec(interpolation=value[0]),
+    lambda value: ModelCard.from_json(json.dumps({"format": value})),
+])  # fmt: skip
+def test_a_huge_value_in_a_card_is_shown_short(make):
+    with pytest.raises(ModelError) as refused:
+        make(["x" * 9000] * 9)
+    assert len(str(refused.value)) < 300
+
+
 def test_files_that_are_no_models(tmp_path, model_path):
     with pytest.raises(ModelError, match="cannot read"):
         ModelFile(tmp_path / "missing.onnx")

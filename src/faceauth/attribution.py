@@ -11,6 +11,7 @@ files or terminals.
 
 import base64
 import json
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -143,7 +144,7 @@ class Prototypes:
         try:
             data = json.loads(text)
             if data["format"] != FORMAT:
-                raise ModelError(f"prototypes of format {data['format']!r}, not {FORMAT}", _REMAKE)
+                raise ModelError(f"prototypes of format {reprlib.repr(data['format'])}, not {FORMAT}", _REMAKE)
             kinds = tuple(Kind(*(str(v) for v in row)) for row in data["kinds"])  # type: ignore[arg-type]
             k, r = len(kinds), len(data["reference_kind"])
             d = len(base64.b64decode(data["center"])) // 4

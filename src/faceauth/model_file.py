@@ -7,6 +7,7 @@ JSON text in the file's metadata under the key `faceauth`, `ModelCard` here. All
 
 import json
 import math
+import reprlib
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -43,7 +44,10 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if not (_is_number(self.scale) and _is_number(self.shift)):
-            raise ModelError(f"impossible calibration: scale {self.scale!r}, shift {self.shift!r}", EXPORT_AGAIN)
+            raise ModelError(
+                f"impossible calibration: scale {reprlib.repr(self.scale)}, shift {reprlib.repr(self.shift)}",
+                EXPORT_AGAIN,
+            )
 
     def __call__(self, logits: Floats) -> Floats:
         """Logits (n,) to P(fake) in [0, 1], float64."""
@@ -71,7 +75,9 @@ class Thresholds:
     def __post_init__(self) -> None:
         """Raises ModelError, naming the value, for thresholds that cannot be."""
         if not (_is_number(self.real) and _is_number(self.fake) and 0 <= self.real <= self.fake <= 1):
-            raise ModelError(f"impossible thresholds: real {self.real!r}, fake {self.fake!r}", EXPORT_AGAIN)
+            raise ModelError(
+                f"impossible thresholds: real {reprlib.repr(self.real)}, fake {reprlib.repr(self.fake)}", EXPORT_AGAIN
+            )
         if not isinstance(self.false_alarms, tuple) or not self.false_alarms:
             raise ModelError("thresholds without a curve of false alarms", EXPORT_AGAIN)
         for pair in self.false_alarms:
@@ -144,7 +150,7 @@ class ModelCard:
                 raise ModelError("damaged faceauth metadata: no JSON object", EXPORT_AGAIN)
             if data.get("format") != FORMAT:
                 raise ModelError(
-                    f"model file of format {data.get('format')!r}, this faceauth reads {FORMAT}",
+                    f"model file of format {reprlib.repr(data.get('format'))}, this faceauth reads {FORMAT}",
                     "update faceauth, or export the model again",
                 )
             card = cls(

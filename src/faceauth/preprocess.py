@@ -5,6 +5,7 @@ project, see the same pixels. It knows nothing about files, face finders or netw
 """
 
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,9 +49,13 @@ class PreprocessSpec:
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 8 <= self.size <= 1024 or not 0.1 <= self.crop <= 10:
-            raise ModelError(f"impossible preprocessing: size {self.size!r}, crop {self.crop!r}")
+            raise ModelError(
+                f"impossible preprocessing: size {reprlib.repr(self.size)}, crop {reprlib.repr(self.crop)}"
+            )
         if self.interpolation not in FILTERS:
-            raise ModelError(f"unknown interpolation {self.interpolation!r}", f"one of {', '.join(FILTERS)}")
+            raise ModelError(
+                f"unknown interpolation {reprlib.repr(self.interpolation)}", f"one of {', '.join(FILTERS)}"
+            )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ModelError("mean and std need three values each, std above zero")
         if not all(math.isfinite(v) for v in (*self.mean, *self.std)):
