@@ -371,6 +371,11 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path, model_path, name):
     assert done.stderr.splitlines()[0] == "error: the current folder is not there any more"
 
 
+def test_a_list_on_standard_input_may_be_called_a_list(folder, model_path):
+    code, out, _ = faceauth("detect", "@-", "--model", model_path, stdin=str(folder / "dark.jpg").encode())
+    assert (code, json.loads(out)["path"]) == (0, str(folder / "dark.jpg"))
+
+
 def test_standard_input_given_twice_is_judged_once(model_path):
     code, out, err = faceauth("detect", "-", "-", "--model", model_path, stdin=encoded(picture()))
     assert (code, len(out.splitlines())) == (0, 1)

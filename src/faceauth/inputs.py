@@ -76,7 +76,7 @@ def expand(sources: Iterable[str], stdin: BinaryIO | None = None, max_bytes: int
     Raises:
         UsageError: where a list cannot be read or is empty, a glob matches nothing, or no image was found in all.
     """
-    made, given = _Expander(), list(sources)
+    made, given = _Expander(), ["-" if source == "@-" else source for source in sources]
     for source in _once(given, "-", made.found.passed_over):
         if source == "-":
             made.add_stdin(_stdin() if stdin is None else stdin, max_bytes)
