@@ -205,8 +205,8 @@ def _loop(trainer: Trainer, validation: ValidationSet, folder: RunDir, threads: 
             step = trainer.step
             testing = bool(validation.chosen) and (step % every == 0 or step == last)
             if testing or step % config.log_every == 0 or step == last:
+                row = {"step": step, "loss": trainer.drain(), "lr": trainer.rate}  # waits for steps still in work
                 speed = (step - first) * config.batch / (time.perf_counter() - start)
-                row = {"step": step, "loss": trainer.drain(), "lr": trainer.rate}
                 if testing:
                     row["test_loss"] = trainer.test(validation.batches(pool, here.rank, here.world))
                     if trainer.recipe.report(row["test_loss"]) and here.leads:
