@@ -221,15 +221,11 @@ def _loop(trainer: Trainer, validation: ValidationSet, folder: RunDir, threads: 
 
 
 def _batches(trainer: Trainer, pool: ThreadPoolExecutor) -> Iterator[Batch]:
-    """The batches still to come; beside an accelerator the next one is made while this one is trained on."""
+    """The batches still to come; the next ones are made while this one is trained on."""
     data, here = trainer.data, trainer.here
-    steps = range(trainer.step, data.steps)
-    if here.device.type == "cpu":
-        yield from (data.batch(step, pool, here.rank, here.world) for step in steps)
-        return
     with ThreadPoolExecutor(1) as ahead:
         coming: deque[Future[Batch]] = deque()
-        for step in steps:
+        for step in range(trainer.step, data.steps):
             coming.append(ahead.submit(data.batch, step, pool, here.rank, here.world))
             if len(coming) > 2:
                 yield coming.popleft().result()
