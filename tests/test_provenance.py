@@ -195,7 +195,8 @@ def test_settings_that_were_encoded_twice_are_read():
     assert claims(png(Comment=twice))[0].generator == "novelai"
     escaped = html.escape(html.escape(DRAW_THINGS))
     assert claims(jpeg(xmp=xmp(f"<exif:UserComment>{escaped}</exif:UserComment>")))[0].generator == "flux"
-    assert claims(jpeg(xmp=xmp(f"<TC260:AIGC>{(AIGC % 1).replace(chr(34), chr(39))}</TC260:AIGC>")))
+    for name in ("AIGC", "aigc"):
+        assert claims(jpeg(xmp=xmp(f"<TC260:{name}>{(AIGC % 1).replace(chr(34), chr(39))}</TC260:{name}>")))
 
 
 def test_a_bigtiff_says_the_same_as_a_tiff():
@@ -355,7 +356,7 @@ def test_every_name_is_one_generators():
 @pytest.mark.parametrize("name", ["Seedream 4.0", "Qwen-Image-Edit-2509", "GPT-4o", "gpt-image-1", "Gemini 2.5 Flash Image", "FLUX.2 [pro]",
     "Grok Imagine", "Midjourney v7", "Ideogram 3.0", "Imagen 4 Ultra", "Kling AI 2.1", "Reve Image 1.0", "Krea 1", "Leonardo.Ai",
     "Luma Photon", "即梦AI", "Sora", "OpenAI gpt-image-1", "Microsoft Bing Image Creator", "FLUX.2 [klein]", "niji 6", "www.midjourney.com",
-    "https://www.midjourney.com", "Adobe Photoshop Generative Fill", "Microsoft Paint Cocreator", "StyleGAN2-ADA", "Google AI Studio", "Firefly Image 4", "HiDream-I1-Full", "Hunyuan Image 3.0", "stabilityai/stable-diffusion-3-medium"])  # fmt: skip
+    "https://www.midjourney.com", "Adobe Photoshop Generative Fill", "Microsoft Paint Cocreator", "StyleGAN2-ADA", "Google AI Studio", "imagen-4.0-ultra-generate-001", "wan2.5-t2i", "Magnific", "LivePortrait", "Firefly Image 4", "HiDream-I1-Full", "Hunyuan Image 3.0", "stabilityai/stable-diffusion-3-medium"])  # fmt: skip
 def test_names_of_2025_and_2026_in_a_field_of_software(name):
     assert [e.where for e in claims(jpeg({0x0131: name.encode()}))] == ["EXIF Software"]
 

@@ -122,7 +122,7 @@ def says(data):
     return {e.where: e.says for e in claims(data)}
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "GIF"])
 def test_a_signed_picture_says_who_signed_and_what_made_it(format):
     found = claims(signed(format=format, tool="DALL-E"))
     assert [(e.where, e.says, e.generator) for e in found] == [

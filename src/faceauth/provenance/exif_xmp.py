@@ -207,7 +207,7 @@ def _xmp(found: dict[str, list[str]]) -> Iterator[tuple[str, Claim]]:
             named = (generators.software if name in _XMP_SOFTWARE else generators.maker)(value)
             if claim := Claim(value, named) if named else settings.sentence(value):
                 yield f"XMP {name}", claim
-    for value in found.get("AIGC", []):
+    for value in found.get("AIGC", []) + found.get("aigc", []):
         if label := settings.aigc('"AIGC":{' + html.unescape(value)):
             yield "XMP AIGC", label
     for name in _XMP_TEXTS:
