@@ -81,7 +81,7 @@ def test_the_hall_imports_downwards_and_knows_no_wing(path):
 
 
 def test_every_room_of_the_hall_is_in_the_drawing():
-    packages = {p.parent.name for p in SOURCE.glob("*/__init__.py")} - {"lab", "server"}
+    packages = {p.parent.name for p in SOURCE.glob("*/__init__.py")} - {"lab", "server", "scale"}
     assert ({p.stem for p in SOURCE.glob("*.py")} | packages) - {"__init__", "__main__"} == set(HALL)
 
 
@@ -106,8 +106,16 @@ def test_the_service_knows_the_core_alone(path):
     assert not {room(name) for name in imports(path) if name} & {"lab", "scale", "cli", "cli_provenance", "cli_explain"}
 
 
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.name == "scale"], ids=lambda p: p.stem)
+def test_scale_knows_the_core_alone_and_loads_ray_late(path):
+    assert not {room(name) for name in imports(path) if name} & {"lab", "server", "cli"}
+    assert not {name.split(".")[0] for name in imports(path, top_level_only=True)} & {"ray", "pyarrow"}
+
+
 @pytest.mark.parametrize(
-    "path", [p for p in MODULES if not {"lab", "server"} & set(p.relative_to(SOURCE).parts)], ids=lambda p: p.stem
+    "path",
+    [p for p in MODULES if not {"lab", "server", "scale"} & set(p.relative_to(SOURCE).parts)],
+    ids=lambda p: p.stem,
 )
 def test_the_hall_imports_nothing_heavy(path):
     heavy = {name.split(".")[0] for name in imports(path) if name} & WINGS_ONLY

@@ -91,3 +91,13 @@ def test_the_service_benchmark_counts_every_request(model_path):
     refused = int(re.search(r"429 \| (\d+)", done.stdout)[1])
     assert judged + refused == asked > 0
     assert float(re.search(r"times of the library \| ([\d.]+)", done.stdout)[1]) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_the_scale_benchmark_prints_ratios(model_path):
+    pytest.importorskip("ray")
+    command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "--model", str(model_path), "--workers", "1"]
+    out = subprocess.run([*command, "--images"], capture_output=True, text=True, check=True).stdout
+    plain, ray = map(float, re.search(r"plain ([\d.]+) s, Ray ([\d.]+) s", out).groups())
+    assert 0 < plain < ray  # which starts a cluster first

@@ -20,7 +20,7 @@ def script() -> None:
 def main() -> None:
     """Run the command line; exits the process."""
     try:  # imported here, so that worker processes, which import this module anew, do without
-        from faceauth.cli import app
+        from faceauth.cli import app, engines
         from faceauth.cli_embed import embed, spectrum
         from faceauth.cli_explain import explain, report_case, verify
         from faceauth.cli_learn import forget, learn
@@ -29,10 +29,12 @@ def main() -> None:
         from faceauth.cli_video import video
         from faceauth.console import run
         from faceauth.lab.cli import app as lab
+        from faceauth.scale.engine import detect as detect_with_ray
         from faceauth.server.cli import serve
     except KeyboardInterrupt:
         print("interrupted before anything was read", file=sys.stderr)
         sys.exit(130)
+    engines["ray"] = detect_with_ray
     if "lab" not in {group.name for group in app.registered_groups}:
         for command in (learn, forget, provenance, explain, verify, report_case, embed, spectrum, video, serve, mcp):
             app.command()(command)

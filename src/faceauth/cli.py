@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Judge = Callable[[list[str | bytes]], "Generator[Verdict, None, None]"]
 
+Engine = Callable[..., tuple["Counter[str]", list[str]]]  # `faceauth.scale.engine.detect`
+
 app = typer.Typer(
     name="faceauth",
     epilog="Exit codes: 0 done, 1 error, 2 usage, 3 some inputs could not be read, 4 --fail-on was met, "
@@ -37,6 +39,7 @@ model_app = typer.Typer(help="Look into model files.", no_args_is_help=True, ric
 app.add_typer(model_app, name="model")
 
 UNREADABLE, FAIL_ON = 3, 4
+engines: dict[str, Engine] = {}  # of optional parts, by name; `__main__` enters them
 SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 FEW = 32  # images for which the start of worker processes takes longer than they save
 
@@ -162,6 +165,10 @@ PreviousOutput = Annotated[
     Path | None,
     typer.Option("--previous", metavar="<file.jsonl>", help="Take pictures that this output holds from it."),
 ]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", metavar="ray", help="Judge with Ray Data, on one machine or a cluster.")
+]
+Address = Annotated[str | None, typer.Option(metavar="<address>", help="The Ray cluster; a local one if left out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
 
@@ -208,6 +215,8 @@ def detect(
     overwrite: Overwrite = False,
     dedupe: Dedupe = False,
     previous: PreviousOutput = None,
+    engine: EngineName = None,
+    address: Address = None,
 ) -> None:
     """Say of every face: real, fake or uncertain, and what made it.
 
@@ -223,6 +232,7 @@ def detect(
       faceauth detect archive/ -o today.jsonl --previous yesterday.jsonl --dedupe
       faceauth detect @list.txt --fail-on fake --false-alarms 1%
       curl -s https://example.org/face.jpg | faceauth detect -
+      faceauth detect s3://bucket/photos -o s3://bucket/verdicts/ --engine ray
       faceauth detect folder/ | jq -r 'select(.label == "fake") | .path'
     """
     from faceauth.detector import Detector
@@ -233,7 +243,8 @@ def detect(
     wanted = _labels(fail_on)
     if timeout != timeout:
         raise UsageError("--timeout nan is no time", "give seconds, or inf for no limit")
-    file = _file(output, resume, overwrite)
+    run = _engine(engine, output, address, dedupe or previous is not None)
+    file = output if run else _file(output, resume, overwrite)
     if "-" in images and sys.stdin is None:
         raise UsageError("standard input is closed", "name files, or pipe an image in")
     rate = parse_rate(false_alarms)
@@ -241,6 +252,10 @@ def detect(
         model, threshold=threshold, false_alarms=rate, recheck=not no_recheck, whole_image=whole_image,
         limits=Limits(max_pixels, max_bytes), learned=False if no_learned else learned or True,
     )  # fmt: skip
+    if run:
+        tally, notes = run(detector, images, output, workers, timeout, address, resume=resume, overwrite=overwrite)
+        _end(tally, detector, output, notes, wanted)
+        return
     judge = partial(
         _verdicts, detector, workers=workers, timeout=timeout, dedupe=dedupe,
         previous=Previous(previous, _settings(detector)) if previous else None,
@@ -250,7 +265,27 @@ def detect(
         tally = _print(judge, found.references, table=output is None and stdout().isatty())
     else:
         tally = _save(judge, detector, found.references, file, resume=resume, overwrite=overwrite)
-    _summary(tally, detector, file, found.notes())
+    _end(tally, detector, file, found.notes(), wanted)
+
+
+def _engine(name: str | None, output: str | None, address: str | None, compares: bool) -> Engine | None:
+    """The engine of that name; None for the plain way. Raises UsageError."""
+    if name is None:
+        if address is not None:
+            raise UsageError("--address is that of a Ray cluster", "add --engine ray")
+        return None
+    if name not in engines:
+        raise UsageError(f"--engine {name!r} is not known", f"one of: {', '.join(engines)}")
+    if output is None or not output.split("?")[0].endswith("/"):
+        raise UsageError(f"--engine {name} writes Parquet parts", "add -o FOLDER/ or -o s3://bucket/prefix/")
+    if compares:
+        raise UsageError(f"--engine {name} takes neither --dedupe nor --previous", "leave them out")
+    return engines[name]
+
+
+def _end(tally: "Counter[str]", detector: "Detector", output: str | None, notes: list[str], wanted: list[str]) -> None:
+    """The summary, and the exit code that goes with it."""
+    _summary(tally, detector, output, notes)
     if any(tally[label] for label in wanted):
         raise typer.Exit(FAIL_ON)
     if tally["unreadable"]:

@@ -208,8 +208,8 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def progress(items: Iterable[T], total: int) -> Iterator[T]:
-    """The items, with a bar, their rate and the time left on standard error, where that is a terminal."""
+def progress(items: Iterable[T], total: int, what: str = "images") -> Iterator[T]:
+    """The items, with a bar, their rate (in `what`) and the time left on standard error, where that is a terminal."""
     if total < 2 or sys.stderr is None or not sys.stderr.isatty():
         yield from items
         return
@@ -229,5 +229,5 @@ def progress(items: Iterable[T], total: int) -> Iterator[T]:
         task = bar.add_task("", total=total, rate="")
         for item in items:
             speed = bar.tasks[0].speed
-            bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
+            bar.update(task, advance=1, rate=f"{speed:.1f} {what}/s" if speed else "")
             yield item

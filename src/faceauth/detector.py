@@ -89,6 +89,16 @@ class Detector:
             "whole_image": whole_image, "limits": self.limits, "learned": learned,
         }  # fmt: skip
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was opened with, for another process of any folder: files by their absolute paths."""
+        model, learned = self._arguments["model"], self._arguments["learned"]
+        file = learned_.default_file() if learned is True else Path(learned) if learned else None
+        return self._arguments | {
+            "model": str(Path(model).resolve()) if model is not None and Path(model).is_file() else model,
+            "learned": str(file.resolve()) if file and file.exists() else False,
+        }
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as what it was opened with: the files are opened again where it is unpickled."""
         return partial(type(self), **self._arguments), ()
@@ -139,7 +149,7 @@ class Detector:
             return Verdict(images_.shown(source), (), name, sha256, error=reason)
 
         return answers(
-            references, _start_worker, self._arguments, failed, workers, timeout, work=partial(_judge_safely, self)
+            references, start_worker, self._arguments, failed, workers, timeout, work=partial(_judge_safely, self)
         )
 
     def judge(self, source: Source) -> Verdict:
@@ -435,5 +445,6 @@ def _judge_safely(detector: Detector, source: Source) -> Verdict:
         return Verdict(images_.shown(source), (), detector.model.card.name, detector.model.sha256, error=text)
 
 
-def _start_worker(arguments: dict[str, Any]) -> Callable[[Source], Verdict]:
+def start_worker(arguments: dict[str, Any]) -> Callable[[Source], Verdict]:
+    """Open a detector in a worker process; what is returned judges one image and never raises."""
     return partial(_judge_safely, Detector(**arguments))

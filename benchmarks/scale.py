@@ -1,0 +1,134 @@
+"""Print images a second and peak memory of the plain pool and of Ray: `python benchmarks/scale.py --images 1000 10000`.
+
+Both judge the same references, again and again the photographs of samples/ at 1024 px, and write Parquet parts, in
+turns and each in processes of its own; the clock runs from the start of the first process to the end of the last. A run
+of a few images comes first: what it takes is the start, and is left out of the rates, so that the cost of an image can
+be compared between numbers of images. Memory is the sum of the proportional set sizes of all processes; Linux.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import cycle, islice
+from pathlib import Path
+
+from PIL import Image
+
+from faceauth.cpus import usable_cpus
+from faceauth.detector import Detector
+from faceauth.output import PartsOutput
+from faceauth.scale.blocks import Input
+from faceauth.scale.engine import connected, judged, needs_ray, planned
+
+SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+START = 16  # images of the run that is nearly all start
+PAUSE = 1.0  # seconds between looks at the memory
+TIMEOUT = 120.0  # seconds that an image may take
+Run = tuple[float, float]  # seconds, and megabytes
+
+
+def main() -> None:
+    """Measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="*", default=[1000], help="numbers of images; 1000")
+    parser.add_argument("--model", default="fast", help="a model file, or accurate or fast; fast")
+    parser.add_argument("--workers", type=int, default=usable_cpus(), help="processes that judge; one a core")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)  # way, number of images, folder
+    args = parser.parse_args()
+    if args.child:
+        way, count, folder = args.child
+        WAYS[way](Detector(args.model), int(count), Path(folder), args.workers)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        _make_photos(Path(name))
+        runs = {
+            count: [_measured([way, str(count), name], args.model, args.workers) for way in WAYS]
+            for count in (START, *sorted(args.images))
+        }
+    _print(runs, args.workers)
+
+
+def _make_photos(folder: Path, longest: int = 1024) -> None:
+    for path in SAMPLES.glob("*.jpg"):
+        with Image.open(path) as image:
+            k = longest / max(image.size)
+            size = round(image.width * k), round(image.height * k)
+            image.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(folder / path.name, quality=90)
+
+
+def _references(folder: Path, count: int) -> list[str]:
+    return list(islice(cycle(sorted(map(str, folder.glob("*.jpg")))), count))
+
+
+def _plain(detector: Detector, count: int, folder: Path, workers: int) -> None:
+    with PartsOutput(folder / f"plain-{count}") as output:
+        for verdict in detector.stream(_references(folder, count), workers, timeout=TIMEOUT):
+            output.write(verdict)
+
+
+def _ray(detector: Detector, count: int, folder: Path, workers: int) -> None:
+    needs_ray()
+    work = planned(detector, [Input(path, path) for path in _references(folder, count)])
+    with connected(None):
+        judged(detector, work, str(folder / f"ray-{count}"), workers, TIMEOUT)
+
+
+WAYS = {"plain": _plain, "ray": _ray}
+
+
+def _measured(child: list[str], model: str, workers: int) -> Run:
+    """Run one way in a process of its own."""
+    start, peak = time.monotonic(), 0.0
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--model", model, "--workers", str(workers), "--child", *child]
+    )
+    while process.poll() is None:
+        peak = max(peak, sum(map(_megabytes, _family(process.pid))))
+        try:
+            process.wait(PAUSE)
+        except subprocess.TimeoutExpired:
+            continue
+    if process.returncode:
+        raise SystemExit(f"{child[0]} failed")
+    return time.monotonic() - start, peak
+
+
+def _family(root: int) -> list[int]:
+    """A process and all that it started, and so on."""
+    told = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = {int(pid): int(parent) for pid, parent in map(str.split, told.splitlines())}
+    family = [root]
+    for pid in family:  # grows while it is walked
+        family += [child for child, parent in parents.items() if parent == pid]
+    return family
+
+
+def _megabytes(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has ended
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def _print(runs: dict[int, list[Run]], workers: int) -> None:
+    starts = [seconds for seconds, _ in runs.pop(START)]
+    print(f"{workers} workers; start and {START} images: plain {starts[0]:.1f} s, Ray {starts[1]:.1f} s\n")
+    print("| images | plain, images/s | Ray, images/s | Ray / plain | plain, MB | Ray, MB | Ray / plain |")
+    print("|---|---|---|---|---|---|---|")
+    costs = []  # seconds an image with Ray
+    for count, ((plain, less), (ray, more)) in runs.items():
+        rates = [(count - START) / (seconds - start) for seconds, start in zip((plain, ray), starts, strict=True)]
+        costs.append(1 / rates[1])
+        cells = (
+            f"{rates[0]:.1f} | {rates[1]:.1f} | {rates[1] / rates[0]:.2f} | {less:.0f} | {more:.0f} | {more / less:.2f}"
+        )
+        print(f"| {count:,} | {cells} |")
+    if len(costs) > 1:
+        print(f"\nWith Ray an image costs {costs[-1] / costs[0]:.2f} times as much at the last number as at the first.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""detect --engine ray: the same rows as on one machine, whatever fails on the way."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+
+import pytest
+
+from command_line import faceauth, wait_for
+from conftest import encoded, picture
+from faceauth.errors import FaceAuthError, UsageError
+from faceauth.output import path_id
+from faceauth.scale import blocks, storage
+from object_store import serving
+
+ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'faceauth[scale]'")
+pq = pytest.importorskip("pyarrow.parquet")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # of ray's own
+    pytest.mark.skipif(sys.platform != "linux", reason="tested on Linux alone"),
+]
+
+
+def rows(source, system=None):
+    """Rows without what differs from run to run, by path."""
+    told = pq.read_table(source, filesystem=system).to_pylist()
+    return sorted(({k: v for k, v in r.items() if k not in {"ms", "judged_at"}} for r in told), key=lambda r: r["path"])
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A local Ray for most tests; its address."""
+    from faceauth.scale import engine
+
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    engine.needs_ray()
+    with engine.connected(None):
+        yield ray.get_runtime_context().gcs_address
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(blocks, "IMAGES", 3)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Seven pictures of different grey, and one that is broken."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(7):
+        picture((number * 36,) * 3).save(folder / f"{number}.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    return folder
+
+
+@pytest.fixture
+def bucket(photos):
+    """The pictures in an object store, which does not give out the last one before `gate` is set."""
+    with serving() as server:
+        server.files = {f"bucket/photos/{p.name}": p.read_bytes() for p in photos.iterdir()}
+        server.slow = "bucket/photos/broken.jpg"
+        yield server
+
+
+def judge(model_path, *arguments):
+    return faceauth("detect", *arguments, "--whole-image", "--model", model_path)
+
+
+def with_ray(model_path, *arguments):
+    return judge(model_path, *arguments, "--engine", "ray", "--workers", 1)
+
+
+def in_bucket(rows):
+    """Rows of local pictures as they are of those in the object store."""
+    there = [r | {"path": f"s3://bucket/photos/{os.path.basename(r['path'])}"} for r in rows]
+    return [r | {"path_id": path_id(os.sep + r["path"])} for r in there]
+
+
+def test_rows_are_those_of_one_machine_and_a_finished_block_is_not_judged_again(
+    cluster, photos, small, model_path, tmp_path
+):
+    given = [photos, tmp_path / "gone.png"]
+    many = photos / "many"  # what it writes there are no inputs of the next run
+    output = [*given, "-o", f"{many}/"]
+    code, _, err = with_ray(model_path, *output)
+    assert code == 3, err
+    assert "9 images" in err and "2 unreadable" in err
+    assert judge(model_path, *given, "-o", tmp_path / "one.parquet")[0] == 3
+    assert rows(many) == rows(tmp_path / "one.parquet")
+    parts = {p: p.stat().st_mtime_ns for p in many.iterdir()}
+    assert len(parts) == 3
+    lost = sorted(parts)[1]
+    lost.unlink()
+    code, _, err = with_ray(model_path, *output, "--resume")
+    assert code == 3 and "2 of 3 parts" in err and "9 images" in err and "2 unreadable" in err, err
+    assert rows(many) == rows(tmp_path / "one.parquet")
+    again = {p: p.stat().st_mtime_ns for p in many.iterdir()}
+    assert [p for p in parts if again[p] != parts[p]] == [lost]
+    (photos / "broken.jpg").unlink()
+    code, _, err = with_ray(model_path, photos, *output[2:], "--overwrite")
+    assert code == 0 and "7 images" in err, err
+    assert [r["path"] for r in rows(many)] == [str(photos / f"{n}.png") for n in range(7)]
+
+
+def test_tar_shards_and_parquet_columns_are_inputs(cluster, model_path, tmp_path):
+    import pyarrow as pa
+
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    data = [encoded(picture((shade,) * 3)) for shade in (0, 255)]
+    with tarfile.open(shards / "a.tar", "w") as archive:
+        for number, one in enumerate(data):
+            info = tarfile.TarInfo(f"{number}.png")
+            info.size = len(one)
+            archive.addfile(info, io.BytesIO(one))
+        archive.addfile(tarfile.TarInfo("0.txt"))
+    (shards / "torn.tar").write_bytes((shards / "a.tar").read_bytes()[:560])
+    pq.write_table(pa.table({"n": [1, 2], "image": [{"bytes": one} for one in data]}), shards / "b.parquet")
+    pq.write_table(pa.table({"n": [1, 2]}), shards / "none.parquet")
+    code, _, err = with_ray(model_path, shards, "-o", f"{tmp_path}/out/")
+    assert code == 3 and "passed over" not in err, err
+    found = {os.path.relpath(r["path"], shards): (r["label"], r["error"]) for r in rows(tmp_path / "out")}
+    assert {n: e for n, e in found.items() if e[1] is None} == {
+        "a.tar/0.png": ("real", None), "a.tar/1.png": ("fake", None),
+        "b.parquet/0": ("real", None), "b.parquet/1": ("fake", None),
+    }  # fmt: skip
+    assert "no column of image bytes" in found["none.parquet"][1]
+    assert "cannot be read on" in found["torn.tar"][1]
+
+
+def actors():
+    """The processes, started by this one, of the detector's actors."""
+    told = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    table = [line.split(None, 2) for line in told.splitlines()[1:]]
+    ours = {str(os.getpid())}
+    while more := {pid for pid, parent, _ in table if parent in ours} - ours:
+        ours |= more
+    return [int(pid) for pid, _, name in table if pid in ours and name.startswith("ray::MapWorker(Map(Judge))")]
+
+
+def test_a_killed_actor_loses_and_doubles_nothing(cluster, bucket, photos, small, model_path, tmp_path):
+    output = tmp_path / "out"
+    killed = []
+
+    def kill():
+        wait_for(lambda: len(list(output.glob("part-*.parquet"))) == 2)
+        killed.extend(actors())
+        for process in killed:
+            os.kill(process, signal.SIGKILL)
+        bucket.gate.set()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    code, _, err = with_ray(model_path, f"s3://bucket/photos?{bucket.options}", "-o", f"{output}/")
+    thread.join()
+    assert len(killed) == 1
+    assert code == 3 and "8 images" in err, err
+    assert judge(model_path, photos, "-o", tmp_path / "one.parquet")[0] == 3
+    assert rows(output) == in_bucket(rows(tmp_path / "one.parquet"))
+
+
+DRIVER = """
+import sys
+from faceauth.scale import blocks
+blocks.IMAGES = 3
+from faceauth.__main__ import main
+main()
+"""
+
+
+def test_a_killed_driver_is_gone_on_with(cluster, bucket, photos, model_path, tmp_path):
+    output = tmp_path / "out"
+    images = f"s3://bucket/photos?{bucket.options}"
+    words = ["detect", images, "-o", f"{output}/", "--engine", "ray", "--whole-image", "--model", str(model_path)]
+    command = [sys.executable, "-c", DRIVER, *words, "--workers", "1"]
+    driver = subprocess.Popen([*command, "--address", cluster], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: len(list(output.glob("part-*.parquet"))) == 2)
+    finally:
+        driver.kill()
+        driver.wait()
+    bucket.gate.set()
+    kept = {p: p.stat().st_mtime_ns for p in output.iterdir()}
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert len(done.stderr.splitlines()) == 3 and "2 of 3 parts" in done.stderr and "8 images" in done.stderr
+    assert all(p.stat().st_mtime_ns == changed for p, changed in kept.items())
+    assert judge(model_path, photos, "-o", tmp_path / "one.parquet")[0] == 3
+    assert rows(output) == in_bucket(rows(tmp_path / "one.parquet"))
+
+
+def test_a_store_that_answers_503_for_a_while(cluster, bucket, photos, small, model_path, tmp_path):
+    from pyarrow import fs
+
+    bucket.gate.set()
+    bucket.away = range(6, 30)
+    code, _, err = with_ray(
+        model_path, f"s3://bucket/photos?{bucket.options}", "-o", f"s3://bucket/out/?{bucket.options}"
+    )
+    assert code == 3, err
+    assert bucket.count > 30
+    assert judge(model_path, photos, "-o", tmp_path / "one.parquet")[0] == 3
+    system, _ = fs.FileSystem.from_uri(f"s3://bucket/?{bucket.options}")
+    assert rows("bucket/out", system) == in_bucket(rows(tmp_path / "one.parquet"))
+
+
+def test_a_store_is_asked_again_and_one_that_stays_away_or_refuses_is_one_line(monkeypatch):
+    def fails(text):
+        def work():
+            raise OSError(text)
+
+        return work
+
+    answers = [fails("503"), fails("503"), lambda: "at last"]
+    monkeypatch.setattr(storage, "FIRST", 0.01)
+    assert storage.retried(lambda: answers.pop(0)()) == "at last"
+    with pytest.raises(storage.Refused, match="refuses"):
+        storage.retried(fails("AWS Error ACCESS_DENIED during GetObject"))
+    monkeypatch.setattr(storage, "PATIENCE", 0.0)
+    with pytest.raises(FaceAuthError, match="does not answer"):
+        storage.retried(fails("AWS Error SLOW_DOWN (HTTP status 503)"))
+
+
+def test_addresses_are_those_of_pyarrow_and_fsspec(photos, tmp_path):
+    for address in (photos, f"file://{photos}", f"local://{photos}"):
+        assert [os.path.basename(path) for path, _, _ in storage.Storage(str(address)).files()] == sorted(
+            p.name for p in photos.iterdir()
+        )
+    with pytest.raises(UsageError, match="nothing"):
+        storage.Storage("nothing://bucket")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--engine", "ray"],
+        ["--engine", "ray", "-o", "o.parquet"],
+        ["--engine", "dask", "-o", "o/"],
+        ["--engine", "ray", "-o", "o/", "--dedupe"],
+        ["--engine", "ray", "-o", "o/", "--resume", "--overwrite"],
+        ["--address", "x"],
+    ],
+)
+def test_what_does_not_go_together_is_refused(photos, model_path, tmp_path, more):
+    code, _, err = faceauth("detect", photos, "--model", model_path, *more, cwd=tmp_path)
+    assert code == 2 and "hint" in err
+
+
+def test_a_cluster_that_is_not_there_is_one_line(photos, model_path, tmp_path):
+    code, _, err = with_ray(model_path, photos, "-o", f"{tmp_path}/o/", "--address", "127.0.0.1:9")
+    assert code == 1 and "no Ray cluster at 127.0.0.1:9" in err
+
+
+def test_parts_in_the_way_are_refused(photos, model_path, tmp_path):
+    output = tmp_path / "o"
+    output.mkdir()
+    (output / "part-00000-0.parquet").write_text("x")
+    given = [photos, "-o", f"{output}/"]
+    assert "--resume" in with_ray(model_path, *given)[2]
+    assert "of other images or settings" in with_ray(model_path, *given, "--resume")[2]
+    (output / "precious").write_text("x")
+    assert "other files" in with_ray(model_path, *given, "--overwrite")[2]
+    assert len(list(output.iterdir())) == 2
+
+
+def test_ray_is_named_where_it_is_not_installed(photos, model_path, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, err = with_ray(model_path, photos, "-o", f"{tmp_path}/o/")
+    assert code == 1 and "pip install 'faceauth[scale]'" in err, err
