@@ -82,16 +82,16 @@ def with_chunk(data, kind, content, last=False):
 
 
 def stealth(text, signature=b"stealth_pngcomp", size=(64, 64), format="PNG"):
-    """A picture with a text in the lowest bits of its alpha channel, down the columns."""
+    """A picture with a text in the lowest bits of its alpha channel or colours, down the columns."""
     content = gzip.compress(text.encode()) if signature.endswith(b"comp") else text.encode()
     bits = np.unpackbits(np.frombuffer(signature + struct.pack(">I", 8 * len(content)) + content, np.uint8))
-    alpha = np.full(size[0] * size[1], 255, np.uint8)
-    alpha[: len(bits)] = 254 | bits
-    pixels = np.zeros((size[1], size[0], 4), np.uint8)
-    pixels[..., 3] = alpha.reshape(size[0], size[1]).T
-    return encoded(
-        Image.fromarray(pixels, "RGBA"), format, **({"lossless": True, "exact": True} if format == "WEBP" else {})
-    )
+    rgb = b"rgb" in signature
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3 if rgb else 4), np.uint8)  # columns, rows, channels
+    pixels[..., 3:] = 255
+    carriers = pixels.reshape(-1) if rgb else pixels.reshape(-1)[3::4]
+    carriers[: len(bits)] = carriers[: len(bits)] & 254 | bits
+    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 0, 2)))
+    return encoded(image, format, **({"lossless": True, "exact": True} if format == "WEBP" else {}))
 
 
 def iptc(**datasets):

@@ -1,10 +1,13 @@
 import html
 import io
 import json
+import struct
 import sys
 import time
 import zlib
+from unittest import mock
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -90,6 +93,9 @@ SAMSUNG = b'PhotoEditor_Re_Edit_Data{"originalPath":"x",%s"isBlending":true}SEFT
     (encoded(picture(), "TIFF", tiffinfo={0x0131: "Midjourney"}), "EXIF Software", "midjourney"),
     (stealth(PARAMETERS, b"stealth_pnginfo"), "alpha channel", "stable-diffusion"),
     (stealth(PARAMETERS, format="WEBP"), "alpha channel", "stable-diffusion"),
+    (stealth(PARAMETERS, b"stealth_pngcomp", (90, 200)), "alpha channel", "stable-diffusion"),
+    (stealth(PARAMETERS, b"stealth_rgbcomp", (90, 200)), "colour channels", "stable-diffusion"),
+    (stealth(PARAMETERS, b"stealth_rgbinfo"), "colour channels", "stable-diffusion"),
 ])  # fmt: skip
 def test_a_file_that_says_what_made_it(data, where, generator):
     found = claims(data)
@@ -310,12 +316,40 @@ def test_the_same_claim_is_shown_once():
 
 
 def test_a_large_picture_is_not_decoded_for_its_alpha_channel(monkeypatch):
-    from faceauth.provenance import text_chunks
+    from faceauth.provenance import stealth as hidden
 
     data = stealth(PARAMETERS)
     assert claims(data)
-    monkeypatch.setattr(text_chunks, "STEALTH_PIXELS", 64 * 64 - 1)
+    monkeypatch.setattr(hidden, "MOST_PIXELS", 64 * 64 - 1)
     assert claims(data) == ()
+
+
+def test_a_png_is_decoded_only_where_its_first_column_begins_with_a_signature(monkeypatch):
+    """Of every filter that PNG has: the column that is looked at is that of the decoded picture."""
+    from faceauth.provenance import stealth as hidden
+
+    pixels = np.random.default_rng(1).integers(0, 256, (150, 40, 3), np.uint8)
+    filters = bytes(n % 5 for n in range(150))
+    data = filtered(pixels, filters)
+    assert (hidden._first_column(data, 40, 3)[:, 0] == np.asarray(Image.open(io.BytesIO(data)))[: hidden.ROWS, 0]).all()
+    monkeypatch.setattr(hidden.Image, "open", mock.Mock(side_effect=AssertionError))
+    assert claims(data) == claims(png(picture(size=(150, 150)))) == ()
+
+
+def filtered(pixels, filters):
+    """A PNG of RGB pixels (H, W, 3) whose rows are filtered as given."""
+    height, width, _ = pixels.shape
+    rows, above = [], np.zeros((width, 3), int)
+    for row, kind in zip(pixels.astype(int), filters, strict=True):
+        left, corner = (np.vstack([np.zeros((1, 3), int), r[:-1]]) for r in (row, above))
+        p = left + above - corner
+        apart = np.abs([p - left, p - above, p - corner])
+        paeth = np.choose(apart.argmin(axis=0), [left, above, corner])
+        guess = (0 * row, left, above, (left + above) // 2, paeth)[kind]
+        rows.append(bytes([kind]) + ((row - guess) & 255).astype(np.uint8).tobytes())
+        above = row
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"".join(rows))) + chunk(b"IEND", b"")
 
 
 def test_bytes_are_not_read_again_and_pixels_have_nothing_to_read(tmp_path, monkeypatch):

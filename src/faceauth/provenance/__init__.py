@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faceauth.errors import ImageError, MissingExtra
-from faceauth.provenance import c2pa, containers, exif_xmp, generators, text_chunks
+from faceauth.provenance import c2pa, containers, exif_xmp, generators, stealth, text_chunks
 from faceauth.provenance.c2pa import Credentials, TrustList
 from faceauth.verdict import Evidence
 
@@ -51,7 +51,7 @@ def content(source: object) -> bytes:
 
 def unsigned(data: bytes, blocks: containers.Blocks) -> Iterator[Evidence]:
     """What EXIF, XMP, IPTC, comments, text chunks and the alpha channel say; anybody can write it."""
-    said = (*exif_xmp.read(blocks), *text_chunks.read(blocks), *text_chunks.hidden(data, blocks.format))
+    said = (*exif_xmp.read(blocks), *text_chunks.read(blocks), *stealth.read(data, blocks.format))
     for where, claim in said:
         yield Evidence(clean(where), clean(claim.says), claim.generator)
 

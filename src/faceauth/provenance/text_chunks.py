@@ -1,16 +1,9 @@
-"""What the text chunks of a PNG say of a generator, and texts hidden in the lowest bits of an alpha channel."""
+"""What the text chunks of a PNG say of a generator."""
 
-import io
-import warnings
-import zlib
 from collections.abc import Iterator
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from faceauth.provenance import generators, settings
-from faceauth.provenance.containers import TEXT, Blocks
+from faceauth.provenance.containers import Blocks
 from faceauth.provenance.settings import Claim
 
 # Keywords that only a program for making pictures writes, whatever stands behind them: program, generator.
@@ -27,9 +20,6 @@ _EASY = frozenset(
      "Stable Diffusion model", "Guidance Scale", "Sampler", "Negative Prompt", "prompt_strength", "use_vae_model")
 )  # fmt: skip
 _EASY_MODEL = ("use_stable_diffusion_model", "Stable Diffusion model")
-# The signature, then the length in bits, then the text: https://github.com/neggles/sd-webui-stealth-pnginfo
-_STEALTH = {b"stealth_pnginfo": False, b"stealth_pngcomp": True}
-STEALTH_PIXELS = 1 << 24  # of larger pictures the alpha channel is not decoded once more
 
 
 def read(blocks: Blocks) -> Iterator[tuple[str, Claim]]:
@@ -68,46 +58,3 @@ def _named(keyword: str, text: str) -> Claim | None:
     elif keyword in {"source", "model"}:
         named = generators.maker(text)
     return Claim(text, named) if named else None
-
-
-def hidden(data: bytes, format: str) -> Iterator[tuple[str, Claim]]:
-    """What the lowest bits of the alpha channel hold, read down the columns; the picture is decoded for it.
-
-    Only for a PNG or lossless WebP file of at most `STEALTH_PIXELS` with an alpha channel of 8 bits.
-    """
-    if not _may_hide(data, format):
-        return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=[format]) as image:
-                if image.width * image.height > STEALTH_PIXELS or image.mode not in {"RGBA", "LA"}:
-                    return
-                bits = np.bitwise_and(np.asarray(image.getchannel("A"), np.uint8).T.ravel(), np.uint8(1))
-    except Exception:  # a broken picture has nothing hidden; that it is broken is said where it is judged
-        return
-    if (text := _stealth(bits)) is not None:
-        yield "alpha channel", settings.stealth(text)
-
-
-def _may_hide(data: bytes, format: str) -> bool:
-    """Whether the header declares an alpha channel that keeps its bits."""
-    if format == "PNG":
-        return data[24:25] == b"\x08" and data[25:26] in {b"\x04", b"\x06"}
-    return format == "WEBP" and (data[12:16] == b"VP8L" or (data[12:16] == b"VP8X" and bool(data[20] & 0x10)))
-
-
-def _stealth(bits: NDArray[np.uint8]) -> str | None:
-    """The text behind the signature, `bits` (N,) uint8 of 0 and 1; None without a signature."""
-    head = np.packbits(bits[:152]).tobytes()
-    compressed = _STEALTH.get(head[:15])
-    if compressed is None or len(head) < 19:
-        return None
-    length = min(int.from_bytes(head[15:19], "big"), len(bits) - 152, 8 * TEXT)
-    content = np.packbits(bits[152 : 152 + length]).tobytes()
-    if compressed:
-        try:
-            content = zlib.decompressobj(31).decompress(content, TEXT)
-        except zlib.error:
-            return ""
-    return content.decode("utf-8", "replace")
