@@ -17,6 +17,7 @@ from conftest import needing, picture
 from faceauth.errors import FaceAuthError, MissingExtra, UsageError
 from faceauth.output import FIELDS, FileOutput, TableOutput, count, path_id, printable, rows, sentence, writers
 from faceauth.output.gallery import link
+from faceauth.output.rows import verdict_of
 from faceauth.verdict import Face, Verdict
 
 FACE = Face(0, (1, 2, 30, 40), "fake", 0.75, "stylegan2", 0.6, 0.05, stability=0.8)
@@ -351,3 +352,10 @@ def test_a_file_with_another_writer_is_refused(tmp_path):
                 FileOutput(path, **options)
         output.write(BAD)
     assert [json.loads(line) for line in path.read_text().splitlines()] == rows(GOOD) + rows(BAD)
+
+
+def test_rows_that_lack_later_fields_still_make_a_verdict():
+    older = [
+        {k: v for k, v in row.items() if k not in {"note", "duplicate_of", "families", "learned"}} for row in rows(GOOD)
+    ]
+    assert verdict_of(older) == GOOD

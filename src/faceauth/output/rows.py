@@ -45,10 +45,11 @@ def rows(verdict: Verdict) -> list[Row]:
 
 def verdict_of(found: Sequence[Row]) -> Verdict:
     """The verdict that gave these rows; its evidence names no generators. The inverse of `rows`."""
+    found = [dict.fromkeys(FIELDS) | row for row in found]  # an older output, or an edited one, may lack some
     image = {name: found[0][name] for name in FIELDS if name in Verdict.__slots__}
-    says = (line.partition(": ") for line in found[0]["says_itself"])
+    says = (line.partition(": ") for line in found[0]["says_itself"] or ())
     image |= {
-        "learned": tuple(found[0]["learned"]),
+        "learned": tuple(found[0]["learned"] or ()),
         "evidence": tuple(Evidence(where, text, None) for where, _, text in says),
     }
     judged = [row for row in found if row["label"] not in {None, "no-face"}]
@@ -57,7 +58,7 @@ def verdict_of(found: Sequence[Row]) -> Verdict:
 
 def _face(row: Row) -> Face:
     values = {name: row[name] for name in FIELDS if name in Face.__slots__}
-    values |= {name: tuple(row[name].items()) for name in ("generators", "families")}
+    values |= {name: tuple((row[name] or {}).items()) for name in ("generators", "families")}
     return Face(index=row["face"], **values | {"box": tuple(row["box"]) if row["box"] else None})
 
 
