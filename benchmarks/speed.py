@@ -12,7 +12,6 @@ PyTorch. They judge the whole picture, and look for no face.
 """
 
 import argparse
-import importlib.util
 import io
 import itertools
 import os
@@ -21,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,13 @@ def main() -> None:
     parser.add_argument("--once", nargs=3, help=argparse.SUPPRESS)  # a classifier, its folder, a photograph
     args = parser.parse_args()
     if args.once:
-        _classifiers(Path(args.once[1]))[args.once[0]](args.once[2])
+        CLASSIFIERS[args.once[0]][1](Path(args.once[1]))(args.once[2])
         return
     rounds, seconds = (1, 0.05) if args.quick else (5, 0.3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        classifiers = _classifiers(folder)
+        installed = (name for name, (modules, _) in CLASSIFIERS.items() if all(map(find_spec, modules)))
+        classifiers = {name: CLASSIFIERS[name][1](folder) for name in installed}
         detectors = {model: Detector(model, learned=False) for model in args.models}
         measured: list[tuple[str, str, float, Sequence[float], Sequence[float]]] = []
         print(f"median of {rounds} rounds, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before", flush=True)
@@ -91,25 +92,17 @@ def _photographs(folder: Path, form: str) -> list[str]:
     return made
 
 
-def _classifiers(folder: Path) -> dict[str, Judge]:
-    """What detection is compared with, as far as it is installed; weights are drawn once and kept in `folder`."""
-    made: dict[str, Judge] = {}
-    if importlib.util.find_spec("torch"):
-        import torch
+def _vit(folder: Path) -> Judge:
+    """The pipeline; its weights are drawn once and kept in `folder`."""
+    import torch
 
-        torch.set_num_threads(1)
-        if importlib.util.find_spec("transformers"):
-            made[VIT] = _vit(folder / "vit")
-        made[NPR] = _npr(folder / "npr.pt")
-    return made
-
-
-def _vit(place: Path) -> Judge:
     from faceauth.lab.training.networks import mend_torchvision
 
     mend_torchvision()
     import transformers
 
+    torch.set_num_threads(1)
+    place = folder / "vit"
     if not place.exists():
         transformers.ViTForImageClassification(transformers.ViTConfig()).save_pretrained(place)  # by default B/16
         transformers.ViTImageProcessor().save_pretrained(place)
@@ -117,13 +110,19 @@ def _vit(place: Path) -> Judge:
     return judge
 
 
-def _npr(place: Path) -> Judge:
+def _npr(folder: Path) -> Judge:
+    """The network on a picture of 256 px; its weights are drawn once and kept in `folder`."""
     import torch
 
     from faceauth.lab.training.residuals import NprNet
     from faceauth.preprocess import PreprocessSpec
 
-    network, spec = NprNet(sources=2).eval(), PreprocessSpec(size=256, interpolation="bilinear")
+    torch.set_num_threads(1)
+    network, spec, place = (
+        NprNet(sources=2).eval(),
+        PreprocessSpec(size=256, interpolation="bilinear"),
+        folder / "npr.pt",
+    )
     if not place.exists():
         torch.save(network.state_dict(), place)
     network.load_state_dict(torch.load(place, weights_only=True))
@@ -135,6 +134,9 @@ def _npr(place: Path) -> Judge:
         return float(network(torch.from_numpy(spec.normalize(pixels[None]))).logit)
 
     return judge
+
+
+CLASSIFIERS = {VIT: (("torch", "transformers"), _vit), NPR: (("torch",), _npr)}  # each with what it needs
 
 
 def _ways(paths: Sequence[str], detectors: dict[str, Detector], classifiers: dict[str, Judge]) -> dict[str, Way]:
@@ -177,7 +179,7 @@ class _Workers:
         self.paths: list[str] = []
         self.one, self.two = ({m: d.stream(self._endless(), workers=n) for m, d in detectors.items()} for n in (1, 2))
 
-    def _endless(self) -> Any:
+    def _endless(self) -> Iterator[str]:
         return (self.paths[i % len(self.paths)] for i in itertools.count())
 
     def seconds(self, model: str, count: int, budget: float) -> float:
@@ -228,10 +230,10 @@ def _ratio(one: Sequence[float], other: Sequence[float]) -> float:
 def _print_steps(form: str, times: Times) -> None:
     print(f"\n| {form} | ms an image | images/s | x decode only | x ViT-B/16 | x NPR |\n|---|---|---|---|---|---|")
     for name, found in times.items():
-        ratios = [f"{_ratio(found, times[base]):.2f}" if base in times else "-" for base in (DECODE, VIT, NPR)]
+        ratios = [f"{_ratio(found, times[base]):.3g}" if base in times else "-" for base in (DECODE, VIT, NPR)]
         middle = statistics.median(found)
         print(f"| {name} | {middle * 1e3:.2f} | {1 / middle:.1f} | {' | '.join(ratios)} |")
-    for missing in {VIT, NPR} - times.keys():
+    for missing in CLASSIFIERS.keys() - times.keys():
         print(f"| {missing} | not installed: pip install 'faceauth[lab]' | | | | |")
     sys.stdout.flush()
 
@@ -241,7 +243,7 @@ def _print_targets(measured: Sequence[tuple[str, str, float, Sequence[float], Se
           f"2 workers | times as many (target: at least {SHARED}) |\n|---|---|---|---|---|---|")  # fmt: skip
     for form, model, alone, one, two in measured:
         rates = [f"{1 / statistics.median(found):.1f}" for found in (one, two)]
-        print(f"| {form} | {model} | {alone:.2f} | {' | '.join(rates)} | {_ratio(one, two):.2f} |", flush=True)
+        print(f"| {form} | {model} | {alone:.3g} | {' | '.join(rates)} | {_ratio(one, two):.2f} |", flush=True)
 
 
 def _print_first(folder: Path, photo: str, models: Sequence[str], classifiers: Sequence[str], rounds: int) -> None:
