@@ -24,12 +24,11 @@ def test_the_speed_benchmark_prints_ratios_and_what_is_not_installed(model_path)
     alone, whole = steps["decode only (Pillow)"], steps[f"{model_path}: end to end"]
     assert alone[2:] == ["1", "-", "-"]
     assert float(whole[2]) == pytest.approx(float(whole[0]) / float(alone[0]), rel=0.02)
-    assert float(steps["find faces"][0]) < float(whole[0])
     assert sum(cells[0].startswith("not installed") for cells in steps.values()) == 2
     (target,) = (_cells(line) for line in out.splitlines() if line.startswith(f"| jpeg-512 | {model_path} |"))
     one, two, times = map(float, target[3:])
     assert target[2] == whole[2]
-    assert times == pytest.approx(two / one, rel=0.02)
+    assert times == pytest.approx(two / one, rel=0.06 / min(one, two) + 0.02)  # of rates with one decimal
     assert 0.1 < float(re.search(r"\| faceauth detect .* \| ([\d.]+) \| 1.00 \|", out)[1]) < 60
 
 
