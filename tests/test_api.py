@@ -146,3 +146,17 @@ def test_small_pictures_have_small_thumbnails():
 def test_a_stream_of_one_image_says_that_it_wants_several(portraits, one):
     with pytest.raises(TypeError, match="give a list, or use detect"):
         next(portraits.stream(one))
+
+
+def test_a_table_is_refused_and_its_column_judged(portraits):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"path": [str(PORTRAIT)]})
+    with pytest.raises(TypeError, match="give one of its columns"):
+        portraits.detect(table)
+    assert [v.path for v in portraits.detect(table["path"])] == [str(PORTRAIT)]
+
+
+@pytest.mark.parametrize("option", [{"threshold": "0.5"}, {"false_alarms": "1%"}])
+def test_a_number_given_as_text_is_refused_in_words(model_path, option):
+    with pytest.raises(faceauth.UsageError, match="give a number"):
+        Detector(model_path, **option)

@@ -124,15 +124,21 @@ Output = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    typer.Option(help="A model file, or the name of one that comes with the package: accurate (the default) or fast."),
+    typer.Option(
+        metavar="<file or name>",
+        help="A model file, or the name of one that comes with the package: accurate (the default) or fast.",
+    ),
 ]
-Threshold = Annotated[float | None, typer.Option(help="Call a face fake from this score on, 0 to 1.", min=0, max=1)]
+Threshold = Annotated[
+    float | None, typer.Option(metavar="<score>", help="Call a face fake from this score on.", min=0, max=1)
+]
 FalseAlarms = Annotated[
     str | None,
     typer.Option(metavar="<rate>", help="Instead: call at most this share of real faces fake, as 1% or 0.01."),
 ]
 FailOn = Annotated[
-    str | None, typer.Option(help="Exit with 4 if any face is labelled so: fake, uncertain, or fake,uncertain.")
+    str | None,
+    typer.Option(metavar="<labels>", help="Exit with 4 if any face is labelled so: fake, uncertain, fake,uncertain."),
 ]
 WholeImage = Annotated[
     bool,
@@ -141,12 +147,19 @@ WholeImage = Annotated[
 NoRecheck = Annotated[
     bool, typer.Option("--no-recheck", help="Do not try again, in re-saved copies, what reaches the threshold.")
 ]
-Workers = Annotated[int, typer.Option(help="Processes; 0 takes one a core for 32 images or more.", min=0, max=256)]
-Timeout = Annotated[float, typer.Option(help="Give an image up after so many seconds; its row says so.", min=0.01)]
-MaxPixels = Annotated[
-    int, typer.Option(help="Refuse larger images undecoded (a JPEG above four times that).", min=1, max=2_000_000_000)
+Workers = Annotated[
+    int, typer.Option(metavar="<n>", help="Processes; 0 takes one a core for 32 images or more.", min=0, max=256)
 ]
-MaxBytes = Annotated[int, typer.Option(help="Refuse larger files unread.", min=1)]
+Timeout = Annotated[
+    float, typer.Option(metavar="<seconds>", help="Give an image up after so long; its row says so.", min=0.01)
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option(
+        metavar="<n>", help="Refuse larger images undecoded (a JPEG above four times that).", min=1, max=2_000_000_000
+    ),
+]
+MaxBytes = Annotated[int, typer.Option(metavar="<n>", help="Refuse larger files unread.", min=1)]
 Learned = Annotated[
     Path | None, typer.Option(help="A file of learned generators and cameras instead of the user's own.")
 ]

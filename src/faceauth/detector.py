@@ -396,6 +396,8 @@ def _fake_from(limits: Thresholds, threshold: float | None, false_alarms: float 
     """The threshold that the user asks for, by itself or by a rate; else the model's own."""
     if threshold is not None and false_alarms is not None:
         raise UsageError("a threshold and a false-alarm rate exclude each other", "give one of the two")
+    if any(isinstance(given, str) for given in (threshold, false_alarms)):
+        raise UsageError("a threshold or false-alarm rate given as text", "give a number: 0.01 is 1 %")
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(f"threshold {threshold} is outside 0 to 1", "it is compared with P(fake)")
     if false_alarms is not None:

@@ -301,6 +301,8 @@ def references(images: object, max_bytes: int = Limits.max_bytes) -> Iterator[So
             raise SourceTypeError("a file opened as text is no image", "open it for bytes: open(path, 'rb')")
         name = getattr(images, "name", None)
         yield EncodedImage(bytes(data), name if isinstance(name, str) else None)
+    elif hasattr(images, "columns") and hasattr(images, "iloc"):  # of a table, its columns' names would be walked
+        raise SourceTypeError("a table is no list of images", "give one of its columns: table['path']")
     elif (array := _as_array(images)) is not None:
         yield array
     elif isinstance(images, Iterable) and getattr(images, "ndim", 1) > 0:
