@@ -12,6 +12,7 @@ import pytest
 
 from command_line import faceauth, wait_for
 from conftest import encoded, picture
+from faceauth.detector import Detector
 from faceauth.errors import FaceAuthError, UsageError
 from faceauth.output import path_id
 from faceauth.scale import blocks, storage
@@ -208,6 +209,13 @@ def test_a_store_that_answers_503_for_a_while(cluster, bucket, photos, small, mo
     assert judge(model_path, photos, "-o", tmp_path / "one.parquet")[0] == 3
     system, _ = fs.FileSystem.from_uri(f"s3://bucket/?{bucket.options}")
     assert rows("bucket/out", system) == in_bucket(rows(tmp_path / "one.parquet"))
+
+
+def test_what_stands_against_an_actor_is_one_line(cluster, photos, model_path, tmp_path, monkeypatch):
+    elsewhere = property(lambda self: self._arguments | {"model": "/nowhere/model.onnx"})
+    monkeypatch.setattr(Detector, "arguments", elsewhere)
+    code, _, err = with_ray(model_path, photos, "-o", f"{tmp_path}/o/")
+    assert code == 1 and err.startswith("error: cannot read the model '/nowhere/model.onnx'"), err
 
 
 def test_a_store_is_asked_again_and_one_that_stays_away_or_refuses_is_one_line(monkeypatch):

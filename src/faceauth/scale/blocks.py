@@ -8,6 +8,7 @@ has this name holds exactly the rows of this block.
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from faceauth.images import SUFFIXES
 from faceauth.inputs import NO_PICTURE, expand, walk
 from faceauth.scale.storage import Storage, is_remote
 
-IMAGES, FEWEST, BLOCKS = 1000, 25, 40  # files of a block at most and at least, and blocks that there should be
+IMAGES, FEWEST, BLOCKS = 1000, 25, 200  # files of a block at most and at least, and blocks that there should be
 SHARDS = (".tar", ".parquet")
 
 
@@ -84,7 +85,7 @@ def _local_files(sources: list[str], max_bytes: int, notes: list[str]) -> list[s
         if not shards:
             raise
         return shards
-    expansion.passed_over[NO_PICTURE] -= len(shards)
+    expansion.passed_over -= Counter({NO_PICTURE: len(shards)})
     notes += expansion.notes()
     return shards + [reference for reference in expansion.references if isinstance(reference, str)]
 

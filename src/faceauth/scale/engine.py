@@ -4,7 +4,6 @@ Ray Data gives out the blocks, starts and restarts actors, and tries again what 
 written whole under a name of its own, so neither a second try nor a second run can double or lose any.
 """
 
-import json
 import logging
 import os
 import pickle
@@ -148,29 +147,22 @@ def judged(
     items = ray.data.from_items([{"block": pickle.dumps(b)} for b in work], override_num_blocks=min(len(work), TASKS))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray 2.60 has deprecated `max_task_retries`, and has nothing in its place
-        tallies = items.map(
+        answers = items.map(
             Judge, fn_constructor_args=(job,), compute=actors, num_cpus=1, max_task_retries=TRIES  # type: ignore[arg-type]
         )  # fmt: skip
     tally: Counter[str] = Counter()
     try:
-        for row in progress(tallies.iter_rows(), len(work), "blocks"):
-            tally.update(json.loads(row["tally"]))
-    except (ray.exceptions.RayError, FaceAuthError) as error:
-        raise _plain(error) from error
+        for row in progress(answers.iter_rows(), len(work), "blocks"):
+            answer = pickle.loads(row["answer"])
+            if isinstance(answer, FaceAuthError):
+                raise answer
+            tally.update(answer)
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise FaceAuthError(f"Ray gave up: {reason}", GO_ON) from error
     except Interrupted as asked:
         raise Ended(asked.number, f"interrupted; {GO_ON}") from asked
     return tally
-
-
-def _plain(error: BaseException) -> FaceAuthError:
-    """The error of ours that an actor raised, else what Ray says, in one line."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, FaceAuthError):
-            return FaceAuthError(seen.message, seen.hint or GO_ON)
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    reason = str(error).strip().splitlines()[-1][:200] if str(error) else type(error).__name__
-    return FaceAuthError(f"Ray gave up: {reason}", GO_ON)
 
 
 def needs_ray() -> None:

@@ -1,7 +1,6 @@
 """What an actor does: judge a block, and write its rows as one part."""
 
 import io
-import json
 import os
 import pickle
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from faceauth.detector import start_worker
-from faceauth.errors import ImageError
+from faceauth.errors import FaceAuthError, ImageError
 from faceauth.images import SUFFIXES, EncodedImage, Limits, Source, shown
 from faceauth.output import count, path_id, rows
 from faceauth.output.writers import ParquetWriter
@@ -64,14 +63,21 @@ class Judge:
         self._pool = Pool(1, start_worker, job.arguments, job.failed, job.timeout)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The tally of `row["block"]`; it is judged unless its part is there, so that it can be tried again."""
-        block: Block = pickle.loads(row["block"])
+        """The tally of `row["block"]`, or the FaceAuthError that stands against it: Ray would lose what it says."""
+        try:
+            answer: object = self._answer(pickle.loads(row["block"]))
+        except FaceAuthError as error:
+            answer = error
+        except OSError as error:
+            answer = FaceAuthError(f"cannot write the output: {error}", "is the disk full, or read-only?")
+        return {"answer": pickle.dumps(answer)}
+
+    def _answer(self, block: Block) -> "Counter[str]":
+        """The tally of a block; it is judged unless its part is there, so that it can be tried again."""
         target = f"{self._output.root}/{block.name}"
         if not self._job.again and self._output.exists(target):
-            tally = _tally(self._output.read(target))
-        else:
-            tally = self._judged(block, target)
-        return {"tally": json.dumps(tally)}
+            return _tally(self._output.read(target))
+        return self._judged(block, target)
 
     def _judged(self, block: Block, target: str) -> "Counter[str]":
         tally: Counter[str] = Counter()
