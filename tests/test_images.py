@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from conftest import encoded, noise, picture
 from faceauth.errors import ImageError
 from faceauth.images import Limits, decode, load
-from image_files import linear_profile, preview_first
+from image_files import heic, linear_profile, preview_first
 
 
 @pytest.mark.parametrize(("format", "options"), [
@@ -31,6 +31,12 @@ def test_a_file_of_several_pictures_says_that_the_first_was_judged(format):
     several = load(encoded(picture((200, 0, 0)), format, save_all=True, append_images=[picture((0, 0, 200))]))
     assert (one.note, several.note) == (None, expected)
     assert np.abs(np.asarray(one.image, int) - np.asarray(several.image)).max() < 8
+
+
+def test_a_heic_of_several_pictures_says_that_the_primary_one_was_judged():
+    one, two = heic(picture()), heic(picture((9, 9, 9)), picture(), primary_index=1)
+    assert (load(one).note, load(two).note) == (None, "several pictures: the primary one was judged")
+    assert np.asarray(load(two).image)[0, 0].max() > 100
 
 
 def test_what_is_no_further_picture_is_no_note():

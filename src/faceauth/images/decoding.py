@@ -168,6 +168,8 @@ def _decoded(data: bytes, format: str, limits: Limits) -> Decoded:
         image, note = _loaded_jpeg(image, data)
     elif format in _MOVING and _is_animated(image, data):
         note = "an animation: its first frame was judged"
+    elif format == "HEIF" and getattr(image, "n_frames", 1) > 1:
+        note = "several pictures: the primary one was judged"
     return replace(to_srgb(image, full_size, cicp, orientation), note=note)
 
 

@@ -85,7 +85,8 @@ class Gate:
         """Raises Problem for a name that this service does not have, and for pages of other sites."""
         host = headers.get("host", "")
         if not self._own(host):
-            raise Problem(421, "the Host header names another machine", "add the name with --allow-host NAME")
+            hint = "whoever runs the service can allow this name with --allow-host"
+            raise Problem(421, "the Host header names another machine", hint)
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
             raise Problem(403, "a page of another site may not ask this service")
