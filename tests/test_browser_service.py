@@ -88,7 +88,7 @@ def test_of_an_animation_the_first_frame_is_judged_and_a_huge_picture_is_not(ser
     assert panel.get_by_text("An animation: its first frame was judged.").is_visible()
     assert page.locator("button.face").count() == 1
     page.get_by_role("button", name="huge.png").click()
-    assert "8000 x 8000: more than the limit of 50,000,000 pixels (send a smaller copy)" in panel.inner_text()
+    assert "8000 x 8000: more than the limit of 50,000,000 pixels (use a smaller copy)" in panel.inner_text()
     assert panel.get_by_text("first frame").count() == 0
     assert opened.overflow() == 0
     clean(opened)

@@ -44,6 +44,8 @@ def place(tmp_path_factory):
     (shown / "few" / "out.jpg").symlink_to(secret / "private.jpg")
     (shown / "away").symlink_to(secret)
     (shown / "in.jpg").symlink_to(shown / "few" / "portrait.jpg")
+    (shown / "huge").mkdir()
+    Image.new("1", (20_000, 6000)).save(shown / "huge" / "a.png")
     for number in range(MOST + 2):
         (shown / "many" / f"{number:02}.png").write_bytes(encoded(noise((16, 16), number)))
     return place
@@ -86,6 +88,11 @@ def test_detect_gives_the_rows_of_the_command_line(call, place, model_path):
         k: v for k, v in json.loads(out).items() if k not in passing
     }
     assert code == 0 and answer.structured_content["summary"][0].startswith(f"{path}: face 1: {row['label']}")
+
+
+def test_a_picture_that_is_too_large_is_met_with_what_a_client_can_do(call):
+    (row,) = call("detect", path="huge/a.png").structured_content["rows"]
+    assert row["error"] == "20000 x 6000: more than the limit of 100,000,000 pixels (use a smaller copy)"
 
 
 def test_explain_gives_the_report_of_the_command_line(call, place, model_path, tmp_path):

@@ -54,7 +54,7 @@ def test_rows_are_those_of_the_command_line_field_for_field(service, model):
 def test_a_picture_that_is_too_large_is_met_with_what_its_sender_can_do(service):
     sent = files(("huge.png", encoded(Image.new("L", (8000, 8000)))), ("moving.gif", MOVING))
     huge, moving = (json.loads(line) for line in service.client.post("/v1/detect", files=sent).text.splitlines())
-    assert huge["error"] == "8000 x 8000: more than the limit of 50,000,000 pixels (send a smaller copy)"
+    assert huge["error"] == "8000 x 8000: more than the limit of 50,000,000 pixels (use a smaller copy)"
     assert moving["note"] == "an animation: its first frame was judged"
 
 

@@ -30,7 +30,8 @@ def mcp(
       faceauth mcp ~/Pictures /data/press --model fast
     """
     from faceauth.detector import Detector
+    from faceauth.images import Limits
     from faceauth.mcp_server import Folders, Tools, serve
 
     opened = Folders(folders)
-    serve(Tools(Detector(model), opened, timeout), opened)
+    serve(Tools(Detector(model, limits=Limits(adjustable=False)), opened, timeout), opened)  # it has no option for them

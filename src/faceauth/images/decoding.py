@@ -66,7 +66,7 @@ class Limits:
 
     def remedy(self, option: str) -> str:
         """What to do about a picture that is too large."""
-        return f"raise {option}, or save a smaller copy" if self.adjustable else "send a smaller copy"
+        return f"raise {option}, or save a smaller copy" if self.adjustable else "use a smaller copy"
 
     def pixels(self, format: str | None, in_one_pass: bool = False) -> int:
         """The pixels that a picture of a format may have."""
