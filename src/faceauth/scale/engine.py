@@ -7,6 +7,7 @@ written whole under a name of its own, so neither a second try nor a second run 
 import logging
 import os
 import pickle
+import secrets
 import signal
 import socket
 import warnings
@@ -193,13 +194,15 @@ def connected(address: str | None) -> Iterator[None]:
     local: dict[str, Any] = {} if address else {
         "include_dashboard": False, "num_cpus": usable_cpus(), "object_store_memory": STORE,
     }  # fmt: skip
+    if not address:  # it listens on the network; a token of Ray's own would lie in the user's folder, for all to read
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ended = signal.getsignal(signal.SIGTERM)  # Ray puts its own handler there
     try:
         if address:
             _reach(address)
         with _silent():
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise FaceAuthError(f"no Ray cluster at {address or 'this machine'}: {reason}", "check --address") from error
     signal.signal(signal.SIGTERM, ended)
