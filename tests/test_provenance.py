@@ -324,6 +324,11 @@ def test_a_large_picture_is_not_decoded_for_its_alpha_channel(monkeypatch):
     assert claims(data) == ()
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_png_of_any_mode_and_many_rows_hides_nothing(mode):
+    assert claims(encoded(Image.new(mode, (130, 130)))) == ()
+
+
 def test_a_png_is_decoded_only_where_its_first_column_begins_with_a_signature(monkeypatch):
     """Of every filter that PNG has: the column that is looked at is that of the decoded picture."""
     from faceauth.provenance import stealth as hidden

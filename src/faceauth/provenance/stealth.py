@@ -61,7 +61,7 @@ def _places(data: bytes, format: str) -> list[str]:
     if format != "PNG" or len(data) < 29 or data[24] != 8 or width * height > MOST_PIXELS:
         return []
     channels, places = _KINDS.get(data[25], (0, ()))
-    if height < ROWS or data[28]:  # too few rows for a signature in one column, or interlaced
+    if not places or height < ROWS or data[28]:  # too few rows for a signature in one column, or interlaced
         return list(places)
     column = _first_column(data, width, channels)
     return [place for place in places if np.packbits(_bits(place, column)[:120]).tobytes() in _SIGNATURES[place]]
