@@ -1,12 +1,15 @@
 """detect --engine ray: the same rows as on one machine, whatever fails on the way."""
 
+import hashlib
 import io
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +18,9 @@ from conftest import encoded, picture
 from faceauth.detector import Detector
 from faceauth.errors import FaceAuthError, UsageError
 from faceauth.output import path_id
+from faceauth.output.writers import ParquetWriter
 from faceauth.scale import blocks, storage
+from faceauth.scale.judge import Job, Judge
 from object_store import serving
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'faceauth[scale]'")
@@ -216,6 +221,31 @@ def test_what_stands_against_an_actor_is_one_line(cluster, photos, model_path, t
     monkeypatch.setattr(Detector, "arguments", elsewhere)
     code, _, err = with_ray(model_path, photos, "-o", f"{tmp_path}/o/")
     assert code == 1 and err.startswith("error: cannot read the model '/nowhere/model.onnx'"), err
+
+
+def test_a_block_that_failed_leaves_nothing_to_the_next(photos, model_path, tmp_path, monkeypatch):
+    monkeypatch.setitem(vars(sys.modules["__main__"]), "__file__", "kept for the tests that follow")
+    detector = Detector(model_path, whole_image=True)
+    full = [False, False, True]
+
+    class Full(ParquetWriter):
+        def write(self, row):
+            if full and full.pop(0):
+                raise OSError(28, "No space left on device")
+            super().write(row)
+
+    monkeypatch.setattr("faceauth.scale.judge.ParquetWriter", Full)
+    judge = Judge(Job(detector.arguments, ("m", "f" * 64), {}, 60.0, str(tmp_path / "out"), False))
+
+    def judged(*inputs):
+        return pickle.loads(judge({"block": pickle.dumps(blocks.Block("part-0", inputs))})["answer"])
+
+    inputs = [blocks.Input(str(path), str(path)) for path in sorted(photos.glob("?.png"))]
+    assert "No space left" in judged(*inputs).message
+    tally = judged(*inputs[1:], inputs[0])
+    assert tally["images"] == 7
+    told = {row["path"]: row["image_sha256"] for row in rows(tmp_path / "out")}
+    assert told == {one.path: hashlib.sha256(Path(one.path).read_bytes()).hexdigest() for one in inputs}
 
 
 def test_a_store_is_asked_again_and_one_that_stays_away_or_refuses_is_one_line(monkeypatch):

@@ -143,8 +143,10 @@ def judged(
     folder = output if is_remote(output) else os.path.abspath(output)
     model = detector.model.card.name, detector.model.sha256
     job = Job(detector.arguments, model, row_details(detector), timeout, folder, again)
-    most = workers or int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-    actors = ray.data.ActorPoolStrategy(size=max(1, min(most, len(work))), max_tasks_in_flight_per_actor=2)
+    most = workers or int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+    if not most:
+        raise FaceAuthError("the Ray cluster has no processors", "wait for its machines, or give --workers")
+    actors = ray.data.ActorPoolStrategy(size=min(most, len(work)), max_tasks_in_flight_per_actor=2)
     items = ray.data.from_items([{"block": pickle.dumps(b)} for b in work], override_num_blocks=min(len(work), TASKS))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray 2.60 has deprecated `max_task_retries`, and has nothing in its place

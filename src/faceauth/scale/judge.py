@@ -60,16 +60,22 @@ class Judge:
         self._limits: Limits = job.arguments["limits"]
         self._output = Storage(job.folder)
         self._stores: dict[str, Storage] = {}
-        self._pool = Pool(1, start_worker, job.arguments, job.failed, job.timeout)
+        self._pool = self._worker()
+
+    def _worker(self) -> Pool[Source, Verdict]:
+        return Pool(1, start_worker, self._job.arguments, self._job.failed, self._job.timeout)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """The tally of `row["block"]`, or the FaceAuthError that stands against it: Ray would lose what it says."""
         try:
             answer: object = self._answer(pickle.loads(row["block"]))
-        except FaceAuthError as error:
-            answer = error
-        except OSError as error:
-            answer = FaceAuthError(f"cannot write the output: {error}", "is the disk full, or read-only?")
+        except Exception as error:
+            self._pool.close()  # it may still have pictures of this block, whose verdicts must not go to the next one
+            self._pool = self._worker()
+            if not isinstance(error, FaceAuthError | OSError):
+                raise
+            full = FaceAuthError(f"cannot write the output: {error}", "is the disk full, or read-only?")
+            answer = error if isinstance(error, FaceAuthError) else full
         return {"answer": pickle.dumps(answer)}
 
     def _answer(self, block: Block) -> "Counter[str]":
