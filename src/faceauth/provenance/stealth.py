@@ -35,10 +35,10 @@ def read(data: bytes, format: str) -> Iterator[tuple[str, Claim]]:
     A PNG of `ROWS` rows or more is decoded where its first column begins with a signature, a WebP where its header
     declares an alpha channel.
     """
-    places = _places(data, format)
-    if not places:
-        return
     try:
+        places = _places(data, format)
+        if not places:
+            return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=[format]) as image:
