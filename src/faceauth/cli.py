@@ -235,7 +235,8 @@ def detect(
 
     An image without a face is not judged: its label is no-face.
 
-    A table on a terminal, JSON Lines in a pipe, a file with -o. Nothing leaves this machine.
+    A table on a terminal, JSON Lines in a pipe, a file with -o. Nothing leaves this machine
+    but what -o sends to an address.
 
     \b
     Examples:
