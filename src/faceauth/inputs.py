@@ -77,7 +77,7 @@ def expand(sources: Iterable[str], stdin: BinaryIO | None = None, max_bytes: int
         UsageError: where a list cannot be read or is empty, a glob matches nothing, or no image was found in all.
     """
     made, given = _Expander(), ["-" if source == "@-" else source for source in sources]
-    for source in _once(given, "-", made.found.passed_over):
+    for source in _stdin_once(given, made.found.passed_over):
         if source == "-":
             made.add_stdin(_stdin() if stdin is None else stdin, max_bytes)
         elif source.startswith("@") and not os.path.exists(source):
@@ -94,15 +94,14 @@ def expand(sources: Iterable[str], stdin: BinaryIO | None = None, max_bytes: int
     return made.found
 
 
-def _once(sources: Iterable[str], single: str, passed_over: Counter[str]) -> Iterator[str]:
-    """The sources, of which `single` comes once."""
-    seen = False
-    for source in sources:
-        if source == single and seen:
-            passed_over[AGAIN] += 1
-        else:
-            yield source
-        seen = seen or source == single
+def _stdin_once(sources: list[str], passed_over: Counter[str]) -> list[str]:
+    """The sources, standard input among them once: it cannot be read again."""
+    again = sources.count("-") - 1
+    if again < 1:
+        return sources
+    passed_over[AGAIN] += again
+    at = sources.index("-") + 1
+    return sources[:at] + [source for source in sources[at:] if source != "-"]
 
 
 def _stdin() -> BinaryIO:
