@@ -18,6 +18,7 @@ from PIL import Image
 
 from faceauth.cpus import usable_cpus
 from faceauth.detector import Detector
+from faceauth.errors import FaceAuthError
 from faceauth.output import PartsOutput
 from faceauth.scale.blocks import Input
 from faceauth.scale.engine import connected, judged, needs_ray, planned
@@ -131,4 +132,7 @@ def _print(runs: dict[int, list[Run]], workers: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FaceAuthError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -29,6 +29,7 @@ from PIL import Image
 
 from faceauth.cpus import usable_cpus
 from faceauth.detector import Detector
+from faceauth.errors import FaceAuthError
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 ROUNDS = 3  # of library and service in turns
@@ -214,4 +215,7 @@ def _print(
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FaceAuthError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -28,6 +28,7 @@ from typing import Any
 from PIL import Image
 
 from faceauth.detector import Detector
+from faceauth.errors import FaceAuthError
 from faceauth.images import load
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
@@ -264,4 +265,7 @@ def _print_first(folder: Path, photo: str, models: Sequence[str], classifiers: S
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FaceAuthError as error:
+        raise SystemExit(f"error: {error}") from None

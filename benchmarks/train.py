@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from faceauth.cpus import usable_cpus
+from faceauth.errors import FaceAuthError
 from faceauth.lab.data.crop_writer import JPEG, SPEC
 from faceauth.lab.data.dataset import ImageRow
 from faceauth.lab.data.manifest import write_manifest
@@ -115,4 +116,7 @@ def _passes(config: TrainConfig, steps: int, threads: int, device: str) -> float
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FaceAuthError as error:
+        raise SystemExit(f"error: {error}") from None
