@@ -144,6 +144,13 @@ def test_a_whole_image_and_no_face_are_told(model):
     assert whole.provenance is None and whole.custody.image_sha256 is None
 
 
+def test_the_first_sentence_says_that_a_part_of_the_file_was_judged(model, tmp_path):
+    frames = [picture((200, 30, 30)), picture((30, 200, 30))]
+    frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
+    found = explain(Detector(model), tmp_path / "two.gif")
+    assert found.sentence == "No face was found, and nothing was judged. An animation: its first frame was judged."
+
+
 def test_a_face_too_small_has_a_reason_and_no_evidence(model):
     small = Image.open(PORTRAIT).convert("RGB")
     small.thumbnail((80, 80))

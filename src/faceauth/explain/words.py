@@ -34,7 +34,12 @@ _REASONS: dict[Reason, str] = {
 
 
 def headline(verdict: Verdict) -> str:
-    """What was found in the picture, in one sentence."""
+    """What was found in the picture, in one sentence; a second where a part of the file was judged."""
+    note = verdict.note
+    return _found(verdict) + (f" {note[0].upper()}{note[1:]}." if note else "")
+
+
+def _found(verdict: Verdict) -> str:
     if not verdict.faces:
         return "No face was found, and nothing was judged."
     count = len(verdict.faces)
