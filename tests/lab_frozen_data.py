@@ -36,13 +36,13 @@ def write_encoder(path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
 
 
-def write_frozen(root, count=10, variants=("clean", "web", "hard", "avatar", "edited")):
-    """The data set with `count` pictures a source, encoder.onnx and config.toml in a folder; returns it."""
+def write_frozen(root, count=10, variants=("clean", "web", "hard", "avatar", "edited"), sources=None):
+    """The data set, `count` pictures of each of `SOURCES` or `sources`, with encoder and config in a folder, returned."""
     portrait = Image.open(PORTRAIT).convert("RGB").resize((200, 234))
     rng = np.random.default_rng(0)
     (root / "data").mkdir()
     rows = []
-    for source, (label, family, shade) in SOURCES.items():
+    for source, (label, family, shade) in (sources or SOURCES).items():
         for i in range(count):
             image = Image.fromarray(rng.integers(60, 180, (9, 9, 3), np.uint8)).resize((330, 330))  # no near-duplicates
             image.paste(portrait, tuple(rng.integers(0, 96, 2).tolist()))

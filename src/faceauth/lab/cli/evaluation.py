@@ -25,7 +25,7 @@ PerSource = Annotated[int | None, typer.Option(help="At most so many images of e
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (calibrate, prototypes, score, evaluate, ablate, attribution, embed, tsne, spectrum, report):
+    for command in (calibrate, prototypes, score, evaluate, ablate, nested, attribution, embed, tsne, spectrum, report):
         app.command()(command)
 
 
@@ -250,6 +250,34 @@ def ablate(
     run = runs / prepared.config.name
     run.mkdir(parents=True, exist_ok=True)
     typer.echo(markdown(ablations(prepared, examples(prepared), run, blocks)))
+
+
+def nested(
+    config: Annotated[Path, typer.Argument(help="A TOML experiment with [encoders], such as configs/accurate.toml.")],
+    runs: Annotated[Path, typer.Option(help="Where run folders are made; one that was cut off goes on.")] = Path(
+        "runs"
+    ),
+    cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path("cache"),
+    workers: Workers = 1,
+) -> None:
+    """Say what the model that ships does with kinds it has never seen: make it again without each fold.
+
+    The scores of faceauth lab train --folds are those of single lines; what ships is their mean, with a threshold set
+    on single lines. Here lines, threshold and mean are made without a fold, which the mean then judges.
+
+    \b
+    Example:
+      faceauth lab nested configs/accurate.toml
+    """
+    need_lab()
+    from faceauth.lab.evaluation.nested import nested as nested_
+    from faceauth.lab.evaluation.tables import markdown
+    from faceauth.lab.training.frozen import examples, prepare, read_config
+
+    prepared = prepare(read_config(config), cache, workers)
+    run = runs / prepared.config.name
+    run.mkdir(parents=True, exist_ok=True)
+    typer.echo(markdown(nested_(prepared, examples(prepared), run)))
 
 
 def attribution(

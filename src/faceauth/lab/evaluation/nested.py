@@ -1,0 +1,101 @@
+"""What the model that ships does with kinds it has never seen: all that makes it is repeated without each fold.
+
+The folds' models are single lines, and what ships is their mean, with a threshold set on single lines. So for each fold
+the lines are fitted that lack it and one fold more, rule, calibration and thresholds are set on them as
+`ship.calibrate` does, and their mean judges the fold that none of them has seen.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceauth.lab.data.splits import ALTERED
+from faceauth.lab.evaluation import metrics
+from faceauth.lab.evaluation.ship import CALIBRATED_ON, calibrate
+from faceauth.lab.progress import tracked
+from faceauth.lab.training.frozen import (
+    Examples,
+    FoldKey,
+    Heads,
+    Prepared,
+    fit_heads,
+    load_heads,
+    mean_heads,
+    save_heads,
+    scored_views,
+    state_digest,
+)
+
+DEAL = "kind"
+Row = dict[str, Any]
+
+
+def nested(prepared: Prepared, found: Examples, run: Path) -> list[Row]:
+    """A row a variant, the mean over the folds of all seeds, and the worst of them; see the module.
+
+    Args:
+        run: keeps the lines as they are fitted; a run that was cut off goes on.
+    """
+    config = prepared.config
+    outer = [(seed, fold) for seed in config.seeds for fold in range(config.folds)]
+    rows = [
+        row
+        for seed, fold in tracked(outer, len(outer), "folds left out")
+        for row in _judged(prepared, found, FoldKey(DEAL, seed, fold), _lines(prepared, found, seed, fold, run))
+    ]
+    return [_summary([row for row in rows if row["variant"] == variant]) for variant in CALIBRATED_ON]
+
+
+def _lines(prepared: Prepared, found: Examples, seed: int, fold: int, run: Path) -> dict[FoldKey, Heads]:
+    """The heads that lack a fold, and each of the others in turn, by the latter."""
+    train = np.array([row.split == "train" for row in prepared.rows])
+    train &= prepared.may_fit(FoldKey(DEAL, seed, fold))
+    made = {}
+    for other in (FoldKey(DEAL, seed, k) for k in range(prepared.config.folds) if k != fold):
+        file = run / f"nested-{state_digest(prepared)}-{seed}-{fold}-{other.fold}.npz"
+        if not file.is_file():
+            save_heads(file, fit_heads(prepared, found, train & prepared.may_fit(other)))
+        made[other] = load_heads(file)
+    return made
+
+
+def _judged(prepared: Prepared, found: Examples, key: FoldKey, lines: dict[FoldKey, Heads]) -> Iterator[Row]:
+    """What the mean of the lines says of the fold that they lack; none where the fold lacks a class."""
+    shipped, mean = calibrate(prepared, found, lines), mean_heads(list(lines.values()))
+    label = np.array([r.label for r in prepared.rows])
+    usable = prepared.held(key) & np.array([r.split != "dev" and r.family not in ALTERED for r in prepared.rows])
+    usable &= label != "edited"
+    kinds = np.array([r.kind for r in prepared.rows])
+    asked = usable[found.row] & scored_views(prepared, found)
+    for variant in CALIBRATED_ON:
+        of = asked & (found.view == variant)
+        row, features = found.row[of], found.features[of]
+        fake = label[row] == "fake"
+        if not fake.any() or fake.all():
+            continue
+        logit = shipped.rule(mean.generated(features), mean.swapped(features))
+        single = [float(metrics.auroc(h.generated(features), fake)) for h in lines.values()]
+        score = shipped.calibration(logit)
+        called = score >= shipped.thresholds.fake
+        unsure = ~called & (score > shipped.thresholds.real)
+        by_kind = {str(k): float(called[kinds[row] == k].mean()) for k in np.unique(kinds[row][~fake])}
+        yield {
+            "variant": variant, "AUROC": float(metrics.auroc(logit, fake)), "AUROC of a single line": np.mean(single),
+            "TPR at 5 % FPR": float(metrics.tpr_at_fpr(logit, fake, rate=0.05)),
+            "real called fake": float(np.mean(list(by_kind.values()))), "worst kind": max(by_kind.values()),
+            "real uncertain": float(unsure[~fake].mean()), "generated caught": float(called[fake].mean()),
+            "generated uncertain": float(unsure[fake].mean()),
+        }  # fmt: skip
+
+
+def _summary(rows: list[Row]) -> Row:
+    """The mean of each figure over folds; of AUROC and of false alarms the worst fold too."""
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "variant"}
+    means["worst kind"] = max(row["worst kind"] for row in rows)
+    return {
+        "variant": rows[0]["variant"], "folds": len(rows), **means,
+        "AUROC, worst fold": min(row["AUROC"] for row in rows),
+        "real called fake, worst fold": max(row["real called fake"] for row in rows),
+    }  # fmt: skip
