@@ -14,8 +14,8 @@ COMMANDS = (
     ["model", "info"], ["lab", "sources"],
     ["lab", "corpus", "fetch"], ["lab", "prepare"], ["lab", "train"], ["lab", "export"], ["lab", "encoder"],
     ["lab", "calibrate"], ["lab", "prototypes"], ["lab", "score"], ["lab", "evaluate"], ["lab", "ablate"],
-    ["lab", "nested"], ["lab", "attribution"], ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"], ["lab", "reference"],
-    ["lab", "heatmap"], ["lab", "report"], ["lab", "study"], ["lab", "synthesize"],
+    ["lab", "nested"], ["lab", "attribution"], ["lab", "embed"], ["lab", "tsne"], ["lab", "spectrum"],
+    ["lab", "reference"], ["lab", "heatmap"], ["lab", "report"], ["lab", "study"], ["lab", "synthesize"],
     ["lab", "launder"], ["lab", "finder"],
 )  # fmt: skip
 

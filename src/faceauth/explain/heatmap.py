@@ -1,7 +1,7 @@
 """Where in a face the evidence lies, from the model file alone.
 
 `occlusion`: one row and one column after another is blurred, and the change of the logit is read (after Zeiler and
-Fergus, ECCV 2014, with eight runs of the network instead of sixteen); a cell has the mean of its row and its column.
+Fergus, ECCV 2014, with six runs of the network instead of nine); a cell has the mean of its row and its column.
 `patches and occlusion`: where the network is an encoder of blocks of patches whose heads are linear in the patches'
 means, each patch's part of the logit is added to that with the weight `PATCHES`. How faithful the map is, and
 occlusion alone, `faceauth lab heatmap` measures (docs/explain.md).
@@ -19,7 +19,7 @@ from faceauth.explain.parallel import each
 from faceauth.explain.records import HeatMap, Method, Region
 from faceauth.model_file import Inside, ModelFile, Outputs
 
-CELLS = 4  # rows, and columns, of occlusion
+CELLS = 3  # rows, and columns, of occlusion
 BLUR = 1 / 16  # of the input's side: radius of the blur that stands for a part without evidence
 TOLERANCE = 1e-2  # of a change of the logit that the patch features have to make up, relative to 1 + its size
 PATCHES = 0.3  # weight of the patches' parts beside the occlusion, both over their standard deviation
