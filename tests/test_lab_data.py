@@ -66,26 +66,8 @@ def test_what_shapes_a_crop_is_part_of_its_key(three, corpus, tmp_path, monkeypa
     assert open_crops(three, tmp_path)[0][0].size == before[0][0].size
 
 
-class Here:
-    """A pool of processes that is none."""
-
-    def __init__(self, *_):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def map(self, function, items, chunksize):
-        return map(function, items)
-
-
 def cut_here(data, folder, workers):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(examples, "ProcessPoolExecutor", Here)
-        whole_cut(data, folder, workers)
+    whole_cut(data, folder, 1)
 
 
 whole_cut = examples._cut_all
@@ -93,13 +75,12 @@ whole_cut = examples._cut_all
 
 @pytest.mark.parametrize("file", ["pixels.bin", "index.npz"])
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
-def test_a_torn_cache_is_cut_again(three, tmp_path, file, keep, monkeypatch):
-    monkeypatch.setattr(examples, "ProcessPoolExecutor", Here)
-    before = [np.asarray(open_crops(three, tmp_path)[i][0]).copy() for i in range(len(three.rows))]
+def test_a_torn_cache_is_cut_again(three, tmp_path, file, keep):
+    before = [np.asarray(open_crops(three, tmp_path, 1)[i][0]).copy() for i in range(len(three.rows))]
     [torn] = tmp_path.glob(f"*/{file}")
     data = torn.read_bytes()
     torn.write_bytes(data[: int(keep * len(data))])
-    again = open_crops(three, tmp_path)
+    again = open_crops(three, tmp_path, 1)
     assert all(np.array_equal(np.asarray(again[i][0]), b) for i, b in enumerate(before))
     assert [p.name for p in sorted(tmp_path.glob("*/*"))] == ["index.npz", "pixels.bin"]
 
