@@ -23,7 +23,7 @@ from faceauth.provenance.report import examine
 from faceauth.verdict import Face, Verdict, finite, utc_now
 
 MOST_FACES = 4  # explained in full, the largest; others have their verdict in words
-AT_ONCE = 3  # the verdict, and heat map and edits of a face
+AT_ONCE = 4  # the verdict, and look, heat map and edits of a face; the verdict and the map wait for the look
 NEAREST = 8  # training sources that are listed
 LIBRARIES = ("numpy", "pillow", "onnxruntime")
 
