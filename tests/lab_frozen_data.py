@@ -61,3 +61,11 @@ def write_frozen(root, count=10, variants=("clean", "web", "hard", "avatar", "ed
         "blend = ['blend-1']\n[views.variants]\n" + "".join(f"{name} = 10\n" for name in variants)
     )
     return root
+
+
+def prepared(place):
+    """The data set in a folder, ready to be fitted, and its examples."""
+    from faceauth.lab.training import frozen  # with torch
+
+    ready = frozen.prepare(frozen.read_config(place / "config.toml"), place / "cache", 1)
+    return ready, frozen.examples(ready)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from command_line import faceauth
-from lab_frozen_data import write_frozen
+from lab_frozen_data import prepared, write_frozen
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -19,8 +19,7 @@ from faceauth.lab.training.linear import Line
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
     place = write_frozen(tmp_path_factory.mktemp("frozen"))
-    prepared = frozen.prepare(frozen.read_config(place / "config.toml"), place / "cache", 1)
-    return place, prepared, frozen.examples(prepared)
+    return place, *prepared(place)
 
 
 def test_one_thing_changes_at_a_time_and_no_fold_is_fitted_to_what_it_holds_out(ready, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from command_line import faceauth
-from lab_frozen_data import SOURCES, write_frozen
+from lab_frozen_data import SOURCES, prepared, write_frozen
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -24,8 +24,7 @@ MORE = {
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
     place = write_frozen(tmp_path_factory.mktemp("frozen"), variants=("clean", "web", "hard"), sources=MORE)
-    prepared = frozen.prepare(frozen.read_config(place / "config.toml"), place / "cache", 1)
-    return place, prepared, frozen.examples(prepared)
+    return place, *prepared(place)
 
 
 def test_no_line_has_seen_the_fold_that_the_mean_judges(ready, tmp_path, monkeypatch):

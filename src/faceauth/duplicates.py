@@ -24,9 +24,7 @@ from faceauth.verdict import Evidence, Face, Verdict
 from faceauth.workers import answers
 
 SIDE = 16  # cells across and down of the copies that are compared
-MOST = (
-    8  # grey levels by which a cell of one channel may differ: reduced to half and saved as JPEG 40, 99 % keep within
-)
+MOST = 8  # grey levels by which a cell of one channel may differ; saving again seldom moves it farther
 Watch = Callable[[Iterator[Any], int], Iterator[Any]]
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from faceauth import __version__, images
 from faceauth.detector import SMALLEST_FACE, Detector, row_details
 from faceauth.explain import reference, words
-from faceauth.explain.heatmap import Evidence, evidence, heat_map, look
+from faceauth.explain.heatmap import Evidence, evidence, heat_map, run_inside
 from faceauth.explain.records import Custody, Explanation, FaceExplanation, Neighbour, Region
 from faceauth.explain.stability import edited_scores, stability
 from faceauth.faces import FoundFace
@@ -23,7 +23,7 @@ from faceauth.provenance.report import examine
 from faceauth.verdict import Face, Verdict, finite, utc_now
 
 MOST_FACES = 4  # explained in full, the largest; others have their verdict in words
-AT_ONCE = 4  # the verdict, and look, heat map and edits of a face; the verdict and the map wait for the look
+AT_ONCE = 4  # first pass, verdict, heat map and edits of a face; verdict and map wait for the first pass
 NEAREST = 8  # training sources that are listed
 LIBRARIES = ("numpy", "pillow", "onnxruntime")
 
@@ -72,7 +72,7 @@ def _judged(
 ) -> Verdict:
     """The verdict; of a single face without running the network on it once more."""
     single = len(seen) == 1 and len(found) <= 1
-    return detector.judge_loaded(loaded, start, found, seen[0].look.result()[0] if single else None)
+    return detector.judge_loaded(loaded, start, found, seen[0].first.result()[0] if single else None)
 
 
 class _Seen:
@@ -84,12 +84,12 @@ class _Seen:
         self.region = spec.region(face.box if face else None, *image.size)
         self.turns = face.turns if face else 0
         self.pixels = spec.cut(image, face)
-        self.look = pool.submit(look, detector.model, self.pixels)
+        self.first = pool.submit(run_inside, detector.model, self.pixels)
 
     def go_on(self) -> None:
-        """Begin what follows the first look at every face."""
+        """Begin what follows the first pass of every face."""
         self.evidence: Future[Evidence] = self._pool.submit(
-            lambda: evidence(self._detector.model, self.pixels, self.look.result())
+            lambda: evidence(self._detector.model, self.pixels, self.first.result())
         )
         self.edited: Future[list[float]] = self._pool.submit(edited_scores, self._detector, self._image, self._found)
 

@@ -57,7 +57,7 @@ def heat_map(found: Evidence, region: Region, turns: int) -> HeatMap:
     return HeatMap(found.method, region, rows, round(found.logit, 4), found.placed, strongest)
 
 
-def look(model: ModelFile, pixels: Pixels) -> tuple[Outputs, Inside | None]:
+def run_inside(model: ModelFile, pixels: Pixels) -> tuple[Outputs, Inside | None]:
     """What the network says of a network input, and what it makes of it on the way where that can be followed."""
     normal = model.card.preprocess.normalize(pixels[None])
     inside = model.inside(normal)
@@ -65,9 +65,9 @@ def look(model: ModelFile, pixels: Pixels) -> tuple[Outputs, Inside | None]:
 
 
 def evidence(model: ModelFile, pixels: Pixels, seen: tuple[Outputs, Inside | None] | None = None) -> Evidence:
-    """Where the evidence lies in a network input: above 0 what speaks for fake. `seen` is what `look` says of it."""
-    outputs, inside = seen or look(model, pixels)
-    without = look(model, blurred(pixels))[1] if inside else None
+    """Where the evidence lies in a network input: above 0 what speaks for fake. `seen`: what `run_inside` gives."""
+    outputs, inside = seen or run_inside(model, pixels)
+    without = run_inside(model, blurred(pixels))[1] if inside else None
     followed = _followed(inside, without) if inside and without else None
     logit, embedding = float(outputs.logit[0]), outputs.embedding
     occluded = occlusion(model, pixels, logit)

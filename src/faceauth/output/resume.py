@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import stat
+from abc import ABC, abstractmethod
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -107,7 +108,7 @@ def count(tally: "Counter[str]", found: Sequence[Row], times: int = 1) -> None:
             tally["whole" if row["face"] is None else "faces"] += times
 
 
-class KeptImages:
+class KeptImages(ABC):
     """What an output holds: one entry an image, in its order.
 
     Attributes:
@@ -155,13 +156,13 @@ class KeptImages:
         if group:
             yield start, group
 
+    @abstractmethod
     def _positions(self) -> Iterator[tuple[int, Row]]:
         """Every row, with where it begins."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forget(self, entries: "set[int]") -> None:
-        """Take images' rows out of the output. Raises OSError; the output is then as it was."""
-        raise NotImplementedError
+        """Take images' rows out of the output. Raises OSError."""
 
     def _whole(self, entry: int) -> bool:
         """Whether all rows of an image are there."""
