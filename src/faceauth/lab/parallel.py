@@ -24,7 +24,7 @@ def parallel(
         FaceAuthError: what a job raised.
         DataError: a process ended in the middle of a job.
     """
-    if workers <= 1:
+    if workers <= 1 or not jobs:
         yield from tracked(map(start(arguments), jobs), len(jobs), name)
         return
     with Pool[Job, Any](min(workers, len(jobs)), _begin, (start, arguments), _ended) as pool:
