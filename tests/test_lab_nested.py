@@ -38,12 +38,23 @@ def test_no_line_has_seen_the_fold_that_the_mean_judges(ready, tmp_path, monkeyp
     monkeypatch.setattr(module, "fit_heads", fit)
     for fold in range(3):
         asked.clear()
-        lines = module._lines(prepared, found, 0, fold, tmp_path)
+        run = tmp_path / str(fold)
+        run.mkdir()
+        lines = module._lines(prepared, found, 0, fold, run)
         assert [key.fold for key in lines] == [k for k in range(3) if k != fold]
         for key, allowed in zip(lines, asked, strict=True):
             kept_out = prepared.held(key) | prepared.held(frozen.FoldKey("kind", 0, fold))
             assert not (allowed & kept_out).any()
             assert {prepared.rows[i].split for i in np.flatnonzero(allowed)} == {"train"}
+
+
+def test_lines_that_lack_two_folds_serve_either(ready, tmp_path, monkeypatch):
+    _, prepared, found = ready
+    fits = []
+    monkeypatch.setattr(module, "fit_heads", lambda *given: fits.append(1) or frozen.fit_heads(*given))
+    for fold in range(3):
+        module._lines(prepared, found, 0, fold, tmp_path)
+    assert len(fits) == 3
 
 
 def test_bright_fakes_of_kinds_never_seen_are_told_and_a_run_goes_on(ready, tmp_path, monkeypatch):

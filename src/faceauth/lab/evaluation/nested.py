@@ -54,7 +54,8 @@ def _lines(prepared: Prepared, found: Examples, seed: int, fold: int, run: Path)
     train &= prepared.may_fit(FoldKey(DEAL, seed, fold))
     made = {}
     for other in (FoldKey(DEAL, seed, k) for k in range(prepared.config.folds) if k != fold):
-        file = run / f"nested-{state_digest(prepared)}-{seed}-{fold}-{other.fold}.npz"
+        first, second = sorted((fold, other.fold))  # the heads that lack both serve either
+        file = run / f"nested-{state_digest(prepared)}-{seed}-{first}-{second}.npz"
         if not file.is_file():
             save_heads(file, fit_heads(prepared, found, train & prepared.may_fit(other)))
         made[other] = load_heads(file)
