@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from attributed import BLUE, COLOURS, GREEN, RED, coloured, write_colour_model, write_pictures
 from command_line import faceauth
 from conftest import PORTRAIT, ROOT, encoded
-from faceauth import images, learned
+from faceauth import images, learned, learning
 from faceauth.attribution import Kind, Taught, pack
 from faceauth.detector import Detector
 from faceauth.errors import UsageError
@@ -188,6 +189,21 @@ def test_the_same_picture_again_counts_once(model, file, tmp_path):
         coloured(GREEN, 1).save(folder / f"saved-again{i}.png", compress_level=i % 9)
     refused("green", folder, model, file, code=1, says="6 pictures are too few")
     assert not file.exists()
+
+
+def test_different_pictures_with_one_hash_are_not_one(model, tmp_path):
+    """About one portrait in 500 shares its hash with a stranger, so a hash alone does not make a copy."""
+    pictures = []
+    for i in range(12):
+        right = Image.new("RGB", (32, 64), (200, 20 + 12 * i, 30))
+        picture = Image.new("RGB", (64, 64))
+        picture.paste(right, (32, 0))
+        picture.save(tmp_path / f"{i}.png")
+        pictures.append(picture)
+    assert len({images.dhash(picture) for picture in pictures}) == 1
+    seen = learning._embed(Detector(model, whole_image=True), sorted(map(str, tmp_path.glob("*.png"))))
+    assert len(seen.embeddings) == 12
+    assert not seen.duplicates
 
 
 def test_a_portrait_saved_again_is_the_same_picture():

@@ -1,8 +1,8 @@
 """One picture in several files, judged once.
 
 Difference hashes (`images.dhash`) within `images.NEAR` bits propose which files show the same picture; about one
-portrait in 500 has such a neighbour among 6,000 strangers, so `alike` decides. It asks every cell of a 16 x 16 copy to
-agree, which a picture saved again or reduced does, and one with another face, a crop and a grey copy do not.
+portrait in 500 has such a neighbour among 6,000 strangers, so `images.alike` decides. It asks every cell of a 16 x 16
+copy to agree, which a picture saved again or reduced does, and one with another face, a crop and a grey copy do not.
 """
 
 from collections import Counter
@@ -12,9 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import ImageError
@@ -23,8 +20,6 @@ from faceauth.provenance import claims
 from faceauth.verdict import Evidence, Face, Verdict
 from faceauth.workers import answers
 
-SIDE = 16  # cells across and down of the copies that are compared
-MOST = 8  # grey levels by which a cell of one channel may differ; saving again seldom moves it farther
 Watch = Callable[[Iterator[Any], int], Iterator[Any]]
 
 
@@ -106,12 +101,6 @@ def find(
         return {later: copy for later, copy in found if copy is not None}
 
 
-def alike(one: Image.Image, other: Image.Image) -> bool:
-    """Whether two RGB images show the same picture, at whatever size."""
-    a, b = (np.asarray(i.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.int16) for i in (one, other))
-    return bool(np.abs(a - b).max() <= MOST)
-
-
 def _firsts(hashes: Sequence[int]) -> Mapping[int, int]:
     """Of each hash that has an earlier one near it, directly or through others, the earliest."""
     first: dict[int, int] = {}
@@ -135,8 +124,10 @@ def _work(limits: Limits, job: Source | tuple[Source, Source, int]) -> int | Cop
         loaded, earlier = images.load(job[0], limits), images.load(job[1], limits)
     except ImageError:
         return None  # it is judged like any other, and its verdict says what is wrong
-    if loaded.full_size[0] > earlier.full_size[0] or not alike(loaded.image, earlier.image):
+    if loaded.full_size[0] > earlier.full_size[0]:
         return None  # on a larger copy more can be seen
+    if not images.alike(images.small_copy(loaded.image), images.small_copy(earlier.image)):
+        return None
     return Copy(job[2], loaded.path, loaded.sha256, loaded.full_size, claims(loaded.data))
 
 

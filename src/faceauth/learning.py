@@ -239,7 +239,7 @@ def _kind(attributor: Attributor, name: str, real: bool, family: str | None) -> 
 def _embed(detector: Detector, files: Sequence[Source]) -> "_Seen":
     """Embed up to `MOST` different pictures, one in memory at a time."""
     seen = _Seen()
-    known: list[tuple[str | None, int]] = []
+    known: list[tuple[int, npt.NDArray[np.int16]]] = []
     for done, path in enumerate(files):
         if len(seen.embeddings) == MOST:
             seen.left = len(files) - done
@@ -250,9 +250,9 @@ def _embed(detector: Detector, files: Sequence[Source]) -> "_Seen":
         except ImageError as error:
             seen.unreadable.append(f"{name}: {error.message}")
             continue
-        sha256, dhash = loaded.sha256, images.dhash(loaded.image)
+        dhash, copy = images.dhash(loaded.image), images.small_copy(loaded.image)
         face = next(iter(detector.find_faces(loaded.image)), None)
-        if any(sha256 == s or (dhash ^ d).bit_count() <= images.NEAR for s, d in known):
+        if any((dhash ^ d).bit_count() <= images.NEAR and images.alike(copy, c) for d, c in known):
             seen.duplicates.append(name)
         elif face is None and not detector.whole_image:
             seen.faceless.append(name)
@@ -261,7 +261,7 @@ def _embed(detector: Detector, files: Sequence[Source]) -> "_Seen":
         else:
             seen.whole += face is None
             seen.embeddings.append(detector.run_faces(loaded.image, [face]).embedding[0])
-        known.append((sha256, dhash))
+        known.append((dhash, copy))
     return seen
 
 

@@ -7,7 +7,7 @@ A file's content decides its format, not its name. What a user's arguments mean 
 from faceauth.images.decoding import FULL, Limits, decode, format_of
 from faceauth.images.formats import FORMATS, HEIF_SUFFIXES, SUFFIXES
 from faceauth.images.loading import EncodedImage, LoadedImage, Source, dhash, load, read, shown
-from faceauth.images.near import NEAR, near_pairs
+from faceauth.images.near import NEAR, alike, near_pairs, small_copy
 from faceauth.images.thumbnails import SIDE as THUMBNAIL_SIDE
 from faceauth.images.thumbnails import thumbnail, thumbnail_of_file
 
@@ -22,6 +22,7 @@ __all__ = [
     "Limits",
     "LoadedImage",
     "Source",
+    "alike",
     "decode",
     "dhash",
     "format_of",
@@ -29,6 +30,7 @@ __all__ = [
     "near_pairs",
     "read",
     "shown",
+    "small_copy",
     "thumbnail",
     "thumbnail_of_file",
 ]

@@ -1,13 +1,16 @@
-"""Near-duplicates by difference hash, found without comparing every two."""
+"""Near-duplicates: proposed by difference hash without comparing every two, decided by small copies."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 NEAR = 3  # bits of 64 by which the difference hashes (`loading.dhash`) of near-duplicates differ at most
 _BANDS = 4  # of 16 bits: two hashes that differ in 3 bits agree in at least one of four bands (Norouzi et al., 2012)
 _BLOCK = 2048  # hashes compared at once
+_SIDE = 16  # cells across and down of a small copy
+_MOST = 8  # grey levels by which a cell of one channel may differ; saving again seldom moves it farther
 
 
 def near_pairs(dhashes: Sequence[int], bits: int = NEAR) -> Iterator[tuple[int, int]]:
@@ -30,6 +33,16 @@ def near_pairs(dhashes: Sequence[int], bits: int = NEAR) -> Iterator[tuple[int, 
         order = np.argsort(key, kind="stable")
         for bucket in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
             yield from ((int(first[a]), int(first[b])) for a, b in _within(values, bucket, bits))
+
+
+def small_copy(image: Image.Image) -> npt.NDArray[np.int16]:
+    """(16, 16, 3) of an RGB image, for `alike`."""
+    return np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.int16)
+
+
+def alike(one: npt.NDArray[np.int16], other: npt.NDArray[np.int16]) -> bool:
+    """Whether two small copies are of the same picture, at whatever size: whether every cell agrees."""
+    return bool(np.abs(one - other).max() <= _MOST)
 
 
 def _within(values: npt.NDArray[np.uint64], bucket: npt.NDArray[np.intp], bits: int) -> Iterator[tuple[int, int]]:
