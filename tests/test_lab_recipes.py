@@ -1,5 +1,6 @@
 """The two recipes, distillation, and what is left of a run that is stopped."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -330,6 +331,18 @@ CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.toml") if p.name != "stu
 def test_every_config_reads(path):
     read = frozen.read_config if is_frozen(path) else read_config
     assert read(path).name == path.stem
+
+
+@pytest.mark.parametrize("name", ["npr", "safe"])
+def test_the_peers_folds_hold_out_whole_kinds(name):
+    with open(ROOT / "configs" / "kinds.csv", encoding="utf-8") as file:
+        kinds = {row["source"]: row["kind"] for row in csv.DictReader(file)}
+    folds = read_config(ROOT / "configs" / "peers" / f"{name}.toml").data.folds
+    held = [source for fold in folds for source in fold]
+    assert sorted(held) == sorted(set(kinds) - {"photoshop"})  # which is edited, and of no class
+    of = [{kinds[source] for source in fold} for fold in folds]
+    assert len(of) == 6
+    assert sum(map(len, of)) == len(set.union(*of))
 
 
 def test_the_report_has_every_network_on_every_source():
