@@ -12,8 +12,8 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "faceauth"
 HALL = {
     "errors": 0, "cpus": 0, "files": 1, "shipped": 1, "verdict": 1, "faces": 2, "preprocess": 3, "spectra": 1, "workers": 1,
     "tta": 4, "images": 2, "lists": 3, "inputs": 4, "model_graph": 1, "model_file": 4, "output": 3, "notebook": 4,
-    "provenance": 3, "attribution": 5, "learned": 6, "detector": 7, "duplicates": 8, "learning": 8, "explain": 8, "console": 9, "cli": 10, "cli_provenance": 10, "cli_explain": 11, "cli_embed": 11, "cli_learn": 11,
-    "video": 8, "cli_video": 11,
+    "provenance": 3, "attribution": 5, "learned": 6, "detector": 7, "duplicates": 8, "learning": 8, "explain": 8, "console": 9, "cli_options": 9, "cli": 11, "cli_provenance": 10, "cli_explain": 10, "cli_embed": 10, "cli_learn": 10,
+    "video": 8, "cli_video": 10,
     "mcp_server": 9, "cli_mcp": 10,
 }  # fmt: skip
 SHOWN_BY = {("verdict", "output"), ("verdict", "notebook")}  # a verdict that shows itself imports them when it does

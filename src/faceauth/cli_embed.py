@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceauth.cli import Images, MaxBytes, MaxPixels, Model, Overwrite, check_new
+from faceauth.cli_options import Images, MaxBytes, MaxPixels, Model, Overwrite, check_new
 from faceauth.console import notice, progress
 from faceauth.errors import DataError
 from faceauth.files import write_bytes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from faceauth.cli import (
+from faceauth.cli_options import (
     FalseAlarms,
     Learned,
     MaxBytes,

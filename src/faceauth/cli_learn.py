@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from faceauth.cli import Learned, Model, WholeImage
+from faceauth.cli_options import Learned, Model, WholeImage
 from faceauth.console import echo, notice
 
 

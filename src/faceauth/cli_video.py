@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceauth.cli import FalseAlarms, Model, Overwrite, Timeout, check_new, parse_rate
+from faceauth.cli_options import FalseAlarms, Model, Overwrite, Timeout, check_new, parse_rate
 from faceauth.console import echo, notice, stdout
 from faceauth.files import replacing
 
