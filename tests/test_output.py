@@ -317,7 +317,7 @@ def test_upper_case_suffixes_are_formats_too(tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES[1:])
 def test_rows_are_kept_where_the_file_cannot_be_finished(tmp_path, monkeypatch, suffix):
     class Failing:
-        def __init__(self, path, folder):
+        def __init__(self, path, folder, fields):
             pass
 
         def write(self, row):

@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Self
 
 from faceauth.errors import FaceAuthError, UsageError
-from faceauth.files import beside, locked, replacing
+from faceauth.files import beside, locked
 from faceauth.output.resume import Again, Kept, Settings, count
 from faceauth.output.rows import rows
-from faceauth.output.writers import SUFFIXES, WRITERS, line, needs
+from faceauth.output.writers import SUFFIXES, line, needs, write_file
 from faceauth.verdict import Verdict
 
 
@@ -154,17 +154,8 @@ class FileOutput:
 
     def _finish(self) -> None:
         """Make the file of the rows. Raises OSError, and whatever else keeps a writer from it."""
-        with replacing(self.path) as part:
-            writer = WRITERS[self.path.suffix.lower()](part, Path(os.path.realpath(self.path)).parent)
-            try:
-                with open(self._rows, "rb") as stream:
-                    for text in stream:
-                        writer.write(json.loads(text))
-            except BaseException:
-                with suppress(Exception):
-                    writer.close()
-                raise
-            writer.close()
+        with open(self._rows, "rb") as stream:
+            write_file(self.path, map(json.loads, stream))
 
     def _unwritable(self, error: Exception) -> FaceAuthError:
         what = f"cannot write {str(self.path)!r}: {getattr(error, 'strerror', None) or error}"

@@ -24,7 +24,7 @@ LONGEST_PATH = 1000  # characters of a path that the search looks through
 class HtmlWriter:
     """One card an image. `folder` is where the finished page will lie, which the links start from."""
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    def __init__(self, path: Path, folder: Path, fields: Sequence[str]) -> None:
         self._folder = os.path.realpath(folder)
         self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115
         self._cards = tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent)  # noqa: SIM115

@@ -15,6 +15,11 @@ FIELDS = (
     "reason", "version", "judged_at", "learned", "learned_sha256", "face_finder", "path_id",
     "duplicate_of", "note",
 )  # fmt: skip
+# Of the rows of a video: a face in a frame has all up to `note`, a track those that say something of it.
+VIDEO_FIELDS = (
+    "row", "frame", "time", "track", *FIELDS,
+    "from", "to", "frames", "judged", "real", "uncertain", "fake", "lowest", "highest",
+)  # fmt: skip
 
 Row = dict[str, Any]
 

@@ -1,18 +1,26 @@
-"""One writer of rows per format, chosen by suffix. Each writes a new file, from a first row to `close`."""
+"""One writer of rows per format, chosen by suffix. Each writes a new file, from a first row to `close`.
+
+JSON holds a row as it is; a table has the columns it was opened with, empty where a row lacks one.
+"""
 
 import csv
 import json
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from faceauth.errors import MissingExtra
+from faceauth.files import replacing
 from faceauth.output.gallery import HtmlWriter
 from faceauth.output.rows import FIELDS, Row, flat, printable
 
 SHEET_ROWS = 1_048_576  # of an Excel sheet, the header's among them
 CELL_CHARACTERS = 32_767  # of an Excel cell
+INTEGERS = ("face", "width", "height", "frame", "track", "frames", "judged", "real", "uncertain", "fake")
+FLOATS = ("score", "stability", "threshold", "false_alarm_rate", "ms", "time", "from", "to", "lowest", "highest")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes text that begins so for a formula
 
 
@@ -26,10 +34,23 @@ class Writer(Protocol):
         """Finish the file. Raises OSError."""
 
 
+class LinesWriter:
+    """A JSON object a line."""
+
+    def __init__(self, path: Path, folder: Path, fields: Sequence[str]) -> None:
+        self._file = open(path, "w", encoding="ascii", newline="")  # noqa: SIM115
+
+    def write(self, row: Row) -> None:
+        self._file.write(f"{line(row)}\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class JsonWriter:
     """One JSON array of objects, one a line."""
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    def __init__(self, path: Path, folder: Path, fields: Sequence[str]) -> None:
         self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115
         self._separator = "[\n"
 
@@ -48,16 +69,18 @@ class CsvWriter:
     """UTF-8 with a byte-order mark, without which Excel takes the names for another encoding.
 
     Text that a spreadsheet takes for a formula is led by an apostrophe, but for `path`, which has to stay a path and
-    which `faceauth.images.harmless` has seen to.
+    which `faceauth.inputs.harmless` has seen to.
     """
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    def __init__(self, path: Path, folder: Path, fields: Sequence[str]) -> None:
+        self._blank: Row = dict.fromkeys(fields)
         self._file = open(path, "w", encoding="utf-8-sig", errors="backslashreplace", newline="")  # noqa: SIM115
-        self._writer = csv.DictWriter(self._file, FIELDS)
+        self._writer = csv.DictWriter(self._file, fields)
         self._writer.writeheader()
 
     def write(self, row: Row) -> None:
-        self._writer.writerow({n: v if n == "path" else _no_formula(v) for n, v in flat(row).items()})
+        values = flat(self._blank | row)
+        self._writer.writerow({n: v if n == "path" else _no_formula(v) for n, v in values.items()})
 
     def close(self) -> None:
         self._file.close()
@@ -66,9 +89,10 @@ class CsvWriter:
 class XlsxWriter:
     """A workbook; all text stays text. What does not fit on a sheet goes on to the next."""
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    def __init__(self, path: Path, folder: Path, fields: Sequence[str]) -> None:
         import xlsxwriter
 
+        self._blank: Row = dict.fromkeys(fields)
         # Rows lie in files until the book is closed: beside the output, whose disk is known to take them.
         self._scratch = tempfile.TemporaryDirectory(prefix=".faceauth-", dir=folder, ignore_cleanup_errors=True)
         options = {"constant_memory": True, "tmpdir": self._scratch.name}
@@ -81,7 +105,7 @@ class XlsxWriter:
         if self._count + 1 >= SHEET_ROWS:
             self._next_sheet()
         self._count += 1
-        for column, value in enumerate(flat(row).values()):
+        for column, value in enumerate(flat(self._blank | row).values()):
             if isinstance(value, str):
                 self._sheet.write_string(self._count, column, printable(value)[:CELL_CHARACTERS])
             elif value is not None:
@@ -101,24 +125,28 @@ class XlsxWriter:
         self._sheets += 1
         self._sheet = self._book.add_worksheet("faces" if self._sheets == 1 else f"faces {self._sheets}")
         self._sheet.freeze_panes(1, 0)
-        self._sheet.set_column(0, 0, 48)
-        self._sheet.write_row(0, 0, FIELDS, self._bold)
+        names = list(self._blank)
+        self._sheet.set_column(names.index("path"), names.index("path"), 48)
+        self._sheet.write_row(0, 0, names, self._bold)
         self._count = 0
 
 
 class ParquetWriter:
     """Row groups of 10,000; numbers keep their types and `box` is a list of integers."""
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    def __init__(self, path: Path, folder: Path, fields: Sequence[str] = FIELDS) -> None:
         pa, pq = pyarrow()
-        kinds = {"face": pa.int32(), "box": pa.list_(pa.int32()), "width": pa.int32(), "height": pa.int32()}
-        kinds |= dict.fromkeys(("score", "stability", "threshold", "false_alarm_rate", "ms"), pa.float64())
-        self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in FIELDS])
+        kinds = (
+            {"box": pa.list_(pa.int32())} | dict.fromkeys(INTEGERS, pa.int32()) | dict.fromkeys(FLOATS, pa.float64())
+        )
+        self._blank: Row = dict.fromkeys(fields)
+        self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in fields])
         self._table = pa.Table
         self._writer = pq.ParquetWriter(path, self._schema)
         self._rows: list[Row] = []
 
     def write(self, row: Row) -> None:
+        row = self._blank | row
         text = flat(row) | {"box": row["box"]}
         self._rows.append({k: printable(v) if isinstance(v, str) else v for k, v in text.items()})
         if len(self._rows) >= 10_000:
@@ -160,8 +188,32 @@ def _no_formula(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
-# Opened with the path to write, and the folder in which the finished file will lie.
-WRITERS: dict[str, Callable[[Path, Path], Writer]] = {
-    ".json": JsonWriter, ".csv": CsvWriter, ".xlsx": XlsxWriter, ".parquet": ParquetWriter, ".html": HtmlWriter,
+# Opened with the path to write, the folder in which the finished file will lie, and the columns of a table.
+WRITERS: dict[str, Callable[[Path, Path, Sequence[str]], Writer]] = {
+    ".jsonl": LinesWriter, ".json": JsonWriter, ".csv": CsvWriter, ".xlsx": XlsxWriter, ".parquet": ParquetWriter,
+    ".html": HtmlWriter,
 }  # fmt: skip
-SUFFIXES = (".jsonl", *WRITERS)
+SUFFIXES = tuple(WRITERS)
+
+
+def write_file(path: Path, rows: Iterable[Row], fields: Sequence[str] = FIELDS) -> None:
+    """Write rows to a file in the format of its suffix: all of it, or nothing where anything fails.
+
+    Args:
+        path: with one of `SUFFIXES`; a file that exists is replaced.
+        rows: dicts with some of the keys `fields`.
+        fields: columns of a table, in their order.
+
+    Raises:
+        OSError: it cannot be written; and whatever `rows` or the library of a format raises.
+    """
+    with replacing(path) as part:
+        writer = WRITERS[path.suffix.lower()](part, Path(os.path.realpath(path)).parent, fields)
+        try:
+            for row in rows:
+                writer.write(row)
+        except BaseException:
+            with suppress(Exception):
+                writer.close()
+            raise
+        writer.close()
