@@ -215,6 +215,19 @@ main()
     assert "licence" in done.stdout
 
 
+def test_without_pyav_a_video_is_a_row_that_says_what_to_do(model_path, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "c.mp4").write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"\0" * 90)
+    code, out, err = faceauth("detect", tmp_path / "c.mp4", "--model", model_path)
+    assert code == 3 and "1 unreadable" in err and len(out.splitlines()) == 1
+    assert all(step in json.loads(out)["error"] for step in ("faceauth[video]", "faceauth video", "ffmpeg -i"))
+    output = tmp_path / "o.html"
+    assert faceauth("detect", tmp_path / "c.mp4", "--model", model_path, "--dedupe", "-o", output)[0] == 3
+    assert "ffmpeg -i" in output.read_text()
+    code, out, err = faceauth("video", tmp_path / "c.mp4", "--model", model_path)
+    assert (code, out) == (1, "") and "faceauth[video]" in err
+
+
 @pytest.mark.parametrize("suffix", ["tsv", "pdf", "txt"])
 def test_what_cannot_be_written_is_told_with_what_can(tmp_path, suffix):
     code, _, err = faceauth("detect", "x.jpg", "-o", tmp_path / f"v.{suffix}")

@@ -1,21 +1,34 @@
 """Frames of a video: which are taken, whose face each is, what a track says, and what a hostile file can cost."""
 
+import csv
+import importlib
 import json
+import os
+import re
+import shutil
+import signal
+import sys
+import zipfile
 from fractions import Fraction
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from command_line import faceauth
-from conftest import encoded, picture
+from conftest import encoded, needing, picture
 from faceauth import video
 from faceauth.detector import Detector
 from faceauth.errors import ImageError
+from faceauth.output import FIELDS, flat, writers
+from faceauth.output.rows import VIDEO_FIELDS
 from faceauth.video import Clip, Follower, overlap
 from scenes import head
 
 av = pytest.importorskip("av")
+INPUTS = (Path(__file__).parent.parent / "docs" / "inputs.md").read_text()
 
 
 def write_clip(path, images, rate=10, codec="mpeg4"):
@@ -121,21 +134,247 @@ def test_a_track_is_what_most_of_its_frames_are_called(tmp_path):
     assert even["label"] == "uncertain"
 
 
-def test_the_command_writes_frames_and_tracks_and_says_what_was_measured(two_people, model_path, tmp_path):
+@pytest.fixture
+def run(model_path, monkeypatch):
+    """A command with the small model, in this process alone."""
+    monkeypatch.setattr("faceauth.cpus.usable_cpus", lambda: 1)
+    return lambda *words, **options: faceauth(*words, "--model", model_path, **options)
+
+
+def lasting(lines):
+    """The rows of JSON Lines, without what differs from run to run."""
+    return [{k: v for k, v in json.loads(line).items() if k not in PASSING} for line in lines.splitlines()]
+
+
+PASSING = {"ms", "judged_at"}
+TABLES = [".jsonl", ".json", ".csv", ".xlsx", needing("pyarrow", ".parquet")]
+
+
+def test_the_command_writes_frames_and_tracks_and_says_what_was_measured(two_people, run, tmp_path):
     output = tmp_path / "rows.jsonl"
-    code, out, err = faceauth("video", two_people, "-o", output, "--model", model_path)
-    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    code, out, err = run("video", two_people, "-o", output)
+    rows = lasting(output.read_text())
     assert (code, out) == (0, "") and "nothing was measured on video" in err
     assert [r["row"] for r in rows].count("track") == 2 and [r["time"] for r in rows[:3]] == [0.0, 1.0, 1.0]
-    assert faceauth("video", two_people, "-o", output, "--model", model_path)[0] == 2
-    code, out, _ = faceauth("video", two_people, "--model", model_path, terminal=True)
+    assert run("video", two_people, "-o", output)[0] == 2
+    code, out, _ = run("video", two_people, terminal=True)
     assert code == 0 and out.startswith("face 1, 0.0 to 2.0 s: ") and len(out.splitlines()) == 2
 
 
-def test_detect_says_in_one_line_what_to_do_with_a_video(two_people, model_path):
-    code, out, _ = faceauth("detect", two_people, "--model", model_path)
-    assert code == 3
-    assert "a video" in json.loads(out)["error"] and "faceauth video" in out and "ffmpeg -i" in out
+@pytest.mark.slow
+def test_detect_does_with_a_clip_what_video_does(two_people, run):
+    for words, terminal in (((), False), (("-o", "-"), True), ((), True)):
+        one = run("detect", two_people, *words, terminal=terminal)
+        other = run("video", two_people, *words, terminal=terminal)
+        assert one[0] == other[0] == 0 and one[2] == other[2]
+        if terminal and not words:
+            assert one[1] == other[1] and one[1].startswith("face 1, ")
+        else:
+            assert lasting(one[1]) == lasting(other[1])
+
+
+def read_table(path):
+    """The columns of a file, and its rows as they are in it."""
+    if path.suffix == ".csv":
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            columns, *rows = csv.reader(file)
+    elif path.suffix == ".parquet":
+        table = importlib.import_module("pyarrow.parquet").read_table(path)
+        columns, rows = table.column_names, [list(row.values()) for row in table.to_pylist()]
+    else:
+        with zipfile.ZipFile(path) as book:
+            sheet = ElementTree.fromstring(book.read("xl/worksheets/sheet1.xml"))
+        lines = [
+            {re.sub(r"\d", "", c.get("r")): "".join(c.itertext()) for c in line} for line in sheet.iter(f"{SHEET}row")
+        ]
+        places = list(lines[0])
+        columns, *rows = [[line.get(place, "") for place in places] for line in lines]
+    return columns, rows
+
+
+SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+
+
+@pytest.mark.parametrize("suffix", TABLES)
+def test_every_format_holds_the_same_rows(two_people, run, tmp_path, suffix):
+    told = lasting(run("detect", two_people)[1])
+    assert run("detect", two_people, "-o", tmp_path / f"o{suffix}")[:2] == (0, "")
+    assert [p.name for p in tmp_path.iterdir()] == [f"o{suffix}"]
+    if suffix in {".jsonl", ".json"}:
+        text = (tmp_path / f"o{suffix}").read_text()
+        rows = lasting(text) if suffix == ".jsonl" else json.loads(text)
+        assert [{k: v for k, v in row.items() if k not in PASSING} for row in rows] == told
+        return
+    columns, rows = read_table(tmp_path / f"o{suffix}")
+    assert tuple(columns) == VIDEO_FIELDS and len(rows) == len(told)
+    for row, known in zip(rows, told, strict=True):
+        table = flat(dict.fromkeys(VIDEO_FIELDS) | known)
+        for name, value in zip(columns, row, strict=True):
+            if name in PASSING:
+                continue
+            if suffix == ".parquet":
+                assert value == (known.get("box") if name == "box" else table[name])
+            elif isinstance(table[name], float):
+                assert float(value) == pytest.approx(table[name], rel=1e-12)
+            else:
+                assert value == ("" if table[name] is None else str(table[name]))
+
+
+def test_the_fields_are_in_the_order_of_the_documents(two_people, model_path):
+    rows = list(video.judge(Detector(model_path), Clip.open(two_people), 1.0))
+    assert tuple(rows[0]) == VIDEO_FIELDS[: VIDEO_FIELDS.index("from")]
+    assert set(rows[-1]) <= set(VIDEO_FIELDS)
+    assert set(VIDEO_FIELDS) - set(rows[0]) < set(rows[-1])
+    cells = re.findall(r"^\| (`.*?`|those of a photograph) \|", INPUTS[INPUTS.index("## Video") :], re.MULTILINE)
+    words = " ".join(cells).replace("those of a photograph", " ".join(FIELDS))
+    assert tuple(re.findall(r"\w+", words)) == VIDEO_FIELDS
+
+
+def test_options_that_judge_pictures_of_a_video_are_honoured(two_people, run):
+    rows = lasting(run("detect", two_people, "--threshold", "0.001", "--no-recheck", "--workers", "1")[1])
+    assert {r["threshold"] for r in rows if r["row"] == "frame"} == {0.001}
+    assert {r["label"] for r in rows} == {"fake"}
+    for label, code in (("real,fake", 4), ("uncertain,no-face", 0)):
+        assert run("detect", two_people, "--threshold", "0.001", "--no-recheck", "--fail-on", label)[0] == code
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--whole-image"],
+        ["--resume", "-o", "o.jsonl"],
+        ["--dedupe"],
+        ["--previous", "x.jsonl"],
+        ["--engine", "ray", "-o", "o/"],
+        ["--address", "auto"],
+        ["--max-pixels", "5"],
+        ["--max-bytes", "5"],
+    ],
+)
+def test_options_for_photographs_alone_are_refused_with_a_clip(two_people, run, tmp_path, words):
+    code, out, err = run("detect", two_people, *words, cwd=tmp_path)
+    assert (code, out) == (2, "") and err.startswith(f"error: a video is judged without {words[0]}\nhint: ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["detect", "video"])
+@pytest.mark.parametrize("output", ["o.html", "o.txt", "o", "o/", "o.csv/"])
+def test_outputs_that_hold_no_rows_of_a_video_are_refused_with_those_that_do(
+    two_people, run, tmp_path, command, output
+):
+    code, out, err = run(command, two_people, "-o", output, cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: cannot write rows of a video to {output!r}\n"
+        "hint: end the name in .jsonl, .json, .csv, .xlsx, .parquet\n"
+    )
+
+
+def test_an_output_is_replaced_when_asked_and_a_folder_never(two_people, run, tmp_path):
+    (tmp_path / "o.csv").write_text("precious")
+    (tmp_path / "d.csv").mkdir()
+    assert "exists" in run("detect", two_people, "-o", tmp_path / "o.csv")[2]
+    assert (tmp_path / "o.csv").read_text() == "precious"
+    assert run("detect", two_people, "-o", tmp_path / "o.csv", "--overwrite")[0] == 0
+    assert (tmp_path / "o.csv").read_text(encoding="utf-8-sig").startswith("row,frame,time,track,path,")
+    code, _, err = run("detect", two_people, "-o", tmp_path / "d.csv", "--overwrite")
+    assert code == 2 and "is not a regular file" in err
+
+
+@pytest.mark.parametrize("suffix", TABLES)
+@pytest.mark.parametrize(("failure", "code", "said"), [
+    (None, 143, "interrupted\n"),
+    (ImageError("'c.mp4': no frame could be decoded"), 3, "error: 'c.mp4': no frame could be decoded\n"),
+    (OSError(28, "No space left on device"), 1, "error: cannot write {!r}: No space left on device\nhint: is the disk full, or read-only?\n"),
+])  # fmt: skip
+def test_a_run_that_ends_early_leaves_the_file_that_was_there(
+    two_people, run, tmp_path, monkeypatch, suffix, failure, code, said
+):
+    closed, judge = [], video.judge
+
+    def breaks_off(*words, **options):
+        try:
+            yield next(judge(*words, **options))
+            if failure:
+                raise failure
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(video, "judge", breaks_off)
+    output = tmp_path / f"o{suffix}"
+    output.write_text("precious")
+    assert run("detect", two_people, "-o", output, "--overwrite") == (code, "", said.format(str(output)))
+    assert output.read_text() == "precious" and list(tmp_path.iterdir()) == [output] and closed
+
+
+def test_a_full_disk_ends_the_judging_too(two_people, run, tmp_path, monkeypatch):
+    class Full(writers.CsvWriter):
+        def write(self, row):
+            raise OSError(28, "No space left on device")
+
+    ended, judge = [], video.judge
+
+    def judged(*words, **options):
+        try:
+            yield from judge(*words, **options)
+        finally:
+            ended.append(sys.exc_info()[0])
+
+    monkeypatch.setattr(video, "judge", judged)
+    monkeypatch.setitem(writers.WRITERS, ".csv", Full)
+    code, _, err = run("detect", two_people, "-o", tmp_path / "o.csv")
+    assert code == 1 and "No space left" in err and not list(tmp_path.iterdir())
+    assert ended == [GeneratorExit]
+
+
+def test_no_format_that_needs_a_package_is_begun_without_it(two_people, run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr(video, "judge", None)
+    code, _, err = run("detect", two_people, "-o", tmp_path / "o.parquet")
+    assert code == 1 and "faceauth[parquet]" in err
+
+
+def test_the_name_of_a_clip_is_no_formula(two_people, run, tmp_path):
+    shutil.copy(two_people, tmp_path / "=1+1.mp4")
+    assert run("detect", "=1+1.mp4", "-o", "o.csv", cwd=tmp_path)[0] == 0
+    columns, rows = read_table(tmp_path / "o.csv")
+    assert {row[columns.index("path")] for row in rows} == {f".{os.sep}=1+1.mp4"}
+
+
+def test_a_video_among_photographs_is_a_row_that_says_what_to_do(two_people, run, tmp_path):
+    picture().save(tmp_path / "p.png")
+    for others in ([tmp_path / "p.png"], [tmp_path], [shutil.copy(two_people, tmp_path / "2.mp4")]):
+        code, out, err = run("detect", two_people, *others)
+        rows = [json.loads(line) for line in out.splitlines()]
+        assert code == 3 and len(rows) == 2 and "nothing was measured on video" not in err
+        assert "a video" in rows[0]["error"] and "faceauth video" in rows[0]["error"] and "row" not in rows[0]
+    code, out, _ = run("detect", "-", stdin=two_people.read_bytes())
+    assert code == 3 and "a video" in json.loads(out)["error"]
+
+
+def test_a_clip_without_a_frame_is_one_line_and_no_file(two_people, run, tmp_path):
+    head = two_people.read_bytes()[:3000]
+    for data in (
+        head,
+        head[:32],
+        b"\0\0\0\x18ftypisom",
+        b"RIFF\0\0\0\0AVI ",
+        b"\x1a\x45\xdf\xa3" + b"\xff" * 90,
+        b"FLV\x01",
+    ):
+        (tmp_path / "c.mp4").write_bytes(data)
+        code, out, err = run("detect", tmp_path / "c.mp4", "-o", tmp_path / "o.xlsx")
+        assert (code, out) == (3, "") and err.startswith("error: ") and "no frame could be decoded" in err
+        assert [line.split(":")[0] for line in err.splitlines()] == ["error", "hint"]
+        assert [p.name for p in tmp_path.iterdir()] == ["c.mp4"]
+
+
+def test_a_clip_that_goes_away_is_one_line(two_people, tmp_path):
+    clip = Clip.open(shutil.copy(two_people, tmp_path / "c.mp4"))
+    (tmp_path / "c.mp4").unlink()
+    with pytest.raises(ImageError, match="no frame could be decoded"):
+        list(clip.frames(1.0))
 
 
 @pytest.mark.parametrize(

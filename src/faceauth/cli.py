@@ -34,6 +34,7 @@ from faceauth.cli_options import (
     Workers,
     parse_rate,
 )
+from faceauth.cli_video import judge_clip, only_clip, refuse
 from faceauth.console import Ended, Interrupted, echo, notice, progress, stdout
 from faceauth.errors import UsageError
 
@@ -173,7 +174,8 @@ def detect(
 ) -> None:
     """Say of every face: real, fake or uncertain, and what made it.
 
-    An image without a face is not judged: its label is no-face.
+    An image without a face is not judged: its label is no-face. Of a video, given alone, frames are
+    judged, as faceauth video does.
 
     A table on a terminal, JSON Lines in a pipe, a file with -o. Nothing leaves this machine
     but what -o sends to an address.
@@ -197,15 +199,26 @@ def detect(
     wanted = _labels(fail_on)
     if timeout != timeout:
         raise UsageError("--timeout nan is no time", "give seconds, or inf for no limit")
+    new_detector = partial(
+        Detector, model, threshold=threshold, false_alarms=parse_rate(false_alarms), recheck=not no_recheck,
+        whole_image=whole_image, limits=Limits(max_pixels, max_bytes),
+        learned=False if no_learned else learned or True,
+    )  # fmt: skip
+    if clip := only_clip(images):
+        refuse({
+            "--whole-image": whole_image, "--resume": resume, "--dedupe": dedupe, "--previous": previous,
+            "--engine": engine, "--address": address, "--max-pixels": max_pixels != Limits.max_pixels,
+            "--max-bytes": max_bytes != Limits.max_bytes,
+        })  # fmt: skip
+        labels = judge_clip(clip, new_detector, output, workers=workers, timeout=timeout, overwrite=overwrite)
+        if any(labels[label] for label in wanted):
+            raise typer.Exit(FAIL_ON)
+        return
     run = _engine(engine, output, address, dedupe or previous is not None)
     file = output if run else _file(output, resume, overwrite)
     if "-" in images and sys.stdin is None:
         raise UsageError("standard input is closed", "name files, or pipe an image in")
-    rate = parse_rate(false_alarms)
-    detector = Detector(
-        model, threshold=threshold, false_alarms=rate, recheck=not no_recheck, whole_image=whole_image,
-        limits=Limits(max_pixels, max_bytes), learned=False if no_learned else learned or True,
-    )  # fmt: skip
+    detector = new_detector()
     if run:
         tally, notes = run(detector, images, output, workers, timeout, address, resume=resume, overwrite=overwrite)
         _end(tally, detector, output, notes, wanted)

@@ -87,6 +87,8 @@ def check_new(output: Path, suffixes: Sequence[str], *, overwrite: bool) -> None
         raise UsageError(f"cannot write {str(output)!r}", f"choose one of {', '.join(suffixes)}")
     if output.exists() and not overwrite:
         raise UsageError(f"{str(output)!r} exists", "--overwrite to replace it")
+    if output.exists() and not output.is_file():
+        raise UsageError(f"{str(output)!r} is not a regular file", "name another")
     if not output.parent.is_dir():
         raise UsageError(f"no folder {str(output.parent)!r}", "make it first")
 

@@ -1,6 +1,9 @@
-"""The command `video`: the frames of a video judged as photographs, and their faces followed."""
+"""The command `video`, and what `detect` does with a clip: its frames judged as photographs, its faces followed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,16 +11,24 @@ import typer
 
 from faceauth.cli_options import FalseAlarms, Model, Overwrite, Timeout, check_new, parse_rate
 from faceauth.console import echo, notice, stdout
-from faceauth.files import replacing
+from faceauth.errors import FaceAuthError, ImageError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
+    from faceauth.detector import Detector
     from faceauth.output import Row
     from faceauth.video import Clip
+
+TABLES = (".jsonl", ".json", ".csv", ".xlsx", ".parquet")
 
 
 def video(
     clip: Annotated[Path, typer.Argument(help="A video file: MP4, MOV, MKV, WebM, AVI, FLV, MPEG.", metavar="CLIP")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the rows to FILE: .jsonl.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", metavar="<path>", help=f"Write rows to FILE: {' '.join(TABLES)}; - for JSON Lines."
+        ),
+    ] = None,
     fps: Annotated[float, typer.Option(help="Frames of a second that are judged.", min=0.001, max=60)] = 1.0,
     model: Model = None,
     false_alarms: FalseAlarms = None,
@@ -34,40 +45,109 @@ def video(
     \b
     Examples:
       faceauth video clip.mp4
-      faceauth video clip.mp4 -o rows.jsonl --fps 5
+      faceauth video clip.mp4 -o rows.xlsx --fps 5
       faceauth video clip.mp4 | jq 'select(.row == "track")'
     """
-    from faceauth.video import CAVEAT, Clip
-
-    if output:
-        check_new(output, (".jsonl",), overwrite=overwrite)
-    opened = Clip.open(clip)
-    found = _judged(opened, fps, model, parse_rate(false_alarms), timeout)
-    if output:
-        with replacing(output) as part, open(part, "w", encoding="ascii") as file:
-            _write(found, file.write)
-    elif stdout().isatty():
-        _say(found)
-    else:
-        _write(found, stdout().write)
-    if opened.stopped:
-        notice(opened.stopped)
-    notice(CAVEAT)
-
-
-def _judged(clip: "Clip", fps: float, model: Path | None, rate: float | None, timeout: float) -> "Iterator[Row]":
-    from faceauth.cpus import usable_cpus
     from faceauth.detector import Detector
-    from faceauth.video import judge
+    from faceauth.video import Clip
 
-    return judge(Detector(model, false_alarms=rate), clip, fps, workers=usable_cpus(), timeout=timeout)
+    detector = partial(Detector, model, false_alarms=parse_rate(false_alarms))
+    judge_clip(Clip.open(clip), detector, output, fps, timeout=timeout, overwrite=overwrite)
 
 
-def _write(found: "Iterable[Row]", write: Callable[[str], object]) -> None:
+def only_clip(images: Sequence[str]) -> "Clip | None":
+    """The video that is all that was given; None for anything else, and without PyAV."""
+    from faceauth.video import Clip
+
+    if len(images) == 1 and images[0] != "-":
+        with suppress(ImageError, MissingExtra):
+            return Clip.open(images[0])
+    return None
+
+
+def refuse(options: Mapping[str, object]) -> None:
+    """Raises UsageError for options that were given and mean nothing for a video; a false value was not given."""
+    if given := [name for name, value in options.items() if value]:
+        raise UsageError(f"a video is judged without {', '.join(given)}", "leave out what is for photographs alone")
+
+
+def judge_clip(
+    clip: "Clip",
+    detector: "Callable[[], Detector]",
+    output: str | None,
+    fps: float = 1.0,
+    *,
+    workers: int = 0,
+    timeout: float,
+    overwrite: bool,
+) -> "Counter[str]":
+    """Judge a clip to a file, in words on a terminal, else as JSON Lines; how many rows have each label.
+
+    Args:
+        detector: makes it, once the output is known to be one that can be written.
+        output: a file of `TABLES`, or "-" for standard output.
+        fps: frames a second that are judged; workers: processes, 0 for one a core; timeout: seconds a frame.
+
+    Raises:
+        UsageError: the output cannot be written; ImageError: no frame can be decoded; FaceAuthError: the disk is full.
+    """
+    from faceauth.cpus import usable_cpus
+    from faceauth.video import CAVEAT, judge
+
+    file = _file(output, overwrite=overwrite)
+    tally: Counter[str] = Counter()
+    with closing(judge(detector(), clip, fps, workers=workers or usable_cpus(), timeout=timeout)) as found:
+        rows = _counted(found, tally)
+        if file:
+            _save(rows, file)
+        elif output is None and stdout().isatty():
+            _say(rows)
+        else:
+            _print(rows)
+    if clip.stopped:
+        notice(clip.stopped)
+    notice(CAVEAT)
+    return tally
+
+
+def _file(output: str | None, *, overwrite: bool) -> Path | None:
+    """The file that rows are written to, checked; None for standard output. Raises UsageError, MissingExtra."""
+    from faceauth.output import is_folder
+    from faceauth.output.writers import needs
+
+    if output is None or output == "-":
+        stdout()
+        return None
+    file = Path(output)
+    if is_folder(output) or file.suffix.lower() not in TABLES:
+        raise UsageError(f"cannot write rows of a video to {output!r}", f"end the name in {', '.join(TABLES)}")
+    check_new(file, TABLES, overwrite=overwrite)
+    needs(file.suffix.lower())
+    return file
+
+
+def _counted(found: "Iterable[Row]", tally: "Counter[str]") -> "Iterator[Row]":
+    for row in found:
+        tally[row["label"]] += 1
+        yield row
+
+
+def _save(found: "Iterable[Row]", file: Path) -> None:
+    from faceauth.output.rows import VIDEO_FIELDS
+    from faceauth.output.writers import write_file
+
+    try:
+        write_file(file, found, VIDEO_FIELDS)
+    except OSError as error:
+        what = f"cannot write {str(file)!r}: {error.strerror or error}"
+        raise FaceAuthError(what, "is the disk full, or read-only?") from error
+
+
+def _print(found: "Iterable[Row]") -> None:
     from faceauth.output.writers import line
 
     for row in found:
-        write(f"{line(row)}\n")
+        stdout().write(f"{line(row)}\n")
 
 
 def _say(found: "Iterable[Row]") -> None:

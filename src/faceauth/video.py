@@ -20,6 +20,7 @@ from PIL import Image
 from faceauth.detector import Detector
 from faceauth.errors import ImageError, MissingExtra
 from faceauth.images.formats import HEAD, VIDEO, foreign
+from faceauth.inputs import harmless
 from faceauth.output import Row, rows
 from faceauth.verdict import Box, Label, Verdict, finite
 
@@ -64,18 +65,17 @@ class Clip:
             if not Path(path).is_file():
                 raise ImageError(f"{os.fspath(path)!r} is no file", "give the path of a video file")
             with open(path, "rb") as file:
-                kind = foreign(file.read(HEAD))
+                if foreign(file.read(HEAD)) is not VIDEO:
+                    raise ImageError(f"{os.fspath(path)!r} is no video", "give pictures to faceauth detect")
+                try:
+                    import av  # noqa: F401
+                except ImportError as error:
+                    raise MissingExtra("reading videos needs PyAV", "video") from error
                 file.seek(0)
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ImageError(f"cannot read {os.fspath(path)!r}: {error.strerror or error}") from error
-        if kind is not VIDEO:
-            raise ImageError(f"{os.fspath(path)!r} is no video", "give pictures to faceauth detect")
-        try:
-            import av  # noqa: F401
-        except ImportError as error:
-            raise MissingExtra("reading videos needs PyAV", "video") from error
-        return cls(os.fspath(path), sha256)
+        return cls(harmless(os.fspath(path)), sha256)
 
     def frames(self, fps: float) -> Iterator[tuple[float, Image.Image]]:
         """Time in seconds and upright RGB picture of the first frame in each span of 1 / `fps` seconds.
@@ -100,7 +100,7 @@ class Clip:
                         self.stopped = f"stopped after {MOST:,} frames, {now:.0f} s in (a lower --fps reaches further)"
                         return
                     since = time.monotonic()
-        except (av.FFmpegError, ValueError, MemoryError) as error:
+        except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
             self.stopped = f"stopped: {str(error).splitlines()[0][:120] if str(error) else type(error).__name__}"
         if not count:
             reason = f": {self.stopped}" if self.stopped else ""
@@ -187,7 +187,7 @@ def overlap(one: Box, other: Box) -> float:
 
 def judge(
     detector: Detector, clip: Clip, fps: float, *, workers: int = 1, timeout: float | None = None
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """A row a face and judged frame, as `faceauth detect` gives it, then a row a track.
 
     A frame's rows have besides `row` ("frame"), `frame` (counted from 0), `time` (seconds) and `track`; a track's are

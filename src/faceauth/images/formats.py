@@ -46,7 +46,10 @@ class Foreign:
 
 
 _SAVE = "save it as JPEG or PNG first, for example: magick FILE picture.png"
-_FRAMES = "faceauth video judges its frames, or take pictures from it: ffmpeg -i VIDEO -vf fps=1 frames/%05d.png"
+_FRAMES = (
+    "with pip install 'faceauth[video]', faceauth video judges its frames; or take pictures from it: "
+    "ffmpeg -i VIDEO -vf fps=1 frames/%05d.png"
+)
 DATA_URL = Foreign("a data URL", "decode what follows the comma: ... | base64 -d | faceauth detect -")
 _BASE64 = Foreign("base64 text", "decode it first: ... | base64 -d | faceauth detect -")
 _UNPACK = "unpack it first, and give the folder"
