@@ -349,7 +349,8 @@ def test_a_video_among_photographs_is_a_row_that_says_what_to_do(two_people, run
         rows = [json.loads(line) for line in out.splitlines()]
         assert code == 3 and len(rows) == 2 and "nothing was measured on video" not in err
         assert "a video" in rows[0]["error"] and "faceauth video" in rows[0]["error"] and "row" not in rows[0]
-    code, out, _ = run("detect", "-", stdin=two_people.read_bytes())
+    shutil.copy(two_people, tmp_path / "-")
+    code, out, _ = run("detect", "-", stdin=two_people.read_bytes(), cwd=tmp_path)
     assert code == 3 and "a video" in json.loads(out)["error"]
 
 
