@@ -101,7 +101,8 @@ class Clip:
                         return
                     since = time.monotonic()
         except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
-            self.stopped = f"stopped: {str(error).splitlines()[0][:120] if str(error) else type(error).__name__}"
+            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            self.stopped = f"stopped: {said.splitlines()[0][:120]}"
         if not count:
             reason = f": {self.stopped}" if self.stopped else ""
             raise ImageError(f"{self.path!r}: no frame could be decoded{reason}", "is the file whole, and a video?")
