@@ -21,7 +21,8 @@ from faceauth.detector import Detector
 from faceauth.errors import FaceAuthError
 from faceauth.output import PartsOutput
 from faceauth.scale.blocks import Input
-from faceauth.scale.engine import connected, judged, needs_ray, planned
+from faceauth.scale.cluster import connected, needs_ray
+from faceauth.scale.engine import judged, planned
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 START = 16  # images of the run that is nearly all start

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -41,11 +40,11 @@ def rows(source, system=None):
 @pytest.fixture(scope="module")
 def cluster():
     """A local Ray for most tests; its address."""
-    from faceauth.scale import engine
+    from faceauth.scale import cluster
 
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    engine.needs_ray()
-    with engine.connected(None):
+    cluster.needs_ray()
+    with cluster.connected(None):
         yield ray.get_runtime_context().gcs_address
 
 
@@ -147,7 +146,7 @@ def actors():
     ours = {str(os.getpid())}
     while more := {pid for pid, parent, _ in table if parent in ours} - ours:
         ours |= more
-    return [int(pid) for pid, _, name in table if pid in ours and name.startswith("ray::MapWorker(Map(Judge))")]
+    return [int(pid) for pid, _, name in table if pid in ours and name.startswith("ray::MapWorker(Map(Actor))")]
 
 
 def test_a_killed_actor_loses_and_doubles_nothing(cluster, bucket, photos, small, model_path, tmp_path):
@@ -238,10 +237,11 @@ def test_a_block_that_failed_leaves_nothing_to_the_next(photos, model_path, tmp_
     judge = Judge(Job(detector.arguments, ("m", "f" * 64), {}, 60.0, str(tmp_path / "out"), False))
 
     def judged(*inputs):
-        return pickle.loads(judge({"block": pickle.dumps(blocks.Block("part-0", inputs))})["answer"])
+        return judge(blocks.Block("part-0", inputs))
 
     inputs = [blocks.Input(str(path), str(path)) for path in sorted(photos.glob("?.png"))]
-    assert "No space left" in judged(*inputs).message
+    with pytest.raises(FaceAuthError, match="No space left"):
+        judged(*inputs)
     tally = judged(*inputs[1:], inputs[0])
     assert tally["images"] == 7
     told = {row["path"]: row["image_sha256"] for row in rows(tmp_path / "out")}

@@ -4,30 +4,20 @@ Ray Data gives out the blocks, starts and restarts actors, and tries again what 
 written whole under a name of its own, so neither a second try nor a second run can double or lose any.
 """
 
-import logging
 import os
-import pickle
-import secrets
-import signal
-import socket
-import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from faceauth.console import Ended, Interrupted, notice, progress
-from faceauth.errors import FaceAuthError, MissingExtra, UsageError
+from faceauth.errors import UsageError
+from faceauth.scale.cluster import answers, connected, needs_ray
 
 if TYPE_CHECKING:
     from faceauth.detector import Detector
     from faceauth.scale.blocks import Block, Input
     from faceauth.scale.storage import Storage
 
-STORE = 100_000_000  # bytes of shared memory for what passes between processes: names of files, and counts
-TRIES = 5  # of a block whose actor dies; one that always ends it must not be tried for ever
-TASKS = 1_000  # that Ray Data has to keep account of at most; each is of as many blocks as it takes
 GO_ON = "finished parts stay; go on with --resume"
 
 
@@ -131,104 +121,17 @@ def judged(
     Raises:
         FaceAuthError: Ray or the storage gave up, or the run was interrupted.
     """
-    import ray
-    import ray.data
-
     from faceauth.detector import row_details
     from faceauth.scale.judge import Job, Judge
     from faceauth.scale.storage import is_remote
 
-    ray.data.DataContext.get_current().enable_progress_bars = False  # ours stands on standard error
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its tracebacks; errors are raised as well
     folder = output if is_remote(output) else os.path.abspath(output)
     model = detector.model.card.name, detector.model.sha256
     job = Job(detector.arguments, model, row_details(detector), timeout, folder, again)
-    most = workers or int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
-    if not most:
-        raise FaceAuthError("the Ray cluster has no processors", "wait for its machines, or give --workers")
-    actors = ray.data.ActorPoolStrategy(size=min(most, len(work)), max_tasks_in_flight_per_actor=2)
-    items = ray.data.from_items([{"block": pickle.dumps(b)} for b in work], override_num_blocks=min(len(work), TASKS))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray 2.60 has deprecated `max_task_retries`, and has nothing in its place
-        answers = items.map(
-            Judge, fn_constructor_args=(job,), compute=actors, num_cpus=1, max_task_retries=TRIES  # type: ignore[arg-type]
-        )  # fmt: skip
     tally: Counter[str] = Counter()
     try:
-        for row in progress(answers.iter_rows(), len(work), "blocks"):
-            answer = pickle.loads(row["answer"])
-            if isinstance(answer, FaceAuthError):
-                raise answer
-            tally.update(answer)
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1][:200]
-        raise FaceAuthError(f"Ray gave up: {reason}", GO_ON) from error
+        for counted in progress(answers(Judge, job, work, workers, GO_ON), len(work), "blocks"):
+            tally.update(counted)
     except Interrupted as asked:
         raise Ended(asked.number, f"interrupted; {GO_ON}") from asked
     return tally
-
-
-def needs_ray() -> None:
-    """Raises MissingExtra. Ray reads its settings when it is imported, so they are made here."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_worker_niceness", "0")  # else 15, and beside other work actors start in minutes
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong is raised as well
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change to come
-    try:
-        import ray.data  # noqa: F401  # with pyarrow
-    except ImportError as error:
-        raise MissingExtra("--engine ray needs Ray Data", "scale") from error
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """A connection to a Ray cluster, or a local one, which ends with the block.
-
-    Without an address one that is there already is used. Raises FaceAuthError where there is no such cluster.
-    """
-    import ray
-
-    from faceauth.cpus import usable_cpus
-
-    if ray.is_initialized() and not address:
-        yield
-        return
-    local: dict[str, Any] = {} if address else {
-        "include_dashboard": False, "num_cpus": usable_cpus(), "object_store_memory": STORE,
-    }  # fmt: skip
-    if not address:  # it listens on the network; a token of Ray's own would lie in the user's folder, for all to read
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    ended = signal.getsignal(signal.SIGTERM)  # Ray puts its own handler there
-    try:
-        if address:
-            _reach(address)
-        with _silent():
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise FaceAuthError(f"no Ray cluster at {address or 'this machine'}: {reason}", "check --address") from error
-    signal.signal(signal.SIGTERM, ended)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _reach(address: str) -> None:
-    """Raises OSError where nothing answers at HOST:PORT, which Ray would find out after minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdigit() and "://" not in address:
-        socket.create_connection((host, int(port)), timeout=10).close()
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """No standard error while it lasts: Ray's libraries say there that they were told to say nothing."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
