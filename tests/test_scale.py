@@ -73,12 +73,12 @@ def bucket(photos):
         yield server
 
 
-def judge(model_path, *arguments):
-    return faceauth("detect", *arguments, "--whole-image", "--model", model_path)
+def judge(model_path, *arguments, cwd=None):
+    return faceauth("detect", *arguments, "--whole-image", "--model", model_path, cwd=cwd)
 
 
-def with_ray(model_path, *arguments):
-    return judge(model_path, *arguments, "--engine", "ray", "--workers", 1)
+def with_ray(model_path, *arguments, cwd=None):
+    return judge(model_path, *arguments, "--engine", "ray", "--workers", 1, cwd=cwd)
 
 
 def in_bucket(rows):
@@ -111,6 +111,38 @@ def test_rows_are_those_of_one_machine_and_a_finished_block_is_not_judged_again(
     code, _, err = with_ray(model_path, photos, *output[2:], "--overwrite")
     assert code == 0 and "7 images" in err, err
     assert [r["path"] for r in rows(many)] == [str(photos / f"{n}.png") for n in range(7)]
+
+
+def noted(parts):
+    return [os.path.basename(row["path"]) for row in rows(parts) if row["note"]]
+
+
+def test_pictures_of_an_earlier_output_are_taken_from_it(cluster, bucket, photos, small, model_path, tmp_path):
+    bucket.gate.set()
+    earlier = tmp_path / "earlier.jsonl"
+    some = [photos / name for name in ("1.png", "2.png", "6.png", "broken.jpg")]
+    assert judge(model_path, *some, "-o", earlier)[0] == 3
+    earlier.write_text(earlier.read_text().replace('"note": null', '"note": "judged before"'))
+    (photos / "2.png").rename(photos / "renamed.png")
+    given = [photos, "--previous", earlier.name]
+    output = ["-o", f"{tmp_path}/many/"]
+    code, _, err = with_ray(model_path, *given, *output, cwd=tmp_path)
+    assert code == 3 and "3 of 8 images are taken from earlier.jsonl" in err, err
+    code, _, err = judge(model_path, *given, "-o", tmp_path / "one.parquet", cwd=tmp_path)
+    assert code == 3 and "3 of 8 images are taken from" in err, err
+    assert rows(tmp_path / "many") == rows(tmp_path / "one.parquet")
+    assert noted(tmp_path / "many") == ["1.png", "6.png", "renamed.png"]
+    min(tmp_path.glob("many/*")).unlink()
+    code, _, err = with_ray(model_path, *given, *output, "--resume", cwd=tmp_path)
+    assert code == 3 and "2 of 3 parts" in err and "8 images" in err, err
+    assert rows(tmp_path / "many") == rows(tmp_path / "one.parquet")
+    address = [f"s3://bucket/photos?{bucket.options}", "-o", f"{tmp_path}/stored/", "--previous", earlier]
+    code, _, err = with_ray(model_path, *address)
+    assert code == 3 and "3 of 8 images are taken" in err, err
+    assert noted(tmp_path / "stored") == ["1.png", "2.png", "6.png"]
+    assert "of other images or settings" in with_ray(model_path, photos, *output, "--resume")[2]
+    os.utime(earlier)
+    assert "of other images or settings" in with_ray(model_path, *given, *output, "--resume", cwd=tmp_path)[2]
 
 
 def test_tar_shards_and_parquet_columns_are_inputs(cluster, model_path, tmp_path):
@@ -234,7 +266,7 @@ def test_a_block_that_failed_leaves_nothing_to_the_next(photos, model_path, tmp_
             super().write(row)
 
     monkeypatch.setattr("faceauth.scale.judge.ParquetWriter", Full)
-    judge = Judge(Job(detector.arguments, ("m", "f" * 64), {}, 60.0, str(tmp_path / "out"), False))
+    judge = Judge(Job(detector.arguments, ("m", "f" * 64), {}, 60.0, str(tmp_path / "out"), False, None))
 
     def judged(*inputs):
         return judge(blocks.Block("part-0", inputs))

@@ -214,19 +214,21 @@ def detect(
         if any(labels[label] for label in wanted):
             raise typer.Exit(FAIL_ON)
         return
-    run = _engine(engine, output, address, dedupe or previous is not None)
+    if engine and dedupe:
+        raise UsageError(f"--engine {engine} does not take --dedupe", "leave it out")
+    run = _engine(engine, output, address)
     file = output if run else _file(output, resume, overwrite)
     if "-" in images and sys.stdin is None:
         raise UsageError("standard input is closed", "name files, or pipe an image in")
     detector = new_detector()
+    earlier = Previous(previous, _settings(detector)) if previous else None
     if run:
-        tally, notes = run(detector, images, output, workers, timeout, address, resume=resume, overwrite=overwrite)
+        tally, notes = run(
+            detector, images, output, workers, timeout, address, resume=resume, overwrite=overwrite, previous=earlier
+        )
         _end(tally, detector, output, notes, wanted)
         return
-    judge = partial(
-        _verdicts, detector, workers=workers, timeout=timeout, dedupe=dedupe,
-        previous=Previous(previous, _settings(detector)) if previous else None,
-    )  # fmt: skip
+    judge = partial(_verdicts, detector, workers=workers, timeout=timeout, dedupe=dedupe, previous=earlier)
     found = expand(images, max_bytes=max_bytes)
     if file is None:
         tally = _print(judge, found.references, table=output is None and stdout().isatty())
@@ -235,7 +237,7 @@ def detect(
     _end(tally, detector, file, found.notes(), wanted)
 
 
-def _engine(name: str | None, output: str | None, address: str | None, compares: bool) -> Engine | None:
+def _engine(name: str | None, output: str | None, address: str | None) -> Engine | None:
     """The engine of that name; None for the plain way. Raises UsageError."""
     if name is None:
         if address is not None:
@@ -245,8 +247,6 @@ def _engine(name: str | None, output: str | None, address: str | None, compares:
         raise UsageError(f"--engine {name!r} is not known", f"one of: {', '.join(engines)}")
     if output is None or not output.split("?")[0].endswith("/"):
         raise UsageError(f"--engine {name} writes Parquet parts", "add -o FOLDER/ or -o s3://bucket/prefix/")
-    if compares:
-        raise UsageError(f"--engine {name} takes neither --dedupe nor --previous", "leave them out")
     return engines[name]
 
 

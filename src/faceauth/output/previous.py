@@ -1,6 +1,6 @@
 """An earlier output as a cache: pictures that it holds, under whatever name, are not judged again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Previous:
         """
         self.path = path
         try:
-            self._kept = Kept(path, settings)
+            self._kept = Kept(path.absolute(), settings)
         except OSError as error:
             raise UsageError(f"cannot read {str(path)!r}: {error.strerror or error}", "name a .jsonl output") from error
 
@@ -33,6 +33,16 @@ class Previous:
             largest: files of more bytes than this are not read.
         """
         return list(self._kept.find_pictures(references, largest))
+
+    def finder(self) -> Callable[[int], Verdict | None]:
+        """A function from a picture's hash (`picture_hash`) to the verdict on it, None where it has to be judged."""
+        find = self._kept.finder()
+
+        def verdict(picture: int) -> Verdict | None:
+            [entry] = find([picture])
+            return None if entry is None else verdict_of(self._kept.rows(entry))
+
+        return verdict
 
     def verdict(self, entry: int, reference: str | bytes) -> Verdict:
         """The verdict on a picture that was found, under the name that it has now."""

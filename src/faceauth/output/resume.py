@@ -199,7 +199,7 @@ class KeptImages(ABC):
                 named = find_name([_number(os.fsencode(r)) if isinstance(r, str) else 0 for r in part])
                 candidates = [n if e is None else e for e, n in zip(entries, named, strict=True)]
                 known = [r for r, e in zip(part, candidates, strict=True) if e is not None]
-                hashes = dict(zip(known, pool.map(lambda r: _hash(r, largest), known), strict=True))
+                hashes = dict(zip(known, pool.map(lambda r: picture_hash(r, largest), known), strict=True))
                 for reference, entry, candidate in zip(part, entries, candidates, strict=True):
                     same = candidate is not None and hashes[reference] == self._hashes[candidate]
                     yield reference, candidate if same else entry, same
@@ -211,12 +211,20 @@ class KeptImages(ABC):
 
         Reads every picture, but no file of more than `largest` bytes.
         """
-        find = _finder(self._hashes)
+        find = self.finder()
         with ThreadPoolExecutor(4) as pool:
             for start in range(0, len(references), PART):
-                hashes = list(pool.map(lambda r: _hash(r, largest), references[start : start + PART]))
-                for value, entry in zip(hashes, find([h or 0 for h in hashes]), strict=True):
-                    yield None if value is None or entry is None or self._errors[entry] else entry
+                yield from find(list(pool.map(lambda r: picture_hash(r, largest), references[start : start + PART])))
+
+    def finder(self) -> Callable[[list[int | None]], list[int | None]]:
+        """A function from hashes of pictures (`picture_hash`) to entries; None where there is none without an error."""
+        find = _finder(self._hashes)
+
+        def entries(hashes: list[int | None]) -> list[int | None]:
+            found = zip(hashes, find([h or 0 for h in hashes]), strict=True)
+            return [None if h is None or entry is None or self._errors[entry] else entry for h, entry in found]
+
+        return entries
 
 
 class Kept(KeptImages):
@@ -338,7 +346,7 @@ def _number(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
-def _hash(reference: str | bytes, largest: int) -> int | None:
+def picture_hash(reference: str | bytes, largest: int) -> int | None:
     """The first 64 bits of a picture's SHA-256; None where it cannot be read, or is no file of that size."""
     digest = hashlib.sha256()
     if isinstance(reference, bytes):

@@ -56,7 +56,7 @@ def found(sources: Sequence[str], max_bytes: int) -> tuple[list[Input], list[str
     notes: list[str] = []
     for address in filter(is_remote, sources):
         inputs += _stored(address, notes)
-    inputs += map(_local, _local_files([s for s in sources if not is_remote(s)], max_bytes, notes))
+    inputs += map(local, _local_files([s for s in sources if not is_remote(s)], max_bytes, notes))
     if not inputs:
         raise UsageError(f"no images in {', '.join(map(repr, sources))}", "check the address")
     return list(dict.fromkeys(inputs)), notes
@@ -90,7 +90,8 @@ def _local_files(sources: list[str], max_bytes: int, notes: list[str]) -> list[s
     return shards + [reference for reference in expansion.references if isinstance(reference, str)]
 
 
-def _local(path: str) -> Input:
+def local(path: str) -> Input:
+    """A file of this machine; one that is not there has no size."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):  # its row will say why

@@ -6,7 +6,7 @@ written whole under a name of its own, so neither a second try nor a second run 
 
 import os
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING
 
 from faceauth.console import Ended, Interrupted, notice, progress
@@ -15,6 +15,7 @@ from faceauth.scale.cluster import answers, connected, needs_ray
 
 if TYPE_CHECKING:
     from faceauth.detector import Detector
+    from faceauth.output import Previous
     from faceauth.scale.blocks import Block, Input
     from faceauth.scale.storage import Storage
 
@@ -31,6 +32,7 @@ def detect(
     *,
     resume: bool,
     overwrite: bool,
+    previous: "Previous | None",
 ) -> tuple["Counter[str]", list[str]]:
     """Judge all pictures that the arguments mean, and write their rows as Parquet parts, one a block.
 
@@ -41,6 +43,7 @@ def detect(
         timeout: seconds an image may take.
         address: of a Ray cluster; None starts a local one.
         resume: keep the parts that are finished. overwrite: replace all parts.
+        previous: an output whose verdicts are taken for the pictures that it holds.
 
     Returns:
         The tally of all images in the output (`faceauth.output.count`), and notes on what was passed over.
@@ -57,30 +60,31 @@ def detect(
     storage = Storage(output)
     inputs, notes = found(images, detector.limits.max_bytes)
     inputs = [one for one in inputs if not one.path.startswith(f"{storage.root}/")]
-    work = planned(detector, inputs)
+    work = planned(detector, inputs, previous)
     before = _parts(storage)
     others = sorted(before - {block.name for block in work})
     _check(output, before, others, resume=resume, overwrite=overwrite)
     if resume:
         notice(f"{len(before)} of {len(work)} parts are in the output already")
     with connected(address):
-        tally = judged(detector, work, output, workers, timeout, again=overwrite)
+        tally = judged(detector, work, output, workers, timeout, again=overwrite, previous=previous)
     for old in others:
         storage.remove(f"{storage.root}/{old}")
     return tally, notes
 
 
-def planned(detector: "Detector", inputs: "list[Input]") -> "list[Block]":
+def planned(detector: "Detector", inputs: "list[Input]", previous: "Previous | None" = None) -> "list[Block]":
     """The inputs in blocks, named after them and after what a row depends on beside its picture."""
     from faceauth import __version__
     from faceauth.detector import row_details
-    from faceauth.scale.blocks import blocks
+    from faceauth.scale.blocks import blocks, local
 
     details = row_details(detector)
     settings = {
         "version": __version__, "model": detector.model.sha256, "threshold": float(detector.fake_from),
         "learned": details["learned_sha256"], "finder": details["face_finder"], "whole": detector.whole_image,
         "recheck": detector.recheck, "limits": asdict(detector.limits),
+        "previous": astuple(local(str(previous.path.absolute()))) if previous else None,
     }  # fmt: skip
     return blocks(inputs, settings)
 
@@ -108,7 +112,14 @@ def _check(output: str, before: set[str], others: list[str], *, resume: bool, ov
 
 
 def judged(
-    detector: "Detector", work: "list[Block]", output: str, workers: int, timeout: float, *, again: bool = False
+    detector: "Detector",
+    work: "list[Block]",
+    output: str,
+    workers: int,
+    timeout: float,
+    *,
+    again: bool = False,
+    previous: "Previous | None" = None,
 ) -> "Counter[str]":
     """Judge blocks in the cluster that is connected, and write their parts.
 
@@ -122,16 +133,21 @@ def judged(
         FaceAuthError: Ray or the storage gave up, or the run was interrupted.
     """
     from faceauth.detector import row_details
+    from faceauth.scale.earlier import held
     from faceauth.scale.judge import Job, Judge
     from faceauth.scale.storage import is_remote
 
     folder = output if is_remote(output) else os.path.abspath(output)
     model = detector.model.card.name, detector.model.sha256
-    job = Job(detector.arguments, model, row_details(detector), timeout, folder, again)
+    earlier = held(previous) if previous else None
+    job = Job(detector.arguments, model, row_details(detector), timeout, folder, again, earlier)
     tally: Counter[str] = Counter()
     try:
         for counted in progress(answers(Judge, job, work, workers, GO_ON), len(work), "blocks"):
             tally.update(counted)
     except Interrupted as asked:
         raise Ended(asked.number, f"interrupted; {GO_ON}") from asked
+    taken = tally.pop("known", 0)
+    if previous:
+        notice(f"{taken} of {tally['images']} images are taken from {previous.path}")
     return tally

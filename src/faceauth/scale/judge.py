@@ -15,6 +15,7 @@ from faceauth.images import Source, shown
 from faceauth.output import count, path_id, rows
 from faceauth.output.writers import ParquetWriter
 from faceauth.scale.blocks import Block
+from faceauth.scale.earlier import Known
 from faceauth.scale.process import Process
 from faceauth.scale.reading import Picture, Pictures
 from faceauth.scale.storage import Storage
@@ -28,7 +29,7 @@ class Job:
     Attributes:
         arguments: of `Detector`. model: its name and SHA-256. details: what else judges (`detector.row_details`).
         timeout: seconds an image may take. folder: path or address of the output.
-        again: judge also what the output holds.
+        again: judge also what the output holds. earlier: an actor with an earlier output (`earlier.held`), or None.
     """
 
     arguments: dict[str, Any]
@@ -37,6 +38,7 @@ class Job:
     timeout: float
     folder: str
     again: bool
+    earlier: Any
 
     def failed(self, source: Source, reason: str) -> Verdict:
         """The verdict on a picture that could not be judged."""
@@ -50,11 +52,13 @@ class Judge:
         self._job = job
         self._output = Storage(job.folder)
         self._pictures = Pictures(job.arguments["limits"])
+        self._known = Known(job.earlier, job.arguments["limits"])
         self._process: Process[Source, Verdict] = Process(start_worker, job.arguments, job.failed, job.timeout)
 
     def __call__(self, block: Block) -> "Counter[str]":
         """The tally of a block; it is judged unless its part is there, so that it can be tried again.
 
+        `known` counts pictures whose verdict was taken from the earlier output.
         Raises FaceAuthError where it cannot be read or written.
         """
         target = f"{self._output.root}/{block.name}"
@@ -69,7 +73,7 @@ class Judge:
         tally: Counter[str] = Counter()
         with tempfile.TemporaryDirectory(prefix="faceauth-") as name:
             part = Path(name) / block.name
-            with closing(ParquetWriter(part, Path(name))) as writer, closing(self._verdicts(block)) as verdicts:
+            with closing(ParquetWriter(part, Path(name))) as writer, closing(self._verdicts(block, tally)) as verdicts:
                 for verdict, path in verdicts:
                     found = rows(verdict)
                     count(tally, found)
@@ -78,20 +82,27 @@ class Judge:
             self._output.put(part, target)
         return tally
 
-    def _verdicts(self, block: Block) -> Generator[tuple[Verdict, str], None, None]:
-        """The verdict on every picture of a block, and the picture's absolute path; what cannot be read comes last."""
+    def _verdicts(self, block: Block, tally: "Counter[str]") -> Generator[tuple[Verdict, str], None, None]:
+        """The verdict on every picture of a block, and the picture's absolute path; those not judged here come last."""
         given: deque[Picture] = deque()  # what the process has
+        known: list[tuple[Verdict, Picture]] = []
         unread: list[tuple[Picture, str]] = []
 
         def sources() -> Iterator[Source]:
             for picture in self._pictures.of(block, unread):
-                given.append(picture)
-                yield picture.source
+                if verdict := self._known(picture.source):
+                    known.append((verdict, picture))
+                else:
+                    given.append(picture)
+                    yield picture.source
 
         with closing(self._process.answers(sources())) as verdicts:
             for verdict in verdicts:
                 picture = given.popleft()
                 yield replace(verdict, path=picture.name, **self._job.details), picture.path
+        tally["known"] = len(known)
+        for verdict, picture in known:
+            yield replace(verdict, path=picture.name), picture.path
         for picture, reason in unread:
             yield replace(self._job.failed(picture.name, reason), **self._job.details), picture.path
 
