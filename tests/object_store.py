@@ -12,7 +12,8 @@ from xml.sax.saxutils import escape
 class Handler(http.server.BaseHTTPRequestHandler):
     """Of a server with `files` and `uploads` by key.
 
-    Requests whose number is in `away` are answered 503; those for the key `slow` wait for the event `gate`.
+    Requests whose number is in `away` are answered 503; those for the key `slow` set the event `reached` and wait for
+    `gate`.
     """
 
     protocol_version = "HTTP/1.1"
@@ -27,6 +28,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.asked = dict(urllib.parse.parse_qsl(address.query, keep_blank_values=True))
         self.more = {}
         if self.key == self.server.slow:
+            self.server.reached.set()
             self.server.gate.wait()
         work = {"PUT": self._put, "POST": self._post}.get(self.command, self._get)
         with self.server.lock:
@@ -109,6 +111,7 @@ def serving():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.files, server.uploads, server.lock = {}, {}, threading.Lock()
     server.count, server.away, server.slow, server.gate = 0, (), None, threading.Event()
+    server.reached = threading.Event()
     server.options = f"scheme=http&region=us-east-1&endpoint_override=127.0.0.1:{server.server_port}"
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,7 +1,10 @@
 """--dedupe and --previous: what need not be judged again, and what has to be."""
 
 import json
+import tracemalloc
+from array import array
 
+import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
@@ -94,6 +97,20 @@ def test_a_larger_copy_is_judged_itself(tmp_path, portrait):
 
 def test_hashes_are_tied_to_the_earliest_through_others():
     assert duplicates._firsts([0, 2**64 - 1, 0b111, 0b111111, 0]) == {2: 0, 3: 0, 4: 0}
+
+
+@pytest.mark.slow
+def test_hashes_are_compared_in_less_than_200_bytes_a_file():
+    """Where every file has another near it; docs/scale.md says it."""
+    peaks = []
+    for count in (50_000, 150_000):
+        hashes = np.random.default_rng(0).integers(0, 2**64, count // 100, np.uint64).repeat(100)
+        places, values = array("Q", range(count)), array("Q", hashes.tobytes())
+        tracemalloc.start()
+        assert len(duplicates.near(places, values)) == count * 0.99
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert 20 < (peaks[1] - peaks[0]) / 100_000 < 200
 
 
 def test_what_cannot_be_read_is_judged_like_any_other(tmp_path, model_path):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,15 +12,18 @@ import threading
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from command_line import faceauth, wait_for
-from conftest import encoded, picture
+from conftest import PORTRAIT, encoded, noise, picture
 from faceauth.detector import Detector
+from faceauth.duplicates import judged_once
 from faceauth.errors import FaceAuthError, UsageError
 from faceauth.output import path_id
 from faceauth.output.writers import ParquetWriter
-from faceauth.scale import blocks, storage
-from faceauth.scale.judge import Job, Judge
+from faceauth.scale import blocks, engine, storage
+from faceauth.scale.copies import tasks
+from faceauth.scale.judge import Job, Judge, Task
 from object_store import serving
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'faceauth[scale]'")
@@ -145,6 +149,83 @@ def test_pictures_of_an_earlier_output_are_taken_from_it(cluster, bucket, photos
     assert "of other images or settings" in with_ray(model_path, *given, *output, "--resume", cwd=tmp_path)[2]
 
 
+@pytest.fixture
+def copies(photos):
+    """Beside the pictures of `photos` a portrait: smaller, as PNG, as the same file, and larger than the first."""
+    portrait = Image.open(PORTRAIT).convert("RGB")
+    portrait.save(photos / "a.jpg", quality=95)
+    noise((300, 360)).save(photos / "b.png")
+    portrait.resize((256, 300), Image.Resampling.LANCZOS).save(photos / "c.jpg", quality=75)
+    portrait.save(photos / "x.png")
+    (photos / "y.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    portrait.resize((768, 900), Image.Resampling.LANCZOS).save(photos / "z.png")
+    return photos
+
+
+def doubles(parts):
+    """Names of files, and of those judged in their place."""
+    return {os.path.basename(r["path"]): os.path.basename(r["duplicate_of"]) for r in rows(parts) if r["duplicate_of"]}
+
+
+def test_one_picture_in_several_files_is_judged_once(cluster, copies, small, model_path, tmp_path):
+    output = ["-o", f"{tmp_path}/many/", "--dedupe"]
+    code, _, err = with_ray(model_path, copies, *output)
+    assert code == 3 and "14 images" in err and "1 unreadable" in err, err
+    assert judge(model_path, copies, "--dedupe", "-o", tmp_path / "one.parquet")[0] == 3
+    assert rows(tmp_path / "many") == rows(tmp_path / "one.parquet")
+    assert doubles(tmp_path / "many") == {"c.jpg": "a.jpg", "x.png": "a.jpg", "y.jpg": "a.jpg"}
+    parts = {p: p.stat().st_mtime_ns for p in (tmp_path / "many").iterdir()}
+    lost = next(p for p in parts if doubles(p))
+    lost.unlink()
+    assert "of other images or settings" in with_ray(model_path, copies, *output[:2], "--resume")[2]
+    code, _, err = with_ray(model_path, copies, *output, "--resume")
+    assert code == 3 and f"{len(parts) - 1} of {len(parts)} parts" in err and "14 images" in err, err
+    assert [p for p in parts if p.stat().st_mtime_ns != parts[p]] == [lost]
+    assert rows(tmp_path / "many") == rows(tmp_path / "one.parquet")
+    (copies / "zz.jpg").write_bytes((copies / "a.jpg").read_bytes())  # its rows would be missing from a finished part
+    assert "of other images or settings" in with_ray(model_path, copies, *output, "--resume")[2]
+
+
+def test_what_an_earlier_output_holds_is_no_copy(cluster, copies, small, model_path, tmp_path):
+    earlier = tmp_path / "earlier.jsonl"
+    assert judge(model_path, copies / "x.png", "-o", earlier)[0] == 0
+    given = [copies, "--dedupe", "--previous", earlier]
+    code, _, err = with_ray(model_path, *given, "-o", f"{tmp_path}/many/")
+    assert code == 3 and "1 of 14 images are taken from" in err, err
+    assert judge(model_path, *given, "-o", tmp_path / "one.parquet")[0] == 3
+    assert rows(tmp_path / "many") == rows(tmp_path / "one.parquet")
+    assert doubles(tmp_path / "many") == {"c.jpg": "a.jpg", "y.jpg": "a.jpg"}
+
+
+def test_copies_in_other_shards_and_of_pictures_that_are_gone_since(copies, model_path, tmp_path, monkeypatch):
+    monkeypatch.setitem(vars(sys.modules["__main__"]), "__file__", "kept for the tests that follow")
+    for number, names in enumerate((["b.png", "a.jpg"], ["c.jpg", "0.png", "y.jpg"])):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as archive:
+            for name in names:
+                archive.add(copies / name, name)
+    detector = Detector(model_path, whole_image=True)
+    work = engine.planned(detector, blocks.found([str(tmp_path / f"{n}.tar") for n in (0, 1)], 10**9)[0], True)
+    model = detector.model.card.name, detector.model.sha256
+    job = Job(detector.arguments, model, {}, 60.0, str(tmp_path / "out"), False, None)
+    monkeypatch.setattr("faceauth.scale.copies.answers", lambda actor, job, jobs, *more: map(actor(job), jobs))
+    first, other = given = tasks(job, work, 1, "")
+    assert [[os.path.basename(c.path) for c, _ in task.copies.get(1, [])] for task in given] == [["c.jpg", "y.jpg"], []]
+    judging = Judge(job)
+    tally = judging(first) + judging(other)
+    assert tally["images"] == 5
+    assert doubles(tmp_path / "out") == {"c.jpg": "a.jpg", "y.jpg": "a.jpg"}
+    alone = {os.path.basename(v.path): v for v in judged_once(detector, sorted(map(str, copies.glob("[abc].*"))))}
+    told = {os.path.basename(row["path"]): row for row in rows(tmp_path / "out")}
+    for name in ("a.jpg", "c.jpg"):
+        assert tuple(told[name]["box"]) == alone[name].faces[0].box
+        assert told[name]["path_id"] == path_id(told[name]["path"])
+    (tmp_path / "0.tar").write_bytes((tmp_path / "0.tar").read_bytes()[:700])
+    shutil.rmtree(tmp_path / "out")
+    assert judging(first)["unreadable"] == 3
+    errors = {os.path.basename(row["path"]): row["error"] for row in rows(tmp_path / "out")}
+    assert errors["c.jpg"] == errors["y.jpg"] and "could be read before" in errors["c.jpg"]
+
+
 def test_tar_shards_and_parquet_columns_are_inputs(cluster, model_path, tmp_path):
     import pyarrow as pa
 
@@ -181,12 +262,14 @@ def actors():
     return [int(pid) for pid, _, name in table if pid in ours and name.startswith("ray::MapWorker(Map(Actor))")]
 
 
-def test_a_killed_actor_loses_and_doubles_nothing(cluster, bucket, photos, small, model_path, tmp_path):
+@pytest.mark.parametrize("more", [[], ["--dedupe"]])  # which hashes the pictures first
+def test_a_killed_actor_loses_and_doubles_nothing(cluster, bucket, photos, small, model_path, tmp_path, more):
     output = tmp_path / "out"
     killed = []
 
     def kill():
-        wait_for(lambda: len(list(output.glob("part-*.parquet"))) == 2)
+        assert bucket.reached.wait(300)
+        assert len(list(output.glob("part-*.parquet"))) == (0 if more else 2)
         killed.extend(actors())
         for process in killed:
             os.kill(process, signal.SIGKILL)
@@ -194,7 +277,7 @@ def test_a_killed_actor_loses_and_doubles_nothing(cluster, bucket, photos, small
 
     thread = threading.Thread(target=kill)
     thread.start()
-    code, _, err = with_ray(model_path, f"s3://bucket/photos?{bucket.options}", "-o", f"{output}/")
+    code, _, err = with_ray(model_path, f"s3://bucket/photos?{bucket.options}", "-o", f"{output}/", *more)
     thread.join()
     assert len(killed) == 1
     assert code == 3 and "8 images" in err, err
@@ -269,7 +352,7 @@ def test_a_block_that_failed_leaves_nothing_to_the_next(photos, model_path, tmp_
     judge = Judge(Job(detector.arguments, ("m", "f" * 64), {}, 60.0, str(tmp_path / "out"), False, None))
 
     def judged(*inputs):
-        return judge(blocks.Block("part-0", inputs))
+        return judge(Task(blocks.Block(0, "part-0", inputs)))
 
     inputs = [blocks.Input(str(path), str(path)) for path in sorted(photos.glob("?.png"))]
     with pytest.raises(FaceAuthError, match="No space left"):
@@ -312,7 +395,6 @@ def test_addresses_are_those_of_pyarrow_and_fsspec(photos, tmp_path):
         ["--engine", "ray"],
         ["--engine", "ray", "-o", "o.parquet"],
         ["--engine", "dask", "-o", "o/"],
-        ["--engine", "ray", "-o", "o/", "--dedupe"],
         ["--engine", "ray", "-o", "o/", "--resume", "--overwrite"],
         ["--address", "x"],
     ],

@@ -214,8 +214,6 @@ def detect(
         if any(labels[label] for label in wanted):
             raise typer.Exit(FAIL_ON)
         return
-    if engine and dedupe:
-        raise UsageError(f"--engine {engine} does not take --dedupe", "leave it out")
     run = _engine(engine, output, address)
     file = output if run else _file(output, resume, overwrite)
     if "-" in images and sys.stdin is None:
@@ -224,8 +222,9 @@ def detect(
     earlier = Previous(previous, _settings(detector)) if previous else None
     if run:
         tally, notes = run(
-            detector, images, output, workers, timeout, address, resume=resume, overwrite=overwrite, previous=earlier
-        )
+            detector, images, output, workers, timeout, address, earlier,
+            resume=resume, overwrite=overwrite, dedupe=dedupe,
+        )  # fmt: skip
         _end(tally, detector, output, notes, wanted)
         return
     judge = partial(_verdicts, detector, workers=workers, timeout=timeout, dedupe=dedupe, previous=earlier)

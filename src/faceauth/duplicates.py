@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import ImageError
@@ -46,6 +49,9 @@ class Copy:
             evidence=self.evidence, duplicate_of=first.path,
             faces=tuple(_moved(face, across, down) for face in first.faces),
         )  # fmt: skip
+
+
+Look = tuple[npt.NDArray[np.uint8], Copy]  # the small copy of a file's picture, and the file as a copy of another
 
 
 def judged_once(
@@ -90,15 +96,18 @@ def find(
     watch: Watch = lambda items, _: items,
 ) -> dict[int, Copy]:
     """Which references show the picture of an earlier one, by their place; what cannot be read shows none."""
-    run = partial(answers, start=_start, arguments=limits, failed=_nothing, workers=workers, timeout=timeout)
-    with closing(run(references)) as hashes:
+    run = partial(answers, start=start, arguments=limits, failed=nothing, workers=workers, timeout=timeout)
+    with closing(run([(dhash, reference) for reference in references])) as hashes:
         known = [(number, value) for number, value in enumerate(watch(hashes, len(references))) if value is not None]
-    first = _firsts([value for _, value in known])
-    pairs = [(known[later][0], known[earlier][0]) for later, earlier in first.items()]
-    jobs = [(references[later], references[earlier], earlier) for later, earlier in pairs]
+    first = near([number for number, _ in known], [value for _, value in known])
+    jobs = [(_copy, references[later], references[earlier], earlier) for later, earlier in first.items()]
     with closing(run(jobs)) as copies:
-        found = zip((later for later, _ in pairs), copies, strict=True)
-        return {later: copy for later, copy in found if copy is not None}
+        return {later: copy for later, copy in zip(first, copies, strict=True) if copy is not None}
+
+
+def near(places: Sequence[int], hashes: Sequence[int]) -> dict[int, int]:
+    """Of each place, rising, whose hash is near one at an earlier place, directly or through others, the earliest."""
+    return {places[later]: places[earlier] for later, earlier in sorted(_firsts(hashes).items())}
 
 
 def _firsts(hashes: Sequence[int]) -> Mapping[int, int]:
@@ -112,26 +121,42 @@ def _firsts(hashes: Sequence[int]) -> Mapping[int, int]:
     return first
 
 
-def _start(limits: Limits) -> Callable[[Any], Any]:
+def start(limits: Limits) -> Callable[[Any], Any]:
+    """For a worker process: (function, argument, ...) to what that returns; None where a file cannot be read."""
     return partial(_work, limits)
 
 
-def _work(limits: Limits, job: Source | tuple[Source, Source, int]) -> int | Copy | None:
-    """The hash of a file; of a file, an earlier one and the latter's place, the `Copy`, or None where it is none."""
+def _work(limits: Limits, job: tuple[Any, ...]) -> Any:
+    function, *given = job
     try:
-        if not isinstance(job, tuple):
-            return images.dhash(images.load(job, limits).image)
-        loaded, earlier = images.load(job[0], limits), images.load(job[1], limits)
+        return function(*given, limits)
     except ImageError:
         return None  # it is judged like any other, and its verdict says what is wrong
-    if loaded.full_size[0] > earlier.full_size[0]:
-        return None  # on a larger copy more can be seen
-    if not images.alike(images.small_copy(loaded.image), images.small_copy(earlier.image)):
-        return None
-    return Copy(job[2], loaded.path, loaded.sha256, loaded.full_size, claims(loaded.data))
 
 
-def _nothing(job: object, reason: str) -> None:
+def dhash(source: Source, limits: Limits) -> int:
+    """The difference hash of a file's picture. Raises ImageError."""
+    return images.dhash(images.load(source, limits).image)
+
+
+def look(source: Source, of: int, limits: Limits) -> Look:
+    """What of a file decides whether it shows the picture at place `of`. Raises ImageError."""
+    loaded = images.load(source, limits)
+    copy = Copy(of, loaded.path, loaded.sha256, loaded.full_size, claims(loaded.data))
+    return images.small_copy(loaded.image), copy
+
+
+def same(later: Look, earlier: Look) -> bool:
+    """Whether a file shows the picture of an earlier one; not a larger one, on which more can be seen."""
+    return later[1].size[0] <= earlier[1].size[0] and images.alike(later[0], earlier[0])
+
+
+def _copy(later: Source, earlier: Source, of: int, limits: Limits) -> Copy | None:
+    seen = look(later, of, limits)
+    return seen[1] if same(seen, look(earlier, of, limits)) else None
+
+
+def nothing(job: object, reason: str) -> None:
     """What a file that took too long, or took a process down, says of itself: its verdict will say why."""
 
 

@@ -239,7 +239,7 @@ def _kind(attributor: Attributor, name: str, real: bool, family: str | None) -> 
 def _embed(detector: Detector, files: Sequence[Source]) -> "_Seen":
     """Embed up to `MOST` different pictures, one in memory at a time."""
     seen = _Seen()
-    known: list[tuple[int, npt.NDArray[np.int16]]] = []
+    known: list[tuple[int, npt.NDArray[np.uint8]]] = []
     for done, path in enumerate(files):
         if len(seen.embeddings) == MOST:
             seen.left = len(files) - done

@@ -35,14 +35,14 @@ def near_pairs(dhashes: Sequence[int], bits: int = NEAR) -> Iterator[tuple[int, 
             yield from ((int(first[a]), int(first[b])) for a, b in _within(values, bucket, bits))
 
 
-def small_copy(image: Image.Image) -> npt.NDArray[np.int16]:
+def small_copy(image: Image.Image) -> npt.NDArray[np.uint8]:
     """(16, 16, 3) of an RGB image, for `alike`."""
-    return np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.int16)
+    return np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.uint8)
 
 
-def alike(one: npt.NDArray[np.int16], other: npt.NDArray[np.int16]) -> bool:
+def alike(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> bool:
     """Whether two small copies are of the same picture, at whatever size: whether every cell agrees."""
-    return bool(np.abs(one - other).max() <= _MOST)
+    return bool(np.abs(one.astype(np.int16) - other).max() <= _MOST)
 
 
 def _within(values: npt.NDArray[np.uint64], bucket: npt.NDArray[np.intp], bits: int) -> Iterator[tuple[int, int]]:

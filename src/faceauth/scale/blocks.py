@@ -101,8 +101,9 @@ def local(path: str) -> Input:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Files that are judged together, and the name of the part that their rows make."""
+    """Files that are judged together, their number among the blocks, and the name of the part that their rows make."""
 
+    number: int
     name: str
     inputs: tuple[Input, ...]
 
@@ -119,5 +120,13 @@ def blocks(inputs: Iterable[Input], settings: dict[str, Any]) -> list[Block]:
     for number, group in enumerate(groups):
         told = json.dumps([settings, *map(astuple, group)], sort_keys=True).encode()
         name = f"part-{number:05}-{hashlib.sha256(told).hexdigest()[:16]}.parquet"
-        made.append(Block(name, tuple(group)))
+        made.append(Block(number, name, tuple(group)))
     return made
+
+
+def digest(inputs: Iterable[Input]) -> str:
+    """SHA-256 of all inputs, by name, size and time of change."""
+    found = hashlib.sha256()
+    for one in inputs:
+        found.update(json.dumps(astuple(one)).encode())
+    return found.hexdigest()

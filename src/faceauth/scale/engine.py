@@ -29,10 +29,11 @@ def detect(
     workers: int,
     timeout: float,
     address: str | None,
+    previous: "Previous | None",
     *,
     resume: bool,
     overwrite: bool,
-    previous: "Previous | None",
+    dedupe: bool,
 ) -> tuple["Counter[str]", list[str]]:
     """Judge all pictures that the arguments mean, and write their rows as Parquet parts, one a block.
 
@@ -42,8 +43,9 @@ def detect(
         workers: actors; 0 for one a CPU of the cluster.
         timeout: seconds an image may take.
         address: of a Ray cluster; None starts a local one.
-        resume: keep the parts that are finished. overwrite: replace all parts.
         previous: an output whose verdicts are taken for the pictures that it holds.
+        resume: keep the parts that are finished. overwrite: replace all parts.
+        dedupe: judge the first of files that show one picture, and give the others its faces (`faceauth.duplicates`).
 
     Returns:
         The tally of all images in the output (`faceauth.output.count`), and notes on what was passed over.
@@ -60,30 +62,33 @@ def detect(
     storage = Storage(output)
     inputs, notes = found(images, detector.limits.max_bytes)
     inputs = [one for one in inputs if not one.path.startswith(f"{storage.root}/")]
-    work = planned(detector, inputs, previous)
+    work = planned(detector, inputs, dedupe, previous)
     before = _parts(storage)
     others = sorted(before - {block.name for block in work})
     _check(output, before, others, resume=resume, overwrite=overwrite)
     if resume:
         notice(f"{len(before)} of {len(work)} parts are in the output already")
     with connected(address):
-        tally = judged(detector, work, output, workers, timeout, again=overwrite, previous=previous)
+        tally = judged(detector, work, output, workers, timeout, again=overwrite, dedupe=dedupe, previous=previous)
     for old in others:
         storage.remove(f"{storage.root}/{old}")
     return tally, notes
 
 
-def planned(detector: "Detector", inputs: "list[Input]", previous: "Previous | None" = None) -> "list[Block]":
+def planned(
+    detector: "Detector", inputs: "list[Input]", dedupe: bool = False, previous: "Previous | None" = None
+) -> "list[Block]":
     """The inputs in blocks, named after them and after what a row depends on beside its picture."""
     from faceauth import __version__
     from faceauth.detector import row_details
-    from faceauth.scale.blocks import blocks, local
+    from faceauth.scale.blocks import blocks, digest, local
 
     details = row_details(detector)
     settings = {
         "version": __version__, "model": detector.model.sha256, "threshold": float(detector.fake_from),
         "learned": details["learned_sha256"], "finder": details["face_finder"], "whole": detector.whole_image,
         "recheck": detector.recheck, "limits": asdict(detector.limits),
+        "among": digest(inputs) if dedupe else None,
         "previous": astuple(local(str(previous.path.absolute()))) if previous else None,
     }  # fmt: skip
     return blocks(inputs, settings)
@@ -119,6 +124,7 @@ def judged(
     timeout: float,
     *,
     again: bool = False,
+    dedupe: bool = False,
     previous: "Previous | None" = None,
 ) -> "Counter[str]":
     """Judge blocks in the cluster that is connected, and write their parts.
@@ -133,8 +139,9 @@ def judged(
         FaceAuthError: Ray or the storage gave up, or the run was interrupted.
     """
     from faceauth.detector import row_details
+    from faceauth.scale.copies import tasks
     from faceauth.scale.earlier import held
-    from faceauth.scale.judge import Job, Judge
+    from faceauth.scale.judge import Job, Judge, Task
     from faceauth.scale.storage import is_remote
 
     folder = output if is_remote(output) else os.path.abspath(output)
@@ -143,7 +150,8 @@ def judged(
     job = Job(detector.arguments, model, row_details(detector), timeout, folder, again, earlier)
     tally: Counter[str] = Counter()
     try:
-        for counted in progress(answers(Judge, job, work, workers, GO_ON), len(work), "blocks"):
+        given = tasks(job, work, workers, GO_ON) if dedupe else [Task(block) for block in work]
+        for counted in progress(answers(Judge, job, given, workers, GO_ON), len(work), "blocks"):
             tally.update(counted)
     except Interrupted as asked:
         raise Ended(asked.number, f"interrupted; {GO_ON}") from asked

@@ -2,14 +2,15 @@
 
 import io
 import tempfile
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from faceauth.detector import start_worker
+from faceauth.duplicates import Copy
 from faceauth.errors import FaceAuthError
 from faceauth.images import Source, shown
 from faceauth.output import count, path_id, rows
@@ -20,6 +21,8 @@ from faceauth.scale.process import Process
 from faceauth.scale.reading import Picture, Pictures
 from faceauth.scale.storage import Storage
 from faceauth.verdict import Verdict
+
+CHANGED = "not judged: the picture that it shows again could be read before, and cannot be now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,22 @@ class Job:
         return Verdict(shown(source), (), *self.model, error=reason)
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A block, and what is known of it before.
+
+    Attributes:
+        copies: of a picture's place those, of any block, that show it again, with their absolute paths.
+        left_out: places of the block's pictures that are such copies; their rows are beside those of the pictures.
+    """
+
+    block: Block
+    copies: dict[int, list[tuple[Copy, str]]] = field(default_factory=dict)
+    left_out: set[int] = field(default_factory=set)
+
+
 class Judge:
-    """A detector that takes blocks, in an actor of Ray Data."""
+    """A detector that takes tasks, in an actor of Ray Data."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -55,25 +72,25 @@ class Judge:
         self._known = Known(job.earlier, job.arguments["limits"])
         self._process: Process[Source, Verdict] = Process(start_worker, job.arguments, job.failed, job.timeout)
 
-    def __call__(self, block: Block) -> "Counter[str]":
+    def __call__(self, task: Task) -> "Counter[str]":
         """The tally of a block; it is judged unless its part is there, so that it can be tried again.
 
         `known` counts pictures whose verdict was taken from the earlier output.
         Raises FaceAuthError where it cannot be read or written.
         """
-        target = f"{self._output.root}/{block.name}"
+        target = f"{self._output.root}/{task.block.name}"
         if not self._job.again and self._output.exists(target):
             return _tally(self._output.read(target))
         try:
-            return self._judged(block, target)
+            return self._judged(task, target)
         except OSError as error:
             raise FaceAuthError(f"cannot write the output: {error}", "is the disk full, or read-only?") from error
 
-    def _judged(self, block: Block, target: str) -> "Counter[str]":
+    def _judged(self, task: Task, target: str) -> "Counter[str]":
         tally: Counter[str] = Counter()
         with tempfile.TemporaryDirectory(prefix="faceauth-") as name:
-            part = Path(name) / block.name
-            with closing(ParquetWriter(part, Path(name))) as writer, closing(self._verdicts(block, tally)) as verdicts:
+            part = Path(name) / task.block.name
+            with closing(ParquetWriter(part, Path(name))) as writer, closing(self._verdicts(task, tally)) as verdicts:
                 for verdict, path in verdicts:
                     found = rows(verdict)
                     count(tally, found)
@@ -82,29 +99,32 @@ class Judge:
             self._output.put(part, target)
         return tally
 
-    def _verdicts(self, block: Block, tally: "Counter[str]") -> Generator[tuple[Verdict, str], None, None]:
-        """The verdict on every picture of a block, and the picture's absolute path; those not judged here come last."""
-        given: deque[Picture] = deque()  # what the process has
-        known: list[tuple[Verdict, Picture]] = []
+    def _verdicts(self, task: Task, tally: "Counter[str]") -> Generator[tuple[Verdict, str], None, None]:
+        """The verdict on every picture of a task, and the picture's absolute path; those not judged here come last."""
+        known: list[tuple[Picture, Verdict]] = []
         unread: list[tuple[Picture, str]] = []
+        copies = dict(task.copies)
 
-        def sources() -> Iterator[Source]:
-            for picture in self._pictures.of(block, unread):
+        def left() -> Iterator[tuple[Picture, Source]]:
+            for picture in self._pictures.of(task.block, unread, lambda place: place not in task.left_out):
                 if verdict := self._known(picture.source):
-                    known.append((verdict, picture))
+                    known.append((picture, verdict))
                 else:
-                    given.append(picture)
-                    yield picture.source
+                    yield picture, picture.source
 
-        with closing(self._process.answers(sources())) as verdicts:
-            for verdict in verdicts:
-                picture = given.popleft()
-                yield replace(verdict, path=picture.name, **self._job.details), picture.path
+        with closing(self._process.answers(left())) as judged:
+            for picture, verdict in judged:
+                first = replace(verdict, path=picture.name, **self._job.details)
+                yield first, picture.path
+                for copy, path in copies.pop(picture.place, ()):
+                    yield copy.verdict(first), path
         tally["known"] = len(known)
-        for verdict, picture in known:
+        for picture, verdict in known:
             yield replace(verdict, path=picture.name), picture.path
-        for picture, reason in unread:
-            yield replace(self._job.failed(picture.name, reason), **self._job.details), picture.path
+        failed = [(picture.name, picture.path, reason) for picture, reason in unread]
+        failed += [(str(c.path), path, CHANGED) for those in copies.values() for c, path in those]
+        for name, path, reason in failed:
+            yield replace(self._job.failed(name, reason), **self._job.details), path
 
 
 def _tally(part: bytes) -> "Counter[str]":

@@ -1,9 +1,11 @@
 """The worker process of an actor: a picture that ends it costs its own answer only."""
 
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
+from faceauth.scale.reading import Picture
 from faceauth.workers import Pool
 
 Job = TypeVar("Job")
@@ -25,10 +27,18 @@ class Process(Generic[Job, Answer]):
         self._given = 1, start, arguments, failed, timeout
         self._pool: Pool[Job, Answer] = Pool(*self._given)
 
-    def answers(self, jobs: Iterable[Job]) -> Generator[Answer, None, None]:
-        """One answer a job, in order; close it. Raises FaceAuthError, and what `jobs` raises."""
+    def answers(self, given: Iterable[tuple[Picture, Job]]) -> Generator[tuple[Picture, Answer], None, None]:
+        """Each picture with the answer to its job, in order; close it. Raises FaceAuthError and what `given` raises."""
+        waiting: deque[Picture] = deque()
+
+        def jobs() -> Iterator[Job]:
+            for picture, job in given:
+                waiting.append(picture)
+                yield job
+
         try:
-            yield from self._pool.answers(jobs)
+            for answer in self._pool.answers(jobs()):
+                yield waiting.popleft(), answer
         except BaseException:  # the process may still have some of these jobs, whose answers are not for the next ones
             self._pool.close()
             self._pool = Pool(*self._given)

@@ -3,7 +3,7 @@
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -12,10 +12,21 @@ from faceauth.images import SUFFIXES, EncodedImage, Limits, Source
 from faceauth.scale.blocks import Block, Input
 from faceauth.scale.storage import Refused, Storage
 
+FILE_BITS, PICTURE_BITS = 10, 30  # of the 64 of a place: a block has up to 1,000 files, or one with many pictures
+
+
+def block_number(place: int) -> int:
+    """The number of the block that a picture's place is in."""
+    return place >> (FILE_BITS + PICTURE_BITS)
+
 
 class Picture(NamedTuple):
-    """A picture as rows name it, with its absolute path, and where it is read from."""
+    """A picture as rows name it, with its absolute path, and where it is read from.
 
+    `place` is its own among all, and rises: the block's number, the file's in the block and its own in the file.
+    """
+
+    place: int
     name: str
     path: str
     source: Source
@@ -28,28 +39,36 @@ class Pictures:
         self._limits = limits
         self._stores: dict[str, Storage] = {}
 
-    def of(self, block: Block, unread: list[tuple[Picture, str]]) -> Iterator[Picture]:
-        """All pictures of a block. A file that cannot be read, or not to its end, is put into `unread` with the reason.
+    def of(
+        self, block: Block, unread: list[tuple[Picture, str]], wanted: Callable[[int], bool] = lambda place: True
+    ) -> Iterator[Picture]:
+        """The pictures of a block whose places are wanted; others are not read where they are files of their own.
 
-        Raises FaceAuthError where a store does not answer.
+        A file that cannot be read, or not to its end, is put into `unread` with the reason. Raises FaceAuthError where
+        a store does not answer.
         """
-        for one in block.inputs:
+        for index, one in enumerate(block.inputs):
+            first = (block.number << FILE_BITS | index) << PICTURE_BITS
+            if not (one.is_shard or wanted(first)):
+                continue
             try:
-                yield from self._in(one)
+                for place, found in enumerate(self._in(one), first):
+                    if wanted(place):
+                        yield Picture(place, *found)
             except (ImageError, Refused) as error:
-                unread.append((Picture(one.shown, _absolute(one), one.path), error.message))
+                unread.append((Picture(first, one.shown, _absolute(one), one.path), error.message))
 
-    def _in(self, one: Input) -> Iterator[Picture]:
+    def _in(self, one: Input) -> Iterator[tuple[str, str, Source]]:
         """The pictures in a file. Raises ImageError, Refused where it cannot be read, or not to its end."""
         if one.is_shard:
             yield from self._in_shard(one)
         elif one.store is None:
-            yield Picture(one.shown, one.path, one.path)
+            yield one.shown, one.path, one.path
         else:
             data = self._store(one.store).read(one.path, self._limits.max_bytes)
-            yield Picture(one.shown, _absolute(one), EncodedImage(data, one.shown))
+            yield one.shown, _absolute(one), EncodedImage(data, one.shown)
 
-    def _in_shard(self, one: Input) -> Iterator[Picture]:
+    def _in_shard(self, one: Input) -> Iterator[tuple[str, str, Source]]:
         from pyarrow.lib import ArrowException
 
         reader = _in_tar if one.path.lower().endswith(".tar") else _in_parquet
@@ -64,7 +83,7 @@ class Pictures:
                     self._store(one.store).fetch(one.path, file)
                 for name, data in reader(file, self._limits.max_bytes):
                     path = f"{one.shown}/{name}"
-                    yield Picture(path, f"{_absolute(one)}/{name}", EncodedImage(data, path))
+                    yield path, f"{_absolute(one)}/{name}", EncodedImage(data, path)
         except (tarfile.TarError, ArrowException, OSError, EOFError, ValueError) as error:
             reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
             raise ImageError(f"cannot be read on: {reason}") from error
