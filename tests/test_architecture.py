@@ -98,6 +98,16 @@ def test_the_laboratory_imports_downwards(path):
             assert LAB[parts[2]] <= LAB[room], f"{path} imports {name}"
 
 
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if "lab" in p.relative_to(SOURCE).parts], ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
+def test_the_laboratory_gives_jobs_to_ray_in_one_way(path):
+    assert not {room(name) for name in imports(path) if name} & {"server"}
+    used = {name for name in imports(path) if name and room(name) == "scale"}
+    assert all(name.startswith("faceauth.scale.cluster") for name in used)
+    assert not used or path in {SOURCE / "lab" / "parallel.py", SOURCE / "lab" / "cli" / "engine.py"}
+
+
 SERVICE = [p for p in MODULES if "server" in p.relative_to(SOURCE).parts]
 
 

@@ -14,16 +14,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import lab_trees
 from command_line import faceauth, wait_for
 from conftest import PORTRAIT, encoded, noise, picture
 from faceauth.detector import Detector
 from faceauth.duplicates import judged_once
-from faceauth.errors import FaceAuthError, UsageError
+from faceauth.errors import DataError, FaceAuthError, UsageError
+from faceauth.lab.parallel import OnRay, parallel
 from faceauth.output import path_id
 from faceauth.output.writers import ParquetWriter
 from faceauth.scale import blocks, engine, storage
 from faceauth.scale.copies import tasks
 from faceauth.scale.judge import Job, Judge, Task
+from lab_frozen_data import write_frozen
 from object_store import serving
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'faceauth[scale]'")
@@ -425,3 +428,66 @@ def test_ray_is_named_where_it_is_not_installed(photos, model_path, tmp_path, mo
     monkeypatch.setitem(sys.modules, "ray", None)
     code, _, err = with_ray(model_path, photos, "-o", f"{tmp_path}/o/")
     assert code == 1 and "pip install 'faceauth[scale]'" in err, err
+
+
+# --- the laboratory's jobs ---
+
+
+@pytest.fixture
+def lab():
+    """The command, with Ray and without, in a folder whose files it names by relative paths."""
+    pytest.importorskip("torch")
+
+    def run(folder, command, ray=()):
+        return faceauth("lab", *command.split(), *ray, cwd=folder)
+
+    return run
+
+
+RAY = ("--engine", "ray", "--workers", "1")
+
+
+def test_a_data_set_prepared_on_ray_is_that_of_processes(cluster, lab, tmp_path):
+    for name, first, fake in (("real", 0, False), ("fake", 1000, True)):
+        lab_trees.plain(tmp_path / name, 12, first, fake)
+    (tmp_path / "real" / "003.png").write_bytes(b"no picture")
+    told = []
+    for output, ray in (("plain", ()), ("many", RAY)):
+        code, _, err = lab(tmp_path, f"prepare {output} --data cam=real:real --data gan=fake:fake --count 16", ray)
+        assert code == 0, err
+        told.append((err, {p.relative_to(tmp_path / output): p for p in (tmp_path / output).rglob("*") if p.is_file()}))
+    (said, plain), (again, many) = told
+    assert said == again and plain.keys() == many.keys() and len(plain) > 16
+    assert all(plain[name].read_bytes() == many[name].read_bytes() for name in plain if name.suffix != ".xlsx")
+    from faceauth.lab.data.dataset import read_dataset  # with pydantic
+
+    one, other = (read_dataset(tmp_path / output / "manifest.xlsx") for output in ("plain", "many"))
+    assert one.rows == other.rows
+
+
+def test_scores_by_ray_are_those_of_processes(cluster, lab, model_path, tmp_path):
+    pd = pytest.importorskip("pandas")
+    write_frozen(tmp_path, 4, ("clean", "web"))
+    for output, ray in (("plain", ()), ("many", RAY)):
+        words = f"score config.toml {model_path} -o {output}.parquet --cache {output}"
+        code, _, err = lab(tmp_path, words, ray)
+        assert code == 0, err
+    one, other = (pd.read_parquet(tmp_path / f"{output}.parquet") for output in ("plain", "many"))
+    pd.testing.assert_frame_equal(one, other)
+    assert one["logit"].notna().any() and one["model"].nunique() > 1
+    broken = tmp_path / "data" / "lake-0.png"
+    broken.write_bytes(broken.read_bytes()[:300])
+    said = [lab(tmp_path, f"score config.toml -o x.parquet --cache new{len(ray)}", ray) for ray in ((), RAY)]
+    assert said[0] == said[1] and said[0][0] == 1 and "lake-0.png" in said[0][2]
+
+
+@pytest.mark.parametrize("more", [("--engine", "dask"), ("--address", "x"), ("--engine", "ray", "--address", "::1:9")])
+def test_the_laboratory_says_what_is_wrong_with_an_engine(lab, tmp_path, more):
+    code, _, err = lab(tmp_path, "prepare o --data cam=real:real", more)
+    assert code in {1, 2} and err.startswith("error: ") and "hint: " in err
+
+
+def test_a_machine_without_the_folder_is_one_line(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getcwd", lambda: "/nowhere")
+    with pytest.raises(DataError, match="no folder '/nowhere' on"):
+        list(parallel(os.path.basename, None, [1, 2], OnRay(1), "test"))

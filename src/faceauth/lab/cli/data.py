@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from faceauth.errors import MissingExtra, UsageError
+from faceauth.lab.cli.engine import Address, EngineName, chosen
 from faceauth.lab.cli.needs import need_lab
 
 
@@ -107,6 +108,8 @@ def prepare(
     link: Annotated[bool, typer.Option("--link", help="Hard-link the files as they are.")] = False,
     move: Annotated[bool, typer.Option("--move", help="Move the files as they are; a kill loses none.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; all cores.", min=1)] = None,
+    engine: EngineName = None,
+    address: Address = None,
 ) -> None:
     """Choose, split, crop and list images: a balanced data set with its manifest, from the folders they came in.
 
@@ -119,6 +122,7 @@ def prepare(
       faceauth lab prepare prepared/ --data my-camera=/photos:real --data my-gan=/made:fake --count 2000
       faceauth lab prepare prepared/ --data corpus=corpus/ --leave-out stylegan2-avatars
       faceauth lab prepare prepared/ --download text2img --download wiki --count 10000
+      faceauth lab prepare /shared/prepared/ --data wiki=/shared/wiki.tar ... --engine ray --address auto
     """
     need_lab()
     from faceauth.lab.data.prepare import prepare as prepare_
@@ -133,7 +137,8 @@ def prepare(
             "mode": modes[0] if modes else "crop", "leave_out": leave_out or [], "download": download or [],
         }
     )  # fmt: skip
-    manifest = prepare_(config, output, workers, say=lambda line: typer.echo(line, err=True))
+    with chosen(engine, address, workers) as given:
+        manifest = prepare_(config, output, given, say=lambda line: typer.echo(line, err=True))
     typer.echo(manifest.root / "manifest.xlsx")
 
 

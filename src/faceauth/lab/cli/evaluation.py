@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faceauth.errors import UsageError
+from faceauth.lab.cli.engine import Address, EngineName, chosen
 from faceauth.lab.cli.needs import need_lab, need_tables
 
 if TYPE_CHECKING:
@@ -188,7 +189,11 @@ def score(
     models: Annotated[list[Path] | None, typer.Argument(help="Model files to score beside the controls.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The table of scores.")] = Path("scores.parquet"),
     cache: Cache = Path("cache"),
-    workers: Workers = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; one, with --engine ray one a processor of the cluster.", min=1)
+    ] = None,
+    engine: EngineName = None,
+    address: Address = None,
 ) -> None:
     """Score model files, and the controls that see no face, on a data set in every variant of the protocol.
 
@@ -199,6 +204,7 @@ def score(
     Examples:
       faceauth lab score configs/accurate.toml -o controls.parquet --workers 2
       faceauth lab score configs/accurate.toml old.onnx other.onnx -o scores.parquet
+      faceauth lab score configs/accurate.toml -o controls.parquet --engine ray --address auto
     """
     need_lab()
     from faceauth.lab.evaluation import score_table
@@ -210,12 +216,13 @@ def score(
     read = read_config(config)
     dealt = deal_rows(read, cache)
     rows = tuple(row for row in dealt.rows if row.split != "dev")
-    wanted = {row.sha256 for row in rows}
-    chosen = tuple(t for t in tasks(read, dealt.data, dealt.rows, training=False) if t.sha256 in wanted)
+    hashes = {row.sha256 for row in rows}
+    wanted = tuple(t for t in tasks(read, dealt.data, dealt.rows, training=False) if t.sha256 in hashes)
     folds = {
         key: [k for k, row in zip(of, dealt.rows, strict=True) if row.split != "dev"] for key, of in dealt.folds.items()
     }
-    table, fitted_on = score_(Plan(rows, chosen, folds), models or [], ScoreStore(cache), workers)
+    with chosen(engine, address, workers) as given:
+        table, fitted_on = score_(Plan(rows, wanted, folds), models or [], ScoreStore(cache), given or 1)
     score_table.write(output, table, {**run_info(dealt.data.sha256), "controls": fitted_on})
     typer.echo(f"{output}: {len(table)} rows of {table['model'].nunique()} models")
 

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def store(job: Job) -> Outcome:
 
 def _write(job: Job, data: bytes, image: Image.Image, face: tuple[float, ...] | None) -> tuple[float, ...] | None:
     """Store as the mode says; returns the face box in the stored file."""
-    part = f"{job.scratch}/{os.getpid()}.part"
+    part = f"{job.scratch}/{socket.gethostname()}-{os.getpid()}.part"  # of one process of a cluster
     if job.mode == "crop":
         region = SPEC.region(face, *image.size)
         Image.fromarray(SPEC.resize(image, region)).save(part, **JPEG)

@@ -40,7 +40,7 @@ from faceauth.lab.data.journal import (
 from faceauth.lab.data.manifest import write_manifest
 from faceauth.lab.data.sampling import Choice, Outcome, choose, order, quotas
 from faceauth.lab.data.splits import assign, tie
-from faceauth.lab.parallel import parallel
+from faceauth.lab.parallel import Workers, parallel
 from faceauth.lab.progress import tracked
 
 Say = Callable[[str], None]
@@ -85,12 +85,12 @@ def prepare_config(values: Mapping[str, Any]) -> PrepareConfig:
         raise ConfigError(f"prepare: {key}: {first['msg']}", hint) from error
 
 
-def prepare(config: PrepareConfig, output: Path, workers: int | None = None, say: Say = print) -> DataSet:
+def prepare(config: PrepareConfig, output: Path, workers: Workers | None = None, say: Say = print) -> DataSet:
     """Make a data set, or finish one that was started; a finished one is read and returned.
 
     Args:
         output: a new or empty folder, or one that this configuration was started in.
-        workers: processes; the result does not depend on them.
+        workers: as of `faceauth.lab.parallel`, all processors by default; the result does not depend on them.
         say: takes one line at a time of what was found, left out and done.
 
     Raises:
@@ -109,7 +109,7 @@ def prepare(config: PrepareConfig, output: Path, workers: int | None = None, say
         ) from error
 
 
-def _prepare(config: PrepareConfig, output: Path, workers: int, say: Say) -> DataSet:
+def _prepare(config: PrepareConfig, output: Path, workers: Workers, say: Say) -> DataSet:
     if read_state(output, _identity(config)).get("finished"):
         say(f"{output} is finished already")
         sweep(output)
@@ -189,7 +189,7 @@ class _Candidates:
 
 
 def _choose_and_store(
-    config: PrepareConfig, output: Path, sources: dict[str, Found], workers: int, say: Say
+    config: PrepareConfig, output: Path, sources: dict[str, Found], workers: Workers, say: Say
 ) -> list[tuple[ImageRow, Path]]:
     """The rows of the manifest, and where each image lies now."""
     labels = {name: found.label for name, found in sources.items()}
@@ -255,7 +255,7 @@ def _look(
     mode: str,
     output: Path,
     journal: Journal,
-    workers: int,
+    workers: Workers,
 ) -> None:
     jobs = []
     for name, index in unknown:

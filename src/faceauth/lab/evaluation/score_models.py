@@ -21,7 +21,7 @@ from faceauth.lab.data.dataset import ImageRow
 from faceauth.lab.data.splits import DEALS
 from faceauth.lab.evaluation.controls import control_features, saved_as, score_controls
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS, RESAVED
-from faceauth.lab.parallel import parallel
+from faceauth.lab.parallel import Workers, parallel
 from faceauth.lab.training.features import Picture, Task, pictures
 from faceauth.model_file import ModelFile
 
@@ -66,7 +66,7 @@ class ScoreStore:
 
 
 def answers(
-    tasks: Sequence[Task], models: Sequence[Path], store: ScoreStore, workers: int
+    tasks: Sequence[Task], models: Sequence[Path], store: ScoreStore, workers: Workers
 ) -> dict[str, dict[tuple[str, str], Answer | None]]:
     """Answers of every model, by its hash, and of the controls, by `CONTROLS`; computed where the store lacks them."""
     hashes = [ModelFile(path).sha256 for path in models]
@@ -150,7 +150,7 @@ def _asked(view: str, answer: Answer | None) -> bool:
     return answer is not None or view != "matched"
 
 
-def score(prepared: Plan, models: Sequence[Path], store: ScoreStore, workers: int) -> tuple[pd.DataFrame, Answer]:
+def score(prepared: Plan, models: Sequence[Path], store: ScoreStore, workers: Workers) -> tuple[pd.DataFrame, Answer]:
     """Rows of the models and of both controls, for every split, and the metadata entry `controls`."""
     found = answers(prepared.tasks, models, store, workers)
     about = about_images(prepared.rows)
