@@ -4,22 +4,30 @@ As in `faceauth.duplicates`: actors hash all pictures, the driver finds those wh
 these again, and the driver compares what they saw.
 """
 
+import hashlib
+import json
+import tempfile
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from faceauth import duplicates
 from faceauth.console import progress
-from faceauth.duplicates import Look
+from faceauth.duplicates import Copy, Look
 from faceauth.scale.blocks import Block
 from faceauth.scale.cluster import answers
 from faceauth.scale.earlier import Known
 from faceauth.scale.judge import Job, Task
 from faceauth.scale.process import Process
 from faceauth.scale.reading import Picture, Pictures, block_number
+from faceauth.scale.storage import Storage
+from faceauth.verdict import Evidence
+
+KEPT = ".copies.jsonl"  # in the output: what the blocks are, then a line a copy
 
 Wanted = dict[int, int]  # the places of pictures that are looked at, with that of the first of those near them
 Seen = tuple[Look, str]  # of a picture, with its absolute path
@@ -28,8 +36,33 @@ Seen = tuple[Look, str]  # of a picture, with its absolute path
 def tasks(job: Job, work: Sequence[Block], workers: int, go_on: str) -> list[Task]:
     """The tasks for `Judge`, in which every picture is judged, or is a copy of one that is.
 
-    Raises FaceAuthError as `faceauth.scale.cluster.answers` does.
+    What was found is kept beside the parts, for a second look could find otherwise, where pictures took too long, and
+    then parts that are finished would lack rows.
+
+    Raises FaceAuthError as `faceauth.scale.cluster.answers` does, and where the output cannot be read or written.
     """
+    storage = Storage(job.folder)
+    file = f"{storage.root}/{KEPT}"
+    digest = hashlib.sha256("".join(block.name for block in work).encode()).hexdigest()
+    lines = storage.read(file).decode().splitlines() if not job.again and storage.exists(file) else []
+    if lines[:1] != [digest]:
+        found = _found(job, work, workers, go_on)
+        lines = [digest, *(json.dumps([later, path, asdict(copy)]) for later, path, copy in found)]
+        with tempfile.TemporaryDirectory(prefix="faceauth-") as name:
+            part = Path(name) / KEPT
+            part.write_text("\n".join(lines))
+            storage.put(part, file)
+    made = [Task(block) for block in work]
+    for later, path, told in map(json.loads, lines[1:]):
+        evidence = tuple(Evidence(**one) for one in told["evidence"])
+        copy = Copy(**told | {"size": tuple(told["size"]), "evidence": evidence})
+        made[block_number(copy.of)].copies.setdefault(copy.of, []).append((copy, path))
+        made[block_number(later)].left_out.add(later)
+    return made
+
+
+def _found(job: Job, work: Sequence[Block], workers: int, go_on: str) -> Iterator[tuple[int, str, Copy]]:
+    """Every picture that shows an earlier one: its place, its absolute path, and it as a copy."""
     places, hashes = array("Q"), array("Q")  # 16 bytes an image
     for found in progress(answers(Hashes, job, work, workers, go_on), len(work), "blocks"):
         places += found[0]
@@ -43,13 +76,10 @@ def tasks(job: Job, work: Sequence[Block], workers: int, go_on: str) -> list[Tas
     jobs = [(work[number], of) for number, of in sorted(wanted.items())]
     for looks in progress(answers(Looks, job, jobs, workers, go_on), len(jobs), "blocks"):
         seen |= looks
-    made = [Task(block) for block in work]
     for later, earlier in first.items():
         if later in seen and earlier in seen and duplicates.same(seen[later][0], seen[earlier][0]):
             (_, copy), path = seen[later]
-            made[block_number(earlier)].copies.setdefault(earlier, []).append((copy, path))
-            made[block_number(later)].left_out.add(later)
-    return made
+            yield later, path, copy
 
 
 class _Looking:
