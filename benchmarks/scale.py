@@ -4,6 +4,9 @@ Both judge the same references, again and again the photographs of samples/ at 1
 turns and each in processes of its own; the clock runs from the start of the first process to the end of the last. A run
 of a few images comes first: what it takes is the start, and is left out of the rates, so that the cost of an image can
 be compared between numbers of images. Memory is the sum of the proportional set sizes of all processes; Linux.
+
+The classifiers of speed.py, with random weights, judge the same references in one process, with as many threads as
+there are workers; they are slow, and judge so many images at most as `MOST` says.
 """
 
 import argparse
@@ -11,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -23,11 +27,13 @@ from faceauth.output import PartsOutput
 from faceauth.scale.blocks import Input
 from faceauth.scale.cluster import connected, needs_ray
 from faceauth.scale.engine import judged, planned
+from speed import CLASSIFIERS, NPR, VIT
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 START = 16  # images of the run that is nearly all start
 PAUSE = 1.0  # seconds between looks at the memory
 TIMEOUT = 120.0  # seconds that an image may take
+MOST = {VIT: 64, NPR: 256}  # images that a classifier judges
 Run = tuple[float, float]  # seconds, and megabytes
 
 
@@ -41,15 +47,27 @@ def main() -> None:
     args = parser.parse_args()
     if args.child:
         way, count, folder = args.child
-        WAYS[way](Detector(args.model), int(count), Path(folder), args.workers)
+        if way in CLASSIFIERS:
+            _classify(way, int(count), Path(folder), args.workers)
+        else:
+            WAYS[way](Detector(args.model), int(count), Path(folder), args.workers)
         return
     with tempfile.TemporaryDirectory() as name:
         _make_photos(Path(name))
+        counts = sorted(args.images)
         runs = {
             count: [_measured([way, str(count), name], args.model, args.workers) for way in WAYS]
-            for count in (START, *sorted(args.images))
+            for count in (START, *counts)
         }
-    _print(runs, args.workers)
+        _print(runs, args.workers)
+        others = {}
+        for way in CLASSIFIERS if counts else ():
+            if all(map(find_spec, CLASSIFIERS[way][0])):
+                most = min(counts[-1], MOST[way])
+                measured = (_measured([way, str(n), name], args.model, args.workers) for n in (0, START, most))
+                others[way] = most, [*measured][1:]  # the first has drawn its weights
+    if counts:
+        _print_classifiers(others, counts[-1], runs[START][0], runs[counts[-1]][0])
 
 
 def _make_photos(folder: Path, longest: int = 1024) -> None:
@@ -75,6 +93,15 @@ def _ray(detector: Detector, count: int, folder: Path, workers: int) -> None:
     work = planned(detector, [Input(path, path) for path in _references(folder, count)])
     with connected(None):
         judged(detector, work, str(folder / f"ray-{count}"), workers, TIMEOUT)
+
+
+def _classify(name: str, count: int, folder: Path, workers: int) -> None:
+    import torch
+
+    judge = CLASSIFIERS[name][1](folder)
+    torch.set_num_threads(workers)
+    for path in _references(folder, count):
+        judge(path)
 
 
 WAYS = {"plain": _plain, "ray": _ray}
@@ -116,13 +143,13 @@ def _megabytes(pid: int) -> float:
 
 
 def _print(runs: dict[int, list[Run]], workers: int) -> None:
-    starts = [seconds for seconds, _ in runs.pop(START)]
+    starts = [seconds for seconds, _ in runs[START]]
     print(f"{workers} workers; start and {START} images: plain {starts[0]:.1f} s, Ray {starts[1]:.1f} s\n")
     print("| images | plain, images/s | Ray, images/s | Ray / plain | plain, MB | Ray, MB | Ray / plain |")
     print("|---|---|---|---|---|---|---|")
     costs = []  # seconds an image with Ray
-    for count, ((plain, less), (ray, more)) in runs.items():
-        rates = [(count - START) / (seconds - start) for seconds, start in zip((plain, ray), starts, strict=True)]
+    for count, ((plain, less), (ray, more)) in [*runs.items()][1:]:
+        rates = [_rate(count, seconds, start) for seconds, start in zip((plain, ray), starts, strict=True)]
         costs.append(1 / rates[1])
         cells = (
             f"{rates[0]:.1f} | {rates[1]:.1f} | {rates[1] / rates[0]:.2f} | {less:.0f} | {more:.0f} | {more / less:.2f}"
@@ -130,6 +157,23 @@ def _print(runs: dict[int, list[Run]], workers: int) -> None:
         print(f"| {count:,} | {cells} |")
     if len(costs) > 1:
         print(f"\nWith Ray an image costs {costs[-1] / costs[0]:.2f} times as much at the last number as at the first.")
+
+
+def _print_classifiers(others: dict[str, tuple[int, list[Run]]], count: int, start: Run, plain: Run) -> None:
+    """Beside the plain pool, whose run of `count` images is the last."""
+    pool = _rate(count, plain[0], start[0])
+    print("\n| classifier | images | start, s | images/s | / plain | MB | / plain |\n|---|---|---|---|---|---|---|")
+    for name, (most, [(begun, _), (seconds, memory)]) in others.items():
+        rate = _rate(most, seconds, begun)
+        cells = f"{begun:.1f} | {rate:.1f} | {rate / pool:.3g} | {memory:.0f} | {memory / plain[1]:.2f}"
+        print(f"| {name} | {most} | {cells} |")
+    for missing in CLASSIFIERS.keys() - others.keys():
+        print(f"| {missing} | not installed: pip install 'faceauth[lab]' | | | | | |")
+
+
+def _rate(count: int, seconds: float, start: float) -> float:
+    """Images a second beyond the start, which took `start` seconds with the first images."""
+    return (count - START) / (seconds - start)
 
 
 if __name__ == "__main__":

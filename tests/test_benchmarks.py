@@ -92,11 +92,27 @@ def test_the_service_benchmark_counts_every_request(model_path):
     assert float(re.search(r"times of the library \| ([\d.]+)", done.stdout)[1]) > 0
 
 
+SMALL = """
+import sys
+import scale
+scale.START = 1
+scale.MOST = dict.fromkeys(scale.MOST, 2)
+scale.main()
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_the_scale_benchmark_prints_ratios(model_path):
     pytest.importorskip("ray")
-    command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "--model", str(model_path), "--workers", "1"]
-    out = subprocess.run([*command, "--images"], capture_output=True, text=True, check=True).stdout
+    pytest.importorskip("transformers")
+    command = [sys.executable, "-c", SMALL, "--model", str(model_path), "--workers", "1", "--images", "3"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "benchmarks").stdout
     plain, ray = map(float, re.search(r"plain ([\d.]+) s, Ray ([\d.]+) s", out).groups())
     assert 0 < plain < ray  # which starts a cluster first
+    pool = _cells(next(line for line in out.splitlines() if line.startswith("| 3 |")))
+    others = [_cells(line) for line in out.splitlines() if line.startswith(("| ViT", "| NPR"))]
+    assert [cells[1] for cells in others] == ["2", "2"]
+    for _, _, _, _, _, memory, ratio in others:
+        assert float(memory) > 100
+        assert float(ratio) == pytest.approx(float(memory) / float(pool[4]), rel=0.05)
