@@ -1,6 +1,7 @@
 """A detector on a frozen encoder, from a folder of pictures to a model file, with an encoder of one node."""
 
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -229,6 +230,9 @@ def test_model_files_and_controls_are_scored_as_a_user_would_ask_them(place, run
     monkeypatch.setattr(score_models, "pictures", lambda *_: pytest.fail("scored again"))
     again, _ = score_models.score(plan, [run / "detector.onnx"], store, 1)
     assert len(again) == len(table)
+    clean = tuple(replace(task, views=("clean",)) for task in chosen)
+    found = score_models.answers(clean, [run / "detector.onnx"], store, 1)
+    assert [{view for _, view in known} for known in found.values()] == [{"clean"}] * 2, "more than was asked for"
 
 
 def test_another_file_under_a_models_name_is_scored_anew(place, run):

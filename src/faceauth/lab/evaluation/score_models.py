@@ -68,7 +68,10 @@ class ScoreStore:
 def answers(
     tasks: Sequence[Task], models: Sequence[Path], store: ScoreStore, workers: Workers
 ) -> dict[str, dict[tuple[str, str], Answer | None]]:
-    """Answers of every model, by its hash, and of the controls, by `CONTROLS`; computed where the store lacks them."""
+    """Answers of every model, by its hash, and of the controls, by `CONTROLS`, to the tasks and to nothing else.
+
+    What the store lacks is computed; what it holds besides, of an earlier and larger run say, is left out.
+    """
     hashes = [ModelFile(path).sha256 for path in models]
     known = {name: store.known(name) for name in (*hashes, CONTROLS)}
     left = [
@@ -79,7 +82,8 @@ def answers(
     if left:
         for rows in parallel(_start, tuple(map(str, models)), left, workers, "scoring"):
             store.put(rows)
-    return {name: store.known(name) for name in known}
+    asked = {(task.sha256, view) for task in tasks for view in task.views}
+    return {name: {pair: a for pair, a in store.known(name).items() if pair in asked} for name in known}
 
 
 def _start(paths: tuple[str, ...]) -> Callable[[Task], list[Scored]]:
