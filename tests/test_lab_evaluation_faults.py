@@ -258,6 +258,10 @@ def mean_over_folds(_):
     assert figures["AUROC"]["value"] == 0.5
     assert figures["AUROC, worst fold"] == 0
     assert figures["AUROC, pooled"] > 0.7
+    calibrated = found.assign(score=0.5)
+    [figures] = protocol.headline(calibrated, draws=10)
+    assert figures["ECE, pooled"] == figures["ECE, raw"] == 0
+    assert figures["ECE, raw, by chance"] > 0.05, "so few images show no error by luck alone"
 
 
 def left_out_kind(_):
@@ -313,7 +317,7 @@ FAULTS = [
     ("swaps counted with the generated images", score_sets, 'special = rows["family"].isin(ALTERED)', 'special = rows["family"].isin(("restored",))', swaps_apart),
     ("changes laid against other images", protocol, "!= verdicts[\"clean\"][common]", "!= verdicts[variant][common]", changes_one_by_one),
     ("images drawn instead of kinds", protocol, "kinds, fake = np.concatenate([s.kinds for s in sets])", "kinds, fake = np.arange(sum(len(s.kinds) for s in sets)).astype(str)", kinds_are_drawn),
-    ("the pooled figure as headline", protocol, "value = float(np.mean([figure(s, None) for s in sets]))", "value = pooled_auroc(part)", mean_over_folds),
+    ("the pooled figure as headline", protocol, "value = float(np.mean([figure(s, None) for s in sets]))", "value = pooled(metrics.auroc, part)", mean_over_folds),
     ("a kind's rate at a threshold set on it", calibration, "others = ~out", "others = out | ~out", left_out_kind),
     ("a bound that forgets the new image", calibration, '+ new) / (weights.sum() + new)', ') / (weights.sum())', bound_counts_the_new_image),
     ("the bound of one model for fold models", calibration, "return min(1.0, 2 * (rate * (count + 1) + folds - 1) / (count + folds))", "return rate", fold_bound),

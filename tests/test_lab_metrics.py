@@ -53,6 +53,15 @@ def test_calibration_error_is_nought_for_honest_scores_and_not_for_boasts():
     assert metrics.calibration_error(boast, fake) > 0.2
 
 
+@pytest.mark.parametrize("count", [97, 2000])
+def test_what_few_honest_scores_show_is_what_chance_makes_of_them(count):
+    rng = np.random.default_rng(1)
+    honest = rng.beta(2, 2, count)
+    shown = np.mean([metrics.calibration_error(honest, rng.random(count) < honest, balanced=False) for _ in range(100)])
+    assert metrics.calibration_error_by_chance(honest) == pytest.approx(shown, rel=0.1)
+    assert (shown > 0.1) == (count == 97)
+
+
 ALL = (
     metrics.auroc, metrics.tpr_at_fpr, metrics.eer, metrics.balanced_accuracy, metrics.calibration_error, metrics.brier,
 )  # fmt: skip

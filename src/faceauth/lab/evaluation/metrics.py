@@ -77,6 +77,16 @@ def calibration_error(
     return np.abs(share @ gaps).sum(-1)
 
 
+def calibration_error_by_chance(scores: Floats, draws: int = 100, seed: int = 0) -> float:
+    """The calibration error that as few images would show if the scores (n,) were calibrated perfectly.
+
+    Labels are drawn from the scores, `draws` times, and the mean counts: consistency resampling (Broecker and Smith,
+    Weather and Forecasting 2007). Bins of few images have large gaps by chance alone.
+    """
+    labels = np.random.default_rng(seed).random((draws, len(scores))) < scores
+    return float(np.mean([calibration_error(scores, fake, balanced=False) for fake in labels]))
+
+
 def brier(scores: Floats, fake: Bools, weights: Floats | None = None) -> Any:
     """Mean squared distance of score and label, both classes weighing the same. Brier, 1950."""
     return (_balanced(fake, weights) * (scores - fake) ** 2).sum(-1)

@@ -19,8 +19,9 @@ from faceauth.lab.evaluation.tables import Table, cell, markdown, to_csv
 TITLES = {
     "headline": ("Headline", "score = P(fake). Real against GAN and diffusion images. Unseen kind: held out with all "
         "its relatives; unseen source: other sources of its kind may be known. The mean over the folds of both seeds, "
-        "with a 95 % interval from resampling kinds. Balanced accuracy is at the threshold for fake. ECE is given "
-        "with both classes weighing the same, and raw. matched: face boxes of 128 px, one size and codec."),
+        "with a 95 % interval from resampling kinds. Balanced accuracy is at the threshold for fake. ECE is given with "
+        "both classes weighing the same, and raw; by chance: of calibrated scores on as few images. matched: face "
+        "boxes of 128 px, one size and codec."),
     "plain": ("What pictures are called", "Shares of images, at the thresholds; unseen ones where there are some."),
     "worth": ("What fake is worth", "The share of images called fake that are fake, where one picture in two, in ten, "
         "in a hundred is."),

@@ -6,7 +6,7 @@ between the seeds and an interval from resampling kinds beside it.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -131,8 +131,11 @@ def _summary(part: pd.DataFrame, sets: Sequence[FoldSet], draws: int) -> Row:
         row[name] = value if name not in WITH_INTERVAL else interval(figure, sets, value, draws)
         if name == "AUROC":
             row["AUROC, worst fold"] = float(areas.min())
-            row["AUROC, pooled"] = pooled_auroc(part)
+            row["AUROC, pooled"] = pooled(metrics.auroc, part)
             row["AUROC, spread of seeds"] = max(by_seed) - min(by_seed) if len(seeds) > 1 else None
+        if name == "ECE, raw":
+            row["ECE, raw, by chance"] = float(np.mean([metrics.calibration_error_by_chance(s.score) for s in sets]))
+            row["ECE, pooled"] = pooled(partial(metrics.calibration_error, balanced=False), part)
     return row
 
 
@@ -160,14 +163,11 @@ def interval(
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def pooled_auroc(part: pd.DataFrame) -> float:
-    """AUROC of all folds' calibrated scores together, the mean over seeds."""
+def pooled(figure: Callable[[Floats, Bools], Any], part: pd.DataFrame) -> float:
+    """A figure of all folds' calibrated scores together, the mean over seeds."""
     part = part[part["group"].isin(("real", "generated"))]
-    areas = [
-        float(metrics.auroc(p["score"].to_numpy(float), (p["group"] == "generated").to_numpy()))
-        for _, p in part.groupby("seed")
-    ]
-    return float(np.mean(areas))
+    by_seed = [p for _, p in part.groupby("seed")]
+    return float(np.mean([figure(p["score"].to_numpy(float), (p["group"] == "generated").to_numpy()) for p in by_seed]))
 
 
 def fold_table(rows: pd.DataFrame) -> list[Row]:
