@@ -106,7 +106,7 @@ def _passes(config: TrainConfig, steps: int, threads: int, device: str) -> float
         start = time.perf_counter()
         for _ in range(steps):
             for _ in range(config.accumulate):
-                with torch.autocast(here.device.type, torch.bfloat16, enabled=config.bf16):
+                with here.autocast(config.bf16):
                     out = network(pixels)
                 (out.logit.float().mean() + out.source_logits.float().mean()).backward()
             network.zero_grad(set_to_none=True)

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from conftest import ROOT
 from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.lab.cli.training import is_frozen
-from faceauth.lab.training import frozen
+from faceauth.lab.training import devices, frozen
 from faceauth.lab.training.batches import TrainingSet, ValidationSet, evenly
 from faceauth.lab.training.config import DistillConfig, read_config
 from faceauth.lab.training.devices import Place, place
@@ -241,7 +241,19 @@ def test_the_modern_recipe_warms_up_falls_by_a_cosine_and_averages_the_weights(m
     assert same(again.evaluated.state_dict(), recipe.evaluated.state_dict(), 0)
 
 
-def test_bf16_trains_too(manifest, tmp_path):
+@pytest.mark.parametrize(
+    ("processor", "wanted", "is_on"),
+    [("AVX512", True, True), ("AVX512", False, False), ("AVX2", True, False), ("DEFAULT", True, False)],
+)
+def test_bf16_is_left_to_processors_that_are_quick_at_it(processor, wanted, is_on, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    layer, pixels = torch.nn.Linear(4, 4), torch.ones(1, 4)
+    with Place(torch.device("cpu")).autocast(wanted):
+        assert layer(pixels).dtype == (torch.bfloat16 if is_on else torch.float32)
+
+
+def test_bf16_trains_too(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "EMULATES_BF16", ())
     run = train(small(manifest, bf16=True, network="densenet", architecture=DENSE, images=160), tmp_path)
     rows = logged(run)
     assert rows[-1]["loss"] < rows[0]["loss"]

@@ -13,6 +13,8 @@ from torch import Tensor, distributed, nn
 
 from faceauth.errors import UsageError
 
+EMULATES_BF16 = ("DEFAULT", "NO AVX", "AVX2")  # what torch says of processors without AVX-512
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -36,6 +38,11 @@ class Place:
         if self.world > 1:
             distributed.all_reduce(value)
         return value
+
+    def autocast(self, bf16: bool) -> torch.autocast:
+        """Work in bfloat16 where it is wanted and the processor does not emulate it, which takes ten times as long."""
+        slow = self.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in EMULATES_BF16
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16 and not slow)
 
     def spread(self, network: nn.Module) -> nn.Module:
         """The network as each process trains it: gradients averaged; batch statistics shared on CUDA only."""

@@ -70,7 +70,7 @@ class Trainer:
     def _losses(self, pixels: Pixels, sources: Tensor) -> tuple[Tensor, Tensor]:
         """What moves the network, and what moves only a source head that is a probe; means over the images."""
         config = self.config
-        with self._autocast():
+        with self.here.autocast(config.bf16):
             out = self.spread(self._inputs(pixels))
             word = self.teacher.logits(pixels) if self.teacher is not None else None
         target = self.fake[sources] * (1 - config.smoothing) + config.smoothing / 2
@@ -90,7 +90,7 @@ class Trainer:
         network = self.recipe.evaluated.eval()
         total, whole = torch.zeros((), device=self.here.device), 1
         for batch in batches:
-            with self._autocast():
+            with self.here.autocast(self.config.bf16):
                 logit = network(self._inputs(batch.pixels)).logit.float()
             target = self.fake[batch.sources.to(self.here.device)]
             total += F.binary_cross_entropy_with_logits(logit, target, reduction="sum")
@@ -111,9 +111,6 @@ class Trainer:
     def _inputs(self, pixels: Pixels) -> Tensor:
         inputs = torch.from_numpy(self.config.preprocess.normalize(pixels)).to(self.here.device)
         return inputs.contiguous(memory_format=torch.channels_last)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.here.device.type, torch.bfloat16, enabled=self.config.bf16)
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on."""
