@@ -69,6 +69,37 @@ def test_the_first_frame_of_each_second_is_taken(tmp_path):
     assert len(list(clip.frames(5.0))) == 13 and clip.stopped is None
 
 
+def test_the_second_of_two_joined_clips_is_judged_too(tmp_path):
+    parts = [
+        write_clip(tmp_path / f"{i}.mpg", [grey(value)] * 60, rate=25, codec="mpeg2video")
+        for i, value in enumerate((50, 200))
+    ]
+    (tmp_path / "c.mpg").write_bytes(b"".join(part.read_bytes() for part in parts))
+    found = list(Clip.open(tmp_path / "c.mpg").frames(1.0))
+    one = [now for now, _ in Clip.open(parts[0]).frames(1.0)]
+    assert [now for now, _ in found] == pytest.approx(one * 2)
+    assert [int(np.asarray(image).mean() > 125) for _, image in found] == [0] * len(one) + [1] * len(one)
+
+
+def test_frames_a_little_out_of_order_begin_no_second_count(tmp_path, monkeypatch):
+    image = av.VideoFrame.from_image(grey(9))
+    monkeypatch.setattr(
+        Clip, "_decoded", lambda self: iter_of((t, image) for t in (0.1, 0.4, 0.3, 0.5, 0.2, 0.8, 1.2, 1.0))
+    )
+    assert [now for now, _ in Clip("c.avi", "0" * 64).frames(1.0)] == [0.1, 1.2]
+
+
+def iter_of(values):
+    """A generator, which can be closed."""
+    yield from values
+
+
+def test_a_track_over_times_that_begin_anew_is_from_the_first_to_the_last():
+    rows = [{"track": 0, "time": t, "label": "real", "score": 0.1} for t in (4.0, 5.0, 0.0, 1.0)]
+    (track,) = video.tracks(rows, Clip("c.mpg", "0" * 64))
+    assert (track["from"], track["to"]) == (0.0, 5.0)
+
+
 def test_a_clip_that_is_shown_turned_is_turned(tmp_path):
     upright = grey(20, (64, 32))
     ImageDraw.Draw(upright).rectangle((0, 0, 15, 31), fill=(255, 255, 255))

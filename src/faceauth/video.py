@@ -37,6 +37,7 @@ MOST = 1000  # frames that are judged
 PATIENCE = 60.0  # seconds of decoding up to the next frame that is judged
 BROKEN = 100  # packets in a row that cannot be decoded
 CLOSE = 1e-6  # of a span: times are rounded
+BACK = 1.0  # seconds that times have to fall to begin anew; a codec's reordered frames can be out of order by less
 SAME = 0.3  # intersection over union of two boxes of one face in neighbouring frames
 GONE = 2  # judged frames after which a face that was not seen again is another one
 Track = dict[str, Any]
@@ -80,18 +81,23 @@ class Clip:
     def frames(self, fps: float) -> Iterator[tuple[float, Image.Image]]:
         """Time in seconds and upright RGB picture of the first frame in each span of 1 / `fps` seconds.
 
+        Times are the file's own. Where they fall by more than `BACK`, as where two files were joined, spans begin anew.
+
         Raises:
             ImageError: not a single frame can be decoded.
         """
         import av
 
-        count, due = 0, -math.inf
+        count, due, latest = 0, -math.inf, -math.inf
         try:
             with closing(self._decoded()) as decoded:
                 since = time.monotonic()
                 for now, frame in decoded:
                     if time.monotonic() - since > PATIENCE:
                         raise ValueError("decoding takes too long")
+                    if now < latest - BACK:
+                        due = latest = -math.inf
+                    latest = max(latest, now)
                     if frame is None or now < due:
                         continue
                     yield now, _upright(frame)
@@ -233,12 +239,13 @@ def tracks(judged: Iterable[Row], clip: Clip) -> Iterator[Track]:
         if row["track"] is not None:
             found.setdefault(row["track"], []).append(row)
     for track, seen in sorted(found.items()):
+        times = [row["time"] for row in seen]
         scores = [row["score"] for row in seen if row["score"] is not None]
         labels = Counter(row["label"] for row in seen if row["score"] is not None)
         most: list[tuple[Label, int]] = labels.most_common(1)
         yield {
             "row": "track", "path": clip.path, "image_sha256": clip.sha256, "track": track,
-            "from": seen[0]["time"], "to": seen[-1]["time"], "frames": len(seen), "judged": len(scores),
+            "from": min(times), "to": max(times), "frames": len(seen), "judged": len(scores),
             "label": most[0][0] if most and 2 * most[0][1] > len(scores) else "uncertain",
             **{label: labels[label] for label in ("real", "uncertain", "fake")},
             "score": sum(scores) / len(scores) if scores else None,
