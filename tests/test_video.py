@@ -24,6 +24,7 @@ from faceauth.detector import Detector
 from faceauth.errors import ImageError
 from faceauth.output import FIELDS, flat, writers
 from faceauth.output.rows import VIDEO_FIELDS
+from faceauth.verdict import Verdict
 from faceauth.video import Clip, Follower, overlap
 from scenes import head
 
@@ -202,6 +203,32 @@ def test_detect_does_with_a_clip_what_video_does(two_people, run):
             assert one[1] == other[1] and one[1].startswith("face 1, ")
         else:
             assert lasting(one[1]) == lasting(other[1])
+
+
+@pytest.mark.parametrize("command", ["detect", "video"])
+def test_frames_that_could_not_be_judged_are_counted_and_end_with_3(tmp_path, run, monkeypatch, command):
+    clip = write_clip(tmp_path / "c.mp4", [grey(9)] * 25)
+    code, out, err = run(command, clip, terminal=True)
+    assert (code, out) == (0, "no face found in any frame, nothing judged\n") and "could not" not in err
+    judge, failing = Detector.judge, []
+    failed = Verdict(None, (), "m", "0" * 64, error="not judged: it took more than 1 s (raise --timeout)")
+
+    def judged(self, source):
+        return failed if failing.pop(0) else judge(self, source)
+
+    monkeypatch.setattr(Detector, "judge", judged)
+    for which, said in (([1, 1, 1], ""), ([0, 1, 0], "no face found in any other frame, nothing judged\n")):
+        failing[:] = which
+        code, out, err = run(command, clip, terminal=True)
+        assert (code, out) == (3, said)
+        assert err.startswith(f"{sum(which)} of 3 frames could not be judged: {failed.error}\n")
+        failing[:] = which
+        assert run(command, clip, "-o", tmp_path / "o.jsonl", "--overwrite")[0] == 3
+        rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+        assert [row["error"] is not None for row in rows] == [bool(f) for f in which]
+    failing[:] = [0, 1, 0]
+    if command == "detect":
+        assert run(command, clip, "--fail-on", "no-face")[0] == 4
 
 
 def read_table(path):

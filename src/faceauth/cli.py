@@ -211,8 +211,7 @@ def detect(
             "--max-bytes": max_bytes != Limits.max_bytes,
         })  # fmt: skip
         labels = judge_clip(clip, new_detector, output, workers=workers, timeout=timeout, overwrite=overwrite)
-        if any(labels[label] for label in wanted):
-            raise typer.Exit(FAIL_ON)
+        _exit(labels, wanted)
         return
     run = _engine(engine, output, address)
     file = output if run else _file(output, resume, overwrite)
@@ -252,6 +251,10 @@ def _engine(name: str | None, output: str | None, address: str | None) -> Engine
 def _end(tally: "Counter[str]", detector: "Detector", output: str | None, notes: list[str], wanted: list[str]) -> None:
     """The summary, and the exit code that goes with it."""
     _summary(tally, detector, output, notes)
+    _exit(tally, wanted)
+
+
+def _exit(tally: "Counter[str]", wanted: list[str]) -> None:
     if any(tally[label] for label in wanted):
         raise typer.Exit(FAIL_ON)
     if tally["unreadable"]:

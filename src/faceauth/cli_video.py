@@ -52,7 +52,9 @@ def video(
     from faceauth.video import Clip
 
     detector = partial(Detector, model, false_alarms=parse_rate(false_alarms))
-    judge_clip(Clip.open(clip), detector, output, fps, timeout=timeout, overwrite=overwrite)
+    tally = judge_clip(Clip.open(clip), detector, output, fps, timeout=timeout, overwrite=overwrite)
+    if tally["unreadable"]:
+        raise typer.Exit(ImageError.exit_code)
 
 
 def only_clip(images: Sequence[str]) -> "Clip | None":
@@ -81,7 +83,9 @@ def judge_clip(
     timeout: float,
     overwrite: bool,
 ) -> "Counter[str]":
-    """Judge a clip to a file, in words on a terminal, else as JSON Lines; how many rows have each label.
+    """Judge a clip to a file, in words on a terminal, else as JSON Lines.
+
+    Returns how many rows have each label, and as `unreadable` how many frames could not be judged.
 
     Args:
         detector: makes it, once the output is known to be one that can be written.
@@ -96,14 +100,17 @@ def judge_clip(
 
     file = _file(output, overwrite=overwrite)
     tally: Counter[str] = Counter()
+    errors: list[str] = []
     with closing(judge(detector(), clip, fps, workers=workers or usable_cpus(), timeout=timeout)) as found:
-        rows = _counted(found, tally)
+        rows = _counted(found, tally, errors)
         if file:
             _save(rows, file)
         elif output is None and stdout().isatty():
             _say(rows)
         else:
             _print(rows)
+    if errors:
+        notice(f"{len(errors):,} of {tally['images']:,} frames could not be judged: {errors[0]}")
     if clip.stopped:
         notice(clip.stopped)
     notice(CAVEAT)
@@ -126,9 +133,16 @@ def _file(output: str | None, *, overwrite: bool) -> Path | None:
     return file
 
 
-def _counted(found: "Iterable[Row]", tally: "Counter[str]") -> "Iterator[Row]":
+def _counted(found: "Iterable[Row]", tally: "Counter[str]", errors: list[str]) -> "Iterator[Row]":
+    """The rows, counted as of photographs on their way; the `errors` of frames that were not judged."""
     for row in found:
-        tally[row["label"]] += 1
+        if row["row"] == "frame":
+            tally["images"] = row["frame"] + 1
+        if row["label"] is None:
+            tally["unreadable"] += 1
+            errors.append(row["error"])
+        else:
+            tally[row["label"]] += 1
         yield row
 
 
@@ -151,13 +165,13 @@ def _print(found: "Iterable[Row]") -> None:
 
 
 def _say(found: "Iterable[Row]") -> None:
-    """Each track in words, or that there is none."""
+    """Each track in words, or that there is none in frames that were looked at."""
     from faceauth.video import sentence
 
-    faces = 0
+    labels = set()
     for row in found:
+        labels.add(row["label"])
         if row["row"] == "track":
-            faces += 1
             echo(sentence(row))
-    if not faces:
-        echo("no face found in any frame, nothing judged")
+    if labels <= {None, "no-face"} and labels != {None}:
+        echo(f"no face found in any {'other ' if None in labels else ''}frame, nothing judged")
