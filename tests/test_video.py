@@ -9,7 +9,6 @@ import shutil
 import signal
 import sys
 import zipfile
-from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from clips import grey, scene, write_clip
 from command_line import faceauth
 from conftest import encoded, needing, picture
 from faceauth import video
@@ -26,33 +26,9 @@ from faceauth.output import FIELDS, flat, writers
 from faceauth.output.rows import VIDEO_FIELDS
 from faceauth.verdict import Verdict
 from faceauth.video import Clip, Follower, overlap
-from scenes import head
 
 av = pytest.importorskip("av")
 INPUTS = (Path(__file__).parent.parent / "docs" / "inputs.md").read_text()
-
-
-def write_clip(path, images, rate=10, codec="mpeg4"):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, width=images[0].width, height=images[0].height)
-        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
-        stream.time_base = Fraction(1, rate)
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_image(image)))
-        container.mux(stream.encode())
-    return path
-
-
-def grey(value, size=(64, 64)):
-    return picture((value,) * 3, size)
-
-
-def scene(*places):
-    """Portraits on grey, at (name, left, top)."""
-    image = grey(120, (640, 320))
-    for name, left, top in places:
-        image.paste(head(name, 120)[0], (left, top))
-    return image
 
 
 @pytest.fixture(scope="module")

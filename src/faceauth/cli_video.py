@@ -111,8 +111,8 @@ def judge_clip(
             _print(rows)
     if errors:
         notice(f"{len(errors):,} of {tally['images']:,} frames could not be judged: {errors[0]}")
-    if clip.stopped:
-        notice(clip.stopped)
+    if clip.note:
+        notice(clip.note)
     notice(CAVEAT)
     return tally
 

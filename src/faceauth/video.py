@@ -7,6 +7,7 @@ are limits on a frame's pixels, on the frames that are judged, and on the time t
 import hashlib
 import math
 import os
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -25,7 +26,9 @@ from faceauth.output import Row, rows
 from faceauth.verdict import Box, Label, Verdict, finite
 
 if TYPE_CHECKING:
+    from av.container import InputContainer
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 CAVEAT = (
     "The model was made and measured on photographs; nothing was measured on video, where compression and motion "
@@ -36,6 +39,7 @@ LARGEST = 40_000_000  # pixels of a frame; 8K has 33 million
 MOST = 1000  # frames that are judged
 PATIENCE = 60.0  # seconds of decoding up to the next frame that is judged
 BROKEN = 100  # packets in a row that cannot be decoded
+MISSING, SHARE = 2.0, 0.1  # seconds, and share of the whole, that may lack at the end without a word
 CLOSE = 1e-6  # of a span: times are rounded
 BACK = 1.0  # seconds that times have to fall to begin anew; a codec's reordered frames can be out of order by less
 SAME = 0.3  # intersection over union of two boxes of one face in neighbouring frames
@@ -49,11 +53,18 @@ class Clip:
 
     Attributes:
         path, sha256: of the file; stopped: why not all of it was read, in words; None where it was.
+        damaged: whether FFmpeg found damage in what was read; what a decoder conceals goes unnoticed.
     """
 
     path: str
     sha256: str
     stopped: str | None = field(default=None, init=False)
+    damaged: bool = field(default=False, init=False)
+
+    @property
+    def note(self) -> str | None:
+        """`stopped` and `damaged` in words; None for a clip that was read whole and sound."""
+        return "; ".join(filter(None, [self.stopped, "parts of it are damaged" if self.damaged else None])) or None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Clip":
@@ -131,22 +142,49 @@ class Clip:
             stream = opened.streams.video[0]
             stream.codec_context.options = {"max_pixels": str(LARGEST)}
             stream.thread_type = "AUTO"
-            broken, now = 0, 0.0
+            broken, now, gap = 0, float((stream.start_time or 0) * (stream.time_base or 0)), 0.0
+            end = now
+            begun = opened.format.name != "mpegts"  # a recording of a broadcast begins anywhere
             for packet in opened.demux(stream):
                 try:
                     found: list[VideoFrame] = packet.decode()
                     broken = 0
                 except av.FFmpegError:
                     found, broken = [], broken + 1
+                begun = begun or bool(found)
+                self.damaged |= begun and bool(broken or packet.is_corrupt or any(f.is_corrupt for f in found))
                 if broken > BROKEN:
                     raise ValueError("its data cannot be decoded")
                 for frame in found:
                     if frame.width * frame.height > LARGEST:
                         raise ValueError(f"a frame of {frame.width} x {frame.height} pixels is too large")
                     now = frame.time if frame.time is not None else now
+                    gap, end = max(gap, now - end), max(end, now + _seconds(frame))
                     yield now, frame
                 if not found:
                     yield now, None
+            announced = _announced(opened, stream)
+            if announced - end > max(MISSING, SHARE * announced, gap):  # the last picture may stay as long
+                self.stopped = f"its pictures end at {end:.1f} s, and the file announces {announced:.1f} s"
+
+
+def _seconds(frame: "VideoFrame") -> float:
+    """How long a frame is shown, 0 where that is not known."""
+    return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+
+
+def _announced(opened: "InputContainer", stream: "VideoStream") -> float:
+    """When the pictures of a file end, by its own word (s); 0 where it says nothing of these alone."""
+    start = stream.start_time or 0
+    if opened.format.name == "avi" and stream.time_base:  # FFmpeg reckons its duration from what is there
+        return float((start + stream.frames) * stream.time_base)
+    if opened.format.name.startswith("mov") and stream.duration and stream.time_base:
+        return float((start + stream.duration) * stream.time_base)
+    if tag := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):  # Matroska
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    if len(opened.streams) == 1 and opened.duration:
+        return ((opened.start_time or 0) + opened.duration) / 1e6
+    return 0.0
 
 
 def _upright(frame: "VideoFrame") -> Image.Image:
@@ -198,7 +236,7 @@ def judge(
     """A row a face and judged frame, as `faceauth detect` gives it, then a row a track.
 
     A frame's rows have besides `row` ("frame"), `frame` (counted from 0), `time` (seconds) and `track`; a track's are
-    those of `tracks`.
+    those of `tracks`. The `note` of the last frame and of the tracks is that of the clip.
 
     Raises:
         ImageError: no frame can be decoded.
@@ -212,13 +250,14 @@ def judge(
 
     follow = Follower()
     judged: list[Row] = []
+    last: list[Row] = []
     with closing(detector.stream(pictures(), workers, timeout=timeout)) as verdicts:
         for number, verdict in enumerate(verdicts):
-            for row in _frame_rows(verdict, clip, follow):
-                one = {"row": "frame", "frame": number, "time": round(times[0], 3)} | row
-                judged.append({name: one[name] for name in ("track", "time", "label", "score", "generator")})
-                yield one
-            times.popleft()
+            yield from last
+            place = {"row": "frame", "frame": number, "time": round(times.popleft(), 3)}
+            last = [place | row for row in _frame_rows(verdict, clip, follow)]
+            judged += [{name: row[name] for name in ("track", "time", "label", "score")} for row in last]
+    yield from (row | {"note": clip.note} for row in last)
     yield from tracks(judged, clip)
 
 
@@ -249,7 +288,7 @@ def tracks(judged: Iterable[Row], clip: Clip) -> Iterator[Track]:
             "label": most[0][0] if most and 2 * most[0][1] > len(scores) else "uncertain",
             **{label: labels[label] for label in ("real", "uncertain", "fake")},
             "score": sum(scores) / len(scores) if scores else None,
-            "lowest": min(scores, default=None), "highest": max(scores, default=None),
+            "lowest": min(scores, default=None), "highest": max(scores, default=None), "note": clip.note,
         }  # fmt: skip
 
 

@@ -1,0 +1,116 @@
+"""What a video file itself says, of its length, its shape and how it is shown; and files that are not whole."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from clips import grey, scene, write_clip
+from command_line import faceauth, read_rows
+from faceauth.video import Clip
+
+av = pytest.importorskip("av")
+KINDS = [
+    ("c.mp4", "mpeg4"), ("c.mp4", "libx264"), ("c.mov", "libx264"), ("c.mkv", "libx264"), ("c.webm", "libvpx-vp9"),
+    ("c.avi", "mpeg4"), ("c.avi", "libx264"), ("c.flv", "flv1"), ("c.wmv", "wmv2"), ("c.mpg", "mpeg2video"),
+]  # fmt: skip
+
+
+def noise(count, size=(64, 64)):
+    """Pictures that take some bytes."""
+    rng = np.random.default_rng(0)
+    return [
+        av.VideoFrame.from_ndarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).to_image() for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("name", "codec"), KINDS)
+def test_a_whole_clip_has_no_note(tmp_path, name, codec):
+    rate = 25 if codec == "mpeg2video" else 10
+    clip = Clip.open(write_clip(tmp_path / name, noise(60), rate, codec))
+    assert list(clip.frames(2.0)) and clip.note is None
+
+
+def test_sound_that_goes_on_is_no_missing_picture(tmp_path):
+    for name, codecs in (("c.mp4", ("mpeg4", "aac")), ("c.mkv", ("mpeg4", "aac")), ("c.avi", ("mpeg4", "mp2"))):
+        with av.open(str(tmp_path / name), "w") as container:
+            pictures, sound = (container.add_stream(c, rate=r) for c, r in zip(codecs, (10, 48000), strict=True))
+            pictures.width = pictures.height = 64
+            pictures.pix_fmt, pictures.time_base = "yuv420p", Fraction(1, 10)
+            for _ in range(10):
+                container.mux(pictures.encode(av.VideoFrame.from_image(grey(9))))
+            container.mux(pictures.encode())
+            for at in range(500):
+                silence = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 960), np.int16), format="s16", layout="stereo")
+                silence.sample_rate, silence.pts = 48000, 960 * at
+                container.mux(sound.encode(silence))
+            container.mux(sound.encode())
+        clip = Clip.open(tmp_path / name)
+        assert len(list(clip.frames(1.0))) in {1, 2} and clip.note is None
+
+
+def test_a_last_picture_that_stays_is_no_missing_picture(tmp_path):
+    with av.open(str(tmp_path / "c.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10, width=64, height=64)
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 10)
+        for pts in (0, 100, 200):
+            frame = av.VideoFrame.from_image(grey(9))
+            frame.pts, frame.time_base = pts, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    data = (tmp_path / "c.mkv").read_bytes()
+    assert data.count(b"00:00:20.100000000") == 1
+    (tmp_path / "c.mkv").write_bytes(data.replace(b"00:00:20.100000000", b"00:00:28.000000000"))
+    clip = Clip.open(tmp_path / "c.mkv")
+    assert len(list(clip.frames(1.0))) == 3 and clip.note is None
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("c.mkv", "libx264"), ("c.mkv", "mpeg4"), ("c.avi", "mpeg4"), ("c.flv", "flv1")]
+)
+def test_a_clip_that_lacks_its_end_says_so(tmp_path, name, codec):
+    path = write_clip(tmp_path / name, noise(60), 10, codec)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    clip = Clip.open(path)
+    assert 2 <= len(list(clip.frames(1.0))) <= 4
+    assert "its pictures end at " in clip.note and "the file announces 6.0 s" in clip.note
+
+
+def test_an_mp4_that_lacks_its_end_says_so(tmp_path):
+    """Its index is at the front, as the web has it."""
+    path = write_clip(tmp_path / "c.mp4", noise(60), options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    clip = Clip.open(path)
+    assert list(clip.frames(1.0)) and "the file announces 6.0 s" in clip.note
+
+
+def test_little_that_is_missing_goes_without_a_word(tmp_path):
+    path = write_clip(tmp_path / "c.mkv", noise(60))
+    data = path.read_bytes()
+    for share, told in ((0.75, False), (0.5, True)):
+        path.write_bytes(data[: int(share * len(data))])
+        clip = Clip.open(path)
+        assert list(clip.frames(1.0)) and ("announces" in (clip.note or "")) == told
+
+
+@pytest.mark.parametrize(("name", "codec"), [("c.mp4", "mpeg4"), ("c.avi", "mpeg4"), ("c.mpg", "mpeg2video")])
+def test_a_clip_with_damage_says_so(tmp_path, name, codec):
+    path = write_clip(tmp_path / name, noise(60), 25 if codec == "mpeg2video" else 10, codec)
+    data = bytearray(path.read_bytes())
+    for at in np.random.default_rng(1).integers(len(data) // 3, len(data) // 2, 20):
+        data[at] ^= 255
+    path.write_bytes(data)
+    clip = Clip.open(path)
+    assert list(clip.frames(1.0)) and clip.note == "parts of it are damaged"
+
+
+def test_the_rows_say_what_the_notice_says(tmp_path, model_path):
+    path = write_clip(tmp_path / "c.mkv", [scene(("vae-04", 10, 40))] * 12, rate=2)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, _, err = faceauth("video", path, "-o", tmp_path / "o.jsonl", "--model", model_path)
+    rows = read_rows(tmp_path / "o.jsonl")
+    (note,) = {row["note"] for row in rows[-2:]}
+    assert code == 0 and [row["row"] for row in rows[-2:]] == ["frame", "track"]
+    assert err.startswith(f"{note}\n") and "announces 6.0 s" in note
+    assert {row["note"] for row in rows[:-2]} == {None}
+    assert [row["frame"] for row in rows[:-1]] == list(range(len(rows) - 1))
