@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from clips import grey, scene, write_clip
 from command_line import faceauth
@@ -59,9 +59,9 @@ def test_the_second_of_two_joined_clips_is_judged_too(tmp_path):
 
 
 def test_frames_a_little_out_of_order_begin_no_second_count(tmp_path, monkeypatch):
-    image = av.VideoFrame.from_image(grey(9))
+    image = grey(9)
     monkeypatch.setattr(
-        Clip, "_decoded", lambda self: iter_of((t, image) for t in (0.1, 0.4, 0.3, 0.5, 0.2, 0.8, 1.2, 1.0))
+        Clip, "_decoded", lambda self: iter_of((t, lambda: image) for t in (0.1, 0.4, 0.3, 0.5, 0.2, 0.8, 1.2, 1.0))
     )
     assert [now for now, _ in Clip("c.avi", "0" * 64).frames(1.0)] == [0.1, 1.2]
 
@@ -75,22 +75,6 @@ def test_a_track_over_times_that_begin_anew_is_from_the_first_to_the_last():
     rows = [{"track": 0, "time": t, "label": "real", "score": 0.1} for t in (4.0, 5.0, 0.0, 1.0)]
     (track,) = video.tracks(rows, Clip("c.mpg", "0" * 64))
     assert (track["from"], track["to"]) == (0.0, 5.0)
-
-
-def test_a_clip_that_is_shown_turned_is_turned(tmp_path):
-    upright = grey(20, (64, 32))
-    ImageDraw.Draw(upright).rectangle((0, 0, 15, 31), fill=(255, 255, 255))
-    frame = av.VideoFrame.from_image(upright)
-
-    class Turned:
-        rotation = -90
-
-        def to_image(self):
-            return frame.to_image()
-
-    turned = video._upright(Turned())
-    assert turned.size == (32, 64)
-    assert np.asarray(turned)[:12].mean() > 240 > 60 > np.asarray(turned)[20:].mean()  # what was left is on top
 
 
 def test_each_face_keeps_its_track(two_people, model_path):
@@ -457,5 +441,5 @@ def test_frames_their_pixels_and_the_time_are_bounded(two_people, tmp_path, monk
         list(Clip.open(two_people).frames(1.0))
     monkeypatch.setattr(video, "PATIENCE", 60.0)
     monkeypatch.setattr(video, "LARGEST", 640 * 320 - 1)
-    with pytest.raises(ImageError, match="too large|no frame"):
+    with pytest.raises(ImageError, match="640 x 320 pixels is too large, the limit is 204,799"):
         list(Clip.open(two_people).frames(1.0))

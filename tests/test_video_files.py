@@ -5,9 +5,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from clips import grey, scene, write_clip
+from clips import grey, write_clip
 from command_line import faceauth, read_rows
+from faceauth import video
+from faceauth.errors import ImageError
 from faceauth.video import Clip
+from scenes import head
 
 av = pytest.importorskip("av")
 KINDS = [
@@ -105,7 +108,10 @@ def test_a_clip_with_damage_says_so(tmp_path, name, codec):
 
 
 def test_the_rows_say_what_the_notice_says(tmp_path, model_path):
-    path = write_clip(tmp_path / "c.mkv", [scene(("vae-04", 10, 40))] * 12, rate=2)
+    images = noise(12, (320, 640))
+    for image in images:
+        image.paste(head("vae-04", 120)[0], (10, 40))
+    path = write_clip(tmp_path / "c.mkv", images, rate=2)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     code, _, err = faceauth("video", path, "-o", tmp_path / "o.jsonl", "--model", model_path)
     rows = read_rows(tmp_path / "o.jsonl")
@@ -114,3 +120,90 @@ def test_the_rows_say_what_the_notice_says(tmp_path, model_path):
     assert err.startswith(f"{note}\n") and "announces 6.0 s" in note
     assert {row["note"] for row in rows[:-2]} == {None}
     assert [row["frame"] for row in rows[:-1]] == list(range(len(rows) - 1))
+
+
+def marked(size=(64, 32)):
+    """Grey, with the upper left corner white and the upper right one black."""
+    image = grey(120, size)
+    image.paste((255, 255, 255), (0, 0, size[0] // 4, size[1] // 4))
+    image.paste((0, 0, 0), (size[0] * 3 // 4, 0, size[0], size[1] // 4))
+    return image
+
+
+def write_shown(path, image, aspect=None, matrix=None, codec="mpeg4"):
+    """A clip of one picture, three times, that is shown with this aspect of a pixel or by this matrix."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10, width=image.width, height=image.height)
+        stream.pix_fmt, stream.bit_rate, stream.time_base = "yuv420p", 4_000_000, Fraction(1, 10)
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if matrix:
+            a, b, c, d = (round(65536 * v) for v in matrix)
+            stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+        container.mux(stream.encode())
+    return path
+
+
+def shown(path):
+    (found,) = Clip.open(path).frames(1.0)
+    return found[1]
+
+
+def corners(image):
+    """The corners that are white and black: 0 upper left, then clockwise."""
+    pixels = np.asarray(image.convert("L"), float)
+    values = [pixels[y, x] for y, x in ((3, 3), (3, -4), (-4, -4), (-4, 3))]
+    return int(np.argmax(values)), int(np.argmin(values))
+
+
+@pytest.mark.parametrize(("matrix", "expected"), [
+    (None, (0, 1)), ((1, 0, 0, 1), (0, 1)), ((0, 1, -1, 0), (1, 2)), ((-1, 0, 0, -1), (2, 3)), ((0, -1, 1, 0), (3, 0)),
+    ((-1, 0, 0, 1), (1, 0)), ((1, 0, 0, -1), (3, 2)), ((0, 1, 1, 0), (0, 3)), ((0, -1, -1, 0), (2, 1)),
+    ((0, 0, 0, 0), (0, 1)), ((1, 1, 1, 1), (0, 1)), ((0, 1, 0, 0), (0, 1)), ((0.1, 0.9, -0.9, 0.1), (1, 2)),
+])  # fmt: skip
+def test_a_clip_is_judged_as_its_matrix_shows_it(tmp_path, matrix, expected):
+    image = shown(write_shown(tmp_path / "c.mp4", marked(), matrix=matrix))
+    assert corners(image) == expected
+    assert image.size == ((64, 32) if sum(expected) % 4 == 1 else (32, 64)) or expected in {(2, 3)}
+
+
+def test_a_clip_is_turned_as_the_file_says_where_its_matrix_cannot_be_read():
+    class Frame:
+        rotation = -90
+
+        @property
+        def side_data(self):
+            raise ValueError("28 is not a valid Type")
+
+    assert corners(video._upright(marked(), *video._matrix(Frame()))) == (1, 2)
+
+
+@pytest.mark.parametrize(("aspect", "size"), [
+    ((2, 1), (128, 32)), ((1, 2), (64, 64)), ((16, 15), (68, 32)), ((1, 1), (64, 32)), ((100, 99), (64, 32)),
+    ((9, 1), (64, 32)), ((1, 9), (64, 32)), ((8, 1), (512, 32)),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["c.mp4", "c.mkv"])
+def test_pixels_are_made_square(tmp_path, name, aspect, size):
+    image = shown(write_shown(tmp_path / name, marked(), aspect=Fraction(*aspect)))
+    assert image.size == size and corners(image) == (0, 1)
+
+
+def test_pixels_are_made_square_before_the_picture_is_turned(tmp_path):
+    path = write_shown(tmp_path / "c.mkv", marked((32, 32)), Fraction(2), (0, 1, -1, 0))
+    assert shown(path).size == (32, 64)
+
+
+def test_frames_above_the_limit_are_named_with_it(tmp_path, monkeypatch):
+    path = write_shown(tmp_path / "c.mp4", marked())
+    wide = write_shown(tmp_path / "w.mp4", marked(), Fraction(2))
+    monkeypatch.setattr(video, "LARGEST", 64 * 32)
+    assert shown(path).size == (64, 32)
+    with pytest.raises(ImageError, match="a frame of 128 x 32 pixels is too large, the limit is 2,048") as found:
+        shown(wide)
+    assert "scale=" in found.value.hint
+    monkeypatch.setattr(video, "LARGEST", 64 * 32 - 1)
+    code, out, err = faceauth("video", path)
+    assert (code, out) == (3, "") and "a frame of 64 x 32 pixels is too large, the limit is 2,047" in err
+    assert [line.split(":")[0] for line in err.splitlines()] == ["error", "hint"] and "whole" not in err

@@ -8,11 +8,14 @@ import hashlib
 import math
 import os
 import re
+import struct
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +38,9 @@ CAVEAT = (
     "change the noise of a face. Frames of one face resemble each other: many called fake prove hardly more than one."
 )
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,flv,asf"
-LARGEST = 40_000_000  # pixels of a frame; 8K has 33 million
+LARGEST = 40_000_000  # pixels of a frame as it is shown; 8K has 33 million
+WIDEST = 8.0  # times that pixels may be wider than high, or higher than wide
+SQUARE = 0.02  # by which their aspect may differ from 1 without being undone, as pixels that are left alone tell more
 MOST = 1000  # frames that are judged
 PATIENCE = 60.0  # seconds of decoding up to the next frame that is judged
 BROKEN = 100  # packets in a row that cannot be decoded
@@ -95,10 +100,11 @@ class Clip:
         Times are the file's own. Where they fall by more than `BACK`, as where two files were joined, spans begin anew.
 
         Raises:
-            ImageError: not a single frame can be decoded.
+            ImageError: not a single frame can be decoded, or they are too large.
         """
         import av
 
+        hint: str | None = "is the file whole, and a video?"
         count, due, latest = 0, -math.inf, -math.inf
         try:
             with closing(self._decoded()) as decoded:
@@ -111,24 +117,29 @@ class Clip:
                     latest = max(latest, now)
                     if frame is None or now < due:
                         continue
-                    yield now, _upright(frame)
+                    yield now, frame()
                     count, due = count + 1, (math.floor(now * fps + CLOSE) + 1 - CLOSE) / fps
                     if count >= MOST:
                         self.stopped = f"stopped after {MOST:,} frames, {now:.0f} s in (a lower --fps reaches further)"
                         return
                     since = time.monotonic()
+        except ImageError as error:
+            self.stopped, hint = f"stopped: {error.message}", error.hint
         except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
             said = getattr(error, "strerror", None) or str(error) or type(error).__name__
             self.stopped = f"stopped: {said.splitlines()[0][:120]}"
         if not count:
             reason = f": {self.stopped}" if self.stopped else ""
-            raise ImageError(f"{self.path!r}: no frame could be decoded{reason}", "is the file whole, and a video?")
+            raise ImageError(f"{self.path!r}: no frame could be decoded{reason}", hint)
 
-    def _decoded(self) -> Generator[tuple[float, "VideoFrame | None"], None, None]:
-        """Every frame with its time; None for data of which no frame was made, so that a caller can look at the clock.
+    def _decoded(self) -> Generator[tuple[float, Callable[[], Image.Image] | None], None, None]:
+        """The time of every frame, and what makes its picture.
+
+        None for data of which no frame was made, so that a caller can look at the clock.
 
         Raises:
-            ValueError: a frame is too large, or data cannot be decoded; av.FFmpegError: nor can the file be opened.
+            ImageError: a frame is too large; ValueError: data cannot be decoded; av.FFmpegError: the file cannot be
+                opened.
         """
         import av
 
@@ -140,8 +151,10 @@ class Clip:
             if not opened.streams.video:
                 return
             stream = opened.streams.video[0]
-            stream.codec_context.options = {"max_pixels": str(LARGEST)}
+            _check(stream.codec_context.width, stream.codec_context.height)
+            stream.codec_context.options = {"max_pixels": str(LARGEST + 1_000_000)}  # it rounds sides up first
             stream.thread_type = "AUTO"
+            aspect = _aspect(stream.sample_aspect_ratio)
             broken, now, gap = 0, float((stream.start_time or 0) * (stream.time_base or 0)), 0.0
             end = now
             begun = opened.format.name != "mpegts"  # a recording of a broadcast begins anywhere
@@ -156,11 +169,9 @@ class Clip:
                 if broken > BROKEN:
                     raise ValueError("its data cannot be decoded")
                 for frame in found:
-                    if frame.width * frame.height > LARGEST:
-                        raise ValueError(f"a frame of {frame.width} x {frame.height} pixels is too large")
                     now = frame.time if frame.time is not None else now
                     gap, end = max(gap, now - end), max(end, now + _seconds(frame))
-                    yield now, frame
+                    yield now, partial(_picture, frame, aspect)
                 if not found:
                     yield now, None
             announced = _announced(opened, stream)
@@ -187,10 +198,57 @@ def _announced(opened: "InputContainer", stream: "VideoStream") -> float:
     return 0.0
 
 
-def _upright(frame: "VideoFrame") -> Image.Image:
+def _check(width: int, height: int) -> None:
+    """Raises ImageError for a frame of more pixels than `LARGEST`."""
+    if width * height > LARGEST:
+        limit = f"the limit is {LARGEST:,}"
+        raise ImageError(
+            f"a frame of {width} x {height} pixels is too large, {limit}",
+            "make it smaller: ffmpeg -i VIDEO -vf scale=1920:-2 smaller.mp4",
+        )
+
+
+def _aspect(said: Fraction | None) -> float:
+    """Width of a pixel in heights; 1 where a file says nothing, what cannot be, or what nobody would see."""
+    return float(said) if said and WIDEST >= said >= 1 / WIDEST and abs(said - 1) >= SQUARE else 1.0
+
+
+def _picture(frame: "VideoFrame", aspect: float) -> Image.Image:
+    """A frame as it is shown, RGB: upright, and enlarged in one direction so that its pixels are square.
+
+    Raises:
+        ImageError: it has too many pixels.
+    """
+    size = round(frame.width * max(aspect, 1)), round(frame.height / min(aspect, 1))
+    _check(*size)
     image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
-    turn = round(frame.rotation / 90) % 4 if frame.rotation else 0
-    return image.rotate(90 * turn, expand=True) if turn else image
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    return _upright(image, *_matrix(frame))
+
+
+def _matrix(frame: "VideoFrame") -> tuple[float, float, float, float]:
+    """a, b, c, d of x' = a x + c y, y' = b x + d y, by which a frame is shown; y goes down."""
+    try:
+        said = bytes(frame.side_data["DISPLAYMATRIX"])  # type: ignore[typeddict-item]
+    except KeyError:
+        return 1, 0, 0, 1
+    except ValueError:  # the frame has data beside it of a kind that PyAV does not know
+        angle = math.radians(frame.rotation)
+        return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
+    a, b, _, c, d, *_ = struct.unpack("=9i", said)
+    return a, b, c, d
+
+
+def _upright(image: Image.Image, a: float, b: float, c: float, d: float) -> Image.Image:
+    """The picture mirrored and turned by the right angles that are nearest to a matrix; as it is for a singular one."""
+    if a * d == b * c:
+        return image
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        image, a, d = image.transpose(Image.Transpose.TRANSPOSE), c, b
+    if a < 0:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if d < 0 else image
 
 
 class Follower:
