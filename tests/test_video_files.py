@@ -107,7 +107,8 @@ def test_a_clip_with_damage_says_so(tmp_path, name, codec):
     assert list(clip.frames(1.0)) and clip.note == "parts of it are damaged"
 
 
-def test_the_rows_say_what_the_notice_says(tmp_path, model_path):
+def test_the_rows_say_what_the_notice_says(tmp_path, model_path, monkeypatch):
+    monkeypatch.setattr("faceauth.cpus.usable_cpus", lambda: 1)
     images = noise(12, (320, 640))
     for image in images:
         image.paste(head("vae-04", 120)[0], (10, 40))
@@ -195,7 +196,7 @@ def test_pixels_are_made_square_before_the_picture_is_turned(tmp_path):
     assert shown(path).size == (32, 64)
 
 
-def test_frames_above_the_limit_are_named_with_it(tmp_path, monkeypatch):
+def test_frames_above_the_limit_are_named_with_it(tmp_path, monkeypatch, model_path):
     path = write_shown(tmp_path / "c.mp4", marked())
     wide = write_shown(tmp_path / "w.mp4", marked(), Fraction(2))
     monkeypatch.setattr(video, "LARGEST", 64 * 32)
@@ -204,6 +205,6 @@ def test_frames_above_the_limit_are_named_with_it(tmp_path, monkeypatch):
         shown(wide)
     assert "scale=" in found.value.hint
     monkeypatch.setattr(video, "LARGEST", 64 * 32 - 1)
-    code, out, err = faceauth("video", path)
+    code, out, err = faceauth("video", path, "--model", model_path)
     assert (code, out) == (3, "") and "a frame of 64 x 32 pixels is too large, the limit is 2,047" in err
     assert [line.split(":")[0] for line in err.splitlines()] == ["error", "hint"] and "whole" not in err

@@ -154,29 +154,37 @@ class Clip:
             _check(stream.codec_context.width, stream.codec_context.height)
             stream.codec_context.options = {"max_pixels": str(LARGEST + 1_000_000)}  # it rounds sides up first
             stream.thread_type = "AUTO"
-            aspect = _aspect(stream.sample_aspect_ratio)
-            broken, now, gap = 0, float((stream.start_time or 0) * (stream.time_base or 0)), 0.0
-            end = now
-            begun = opened.format.name != "mpegts"  # a recording of a broadcast begins anywhere
-            for packet in opened.demux(stream):
-                try:
-                    found: list[VideoFrame] = packet.decode()
-                    broken = 0
-                except av.FFmpegError:
-                    found, broken = [], broken + 1
-                begun = begun or bool(found)
-                self.damaged |= begun and bool(broken or packet.is_corrupt or any(f.is_corrupt for f in found))
-                if broken > BROKEN:
-                    raise ValueError("its data cannot be decoded")
-                for frame in found:
-                    now = frame.time if frame.time is not None else now
-                    gap, end = max(gap, now - end), max(end, now + _seconds(frame))
-                    yield now, partial(_picture, frame, aspect)
-                if not found:
-                    yield now, None
-            announced = _announced(opened, stream)
-            if announced - end > max(MISSING, SHARE * announced, gap):  # the last picture may stay as long
-                self.stopped = f"its pictures end at {end:.1f} s, and the file announces {announced:.1f} s"
+            yield from self._found(opened, stream)
+
+    def _found(
+        self, opened: "InputContainer", stream: "VideoStream"
+    ) -> Iterator[tuple[float, Callable[[], Image.Image] | None]]:
+        """As `_decoded`; sets `damaged`, and `stopped` where the pictures end before the file says."""
+        import av
+
+        aspect = _aspect(stream.sample_aspect_ratio)
+        broken, now, gap = 0, float((stream.start_time or 0) * (stream.time_base or 0)), 0.0
+        end = now
+        begun = opened.format.name != "mpegts"  # a recording of a broadcast begins anywhere
+        for packet in opened.demux(stream):
+            try:
+                found: list[VideoFrame] = packet.decode()
+                broken = 0
+            except av.FFmpegError:
+                found, broken = [], broken + 1
+            begun = begun or bool(found)
+            self.damaged |= begun and bool(broken or packet.is_corrupt or any(f.is_corrupt for f in found))
+            if broken > BROKEN:
+                raise ValueError("its data cannot be decoded")
+            for frame in found:
+                now = frame.time if frame.time is not None else now
+                gap, end = max(gap, now - end), max(end, now + _seconds(frame))
+                yield now, partial(_picture, frame, aspect)
+            if not found:
+                yield now, None
+        announced = _announced(opened, stream)
+        if announced - end > max(MISSING, SHARE * announced, gap):  # the last picture may stay as long
+            self.stopped = f"its pictures end at {end:.1f} s, and the file announces {announced:.1f} s"
 
 
 def _seconds(frame: "VideoFrame") -> float:
