@@ -108,6 +108,17 @@ def test_usage_errors_are_code_2_without_a_traceback(arguments, tmp_path):
     assert err.strip()
 
 
+@pytest.mark.parametrize("words", [
+    ["detect", "x.jpg", "--timeout"], ["video", "x.mp4", "--timeout"], ["video", "x.mp4", "--fps"],
+    ["mcp", ".", "--timeout"], ["serve", "--timeout"], ["serve", "--read-timeout"],
+])  # fmt: skip
+def test_nan_is_no_number_of_seconds_or_frames(words):
+    code, out, err = faceauth(*words, "nan")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {words[-1]} nan is no number\nhint: for example {words[-1]} ")
+    assert float(err.split()[-1]) >= 1 and len(err.splitlines()) == 2
+
+
 def test_a_model_that_is_none_is_code_1(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"x")
     code, _, err = faceauth("detect", PORTRAIT, "--model", tmp_path / "m.onnx")

@@ -199,6 +199,7 @@ def test_pixels_are_made_square_before_the_picture_is_turned(tmp_path):
 def test_frames_above_the_limit_are_named_with_it(tmp_path, monkeypatch, model_path):
     path = write_shown(tmp_path / "c.mp4", marked())
     wide = write_shown(tmp_path / "w.mp4", marked(), Fraction(2))
+    monkeypatch.setattr("faceauth.cpus.usable_cpus", lambda: 1)
     monkeypatch.setattr(video, "LARGEST", 64 * 32)
     assert shown(path).size == (64, 32)
     with pytest.raises(ImageError, match="a frame of 128 x 32 pixels is too large, the limit is 2,048") as found:

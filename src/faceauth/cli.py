@@ -197,8 +197,6 @@ def detect(
     from faceauth.output import Previous
 
     wanted = _labels(fail_on)
-    if timeout != timeout:
-        raise UsageError("--timeout nan is no time", "give seconds, or inf for no limit")
     new_detector = partial(
         Detector, model, threshold=threshold, false_alarms=parse_rate(false_alarms), recheck=not no_recheck,
         whole_image=whole_image, limits=Limits(max_pixels, max_bytes),

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from faceauth.cli_options import no_nan
+
 
 def mcp(
     folders: Annotated[list[Path], typer.Argument(help="Folders whose pictures may be read; nothing else can be.")],
@@ -15,7 +17,7 @@ def mcp(
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="Let detect give an image up after so many seconds.", min=0.01)
+        float, typer.Option(help="Let detect give an image up after so many seconds.", min=0.01, callback=no_nan)
     ] = 120.0,
 ) -> None:
     """Let an MCP client judge pictures in the folders named.

@@ -8,6 +8,14 @@ import typer
 
 from faceauth.errors import UsageError
 
+
+def no_nan(option: typer.CallbackParam, value: float) -> float:
+    """The value of an option; a callback, as bounds let nan through. Raises UsageError."""
+    if value != value:
+        raise UsageError(f"{option.opts[0]} nan is no number", f"for example {option.opts[0]} {option.default}")
+    return value
+
+
 Images = Annotated[list[str], typer.Argument(help="Files, folders, quoted globs, @list.txt, or - for standard input.")]
 Output = Annotated[
     str | None,
@@ -47,7 +55,10 @@ Workers = Annotated[
     int, typer.Option(metavar="<n>", help="Processes; 0 takes one a core for 32 images or more.", min=0, max=256)
 ]
 Timeout = Annotated[
-    float, typer.Option(metavar="<seconds>", help="Give an image up after so long; its row says so.", min=0.01)
+    float,
+    typer.Option(
+        metavar="<seconds>", help="Give an image up after so long; its row says so.", min=0.01, callback=no_nan
+    ),
 ]
 MaxPixels = Annotated[
     int,

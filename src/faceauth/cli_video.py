@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceauth.cli_options import FalseAlarms, Model, Overwrite, Timeout, check_new, parse_rate
+from faceauth.cli_options import FalseAlarms, Model, Overwrite, Timeout, check_new, no_nan, parse_rate
 from faceauth.console import echo, notice, stdout
 from faceauth.errors import FaceAuthError, ImageError, MissingExtra, UsageError
 
@@ -29,7 +29,9 @@ def video(
             "-o", "--output", metavar="<path>", help=f"Write rows to FILE: {' '.join(TABLES)}; - for JSON Lines."
         ),
     ] = None,
-    fps: Annotated[float, typer.Option(help="Frames of a second that are judged.", min=0.001, max=60)] = 1.0,
+    fps: Annotated[
+        float, typer.Option(help="Frames of a second that are judged.", min=0.001, max=60, callback=no_nan)
+    ] = 1.0,
     model: Model = None,
     false_alarms: FalseAlarms = None,
     timeout: Timeout = 120.0,

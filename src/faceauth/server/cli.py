@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from faceauth.cli_options import no_nan
 from faceauth.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -39,11 +40,14 @@ MaxBytes = Annotated[int, typer.Option(help="Bytes of a request.", min=1)]
 MaxFiles = Annotated[int, typer.Option(help="Images in a request.", min=1)]
 MaxPixels = Annotated[int, typer.Option(help="Pixels of an image, as for detect.", min=1)]
 MaxFaces = Annotated[int, typer.Option(help="Faces in an image.", min=1)]
-Timeout = Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.01)]
+Timeout = Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.01, callback=no_nan)]
 Queue = Annotated[int, typer.Option(help="Requests judged or waiting at once; more get 429.", min=1)]
 Rate = Annotated[int, typer.Option(help="Images a minute and key; 0 for any number.", min=0)]
 ReadTimeout = Annotated[
-    float, typer.Option(help="Seconds in which a head, and every further 64 kB of a body, have to come.", min=0.1)
+    float,
+    typer.Option(
+        help="Seconds in which a head, and every further 64 kB of a body, have to come.", min=0.1, callback=no_nan
+    ),
 ]
 WorkerMemory = Annotated[int, typer.Option(help="Megabytes of data that a process may hold.", min=64)]
 
