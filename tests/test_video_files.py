@@ -9,6 +9,7 @@ from clips import grey, write_clip
 from command_line import faceauth, read_rows
 from faceauth import video
 from faceauth.errors import ImageError
+from faceauth.images import formats
 from faceauth.video import Clip
 from scenes import head
 
@@ -16,6 +17,7 @@ av = pytest.importorskip("av")
 KINDS = [
     ("c.mp4", "mpeg4"), ("c.mp4", "libx264"), ("c.mov", "libx264"), ("c.mkv", "libx264"), ("c.webm", "libvpx-vp9"),
     ("c.avi", "mpeg4"), ("c.avi", "libx264"), ("c.flv", "flv1"), ("c.wmv", "wmv2"), ("c.mpg", "mpeg2video"),
+    ("c.ts", "mpeg2video"), ("c.ts", "libx264"), ("c.m2ts", "libx264"),
 ]  # fmt: skip
 
 
@@ -32,6 +34,19 @@ def test_a_whole_clip_has_no_note(tmp_path, name, codec):
     rate = 25 if codec == "mpeg2video" else 10
     clip = Clip.open(write_clip(tmp_path / name, noise(60), rate, codec))
     assert list(clip.frames(2.0)) and clip.note is None
+
+
+def test_a_recording_of_a_broadcast_begins_anywhere_without_a_note(tmp_path):
+    with av.open(str(tmp_path / "c.ts"), "w") as container:
+        stream = container.add_stream("libx264", rate=10, width=64, height=64, options={"g": "20"})
+        stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, 10)
+        for image in noise(60):
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+        container.mux(stream.encode())
+    data = (tmp_path / "c.ts").read_bytes()
+    (tmp_path / "c.ts").write_bytes(data[len(data) // 188 // 2 * 188 :])
+    clip = Clip.open(tmp_path / "c.ts")
+    assert 1 <= len(list(clip.frames(1.0))) <= 4 and clip.note is None
 
 
 def test_sound_that_goes_on_is_no_missing_picture(tmp_path):
@@ -209,3 +224,8 @@ def test_frames_above_the_limit_are_named_with_it(tmp_path, monkeypatch, model_p
     code, out, err = faceauth("video", path, "--model", model_path)
     assert (code, out) == (3, "") and "a frame of 64 x 32 pixels is too large, the limit is 2,047" in err
     assert [line.split(":")[0] for line in err.splitlines()] == ["error", "hint"] and "whole" not in err
+
+
+def test_a_gif_is_no_transport_stream_whatever_is_in_it():
+    assert formats.foreign(b"GIF89a".ljust(188) + b"G".ljust(188) + b"G".ljust(136)) is None
+    assert formats.foreign(b"G".ljust(188) + b"G".ljust(188) + b"G".ljust(136)) is formats.VIDEO

@@ -22,7 +22,9 @@ TABLES = (".jsonl", ".json", ".csv", ".xlsx", ".parquet")
 
 
 def video(
-    clip: Annotated[Path, typer.Argument(help="A video file: MP4, MOV, MKV, WebM, AVI, FLV, MPEG.", metavar="CLIP")],
+    clip: Annotated[
+        Path, typer.Argument(help="A video file: MP4, MOV, MKV, WebM, AVI, FLV, WMV, MPEG, TS.", metavar="CLIP")
+    ],
     output: Annotated[
         str | None,
         typer.Option(

@@ -37,7 +37,7 @@ CAVEAT = (
     "The model was made and measured on photographs; nothing was measured on video, where compression and motion "
     "change the noise of a face. Frames of one face resemble each other: many called fake prove hardly more than one."
 )
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,flv,asf"
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,asf"
 LARGEST = 40_000_000  # pixels of a frame as it is shown; 8K has 33 million
 WIDEST = 8.0  # times that pixels may be wider than high, or higher than wide
 SQUARE = 0.02  # by which their aspect may differ from 1 without being undone, as pixels that are left alone tell more
@@ -163,8 +163,8 @@ class Clip:
         import av
 
         aspect = _aspect(stream.sample_aspect_ratio)
-        broken, now, gap = 0, float((stream.start_time or 0) * (stream.time_base or 0)), 0.0
-        end = now
+        start = now = end = float((stream.start_time or 0) * (stream.time_base or 0))
+        broken, gap = 0, 0.0
         begun = opened.format.name != "mpegts"  # a recording of a broadcast begins anywhere
         for packet in opened.demux(stream):
             try:
@@ -183,7 +183,7 @@ class Clip:
             if not found:
                 yield now, None
         announced = _announced(opened, stream)
-        if announced - end > max(MISSING, SHARE * announced, gap):  # the last picture may stay as long
+        if announced - end > max(MISSING, SHARE * announced, gap) and end > start:  # the last may stay as long
             self.stopped = f"its pictures end at {end:.1f} s, and the file announces {announced:.1f} s"
 
 

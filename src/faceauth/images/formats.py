@@ -74,6 +74,7 @@ _FOREIGN: tuple[tuple[re.Pattern[bytes], Foreign], ...] = tuple(
         (rb"FUJIFILMCCD-RAW|IIU\0|IIR[OS]|MMOR|FOVb|\0MRM|II\*\0.{4}CR|.{4}ftypcrx |II.{4}HEAPCCDR", RAW),
         (rb".{4}ftyp|\0.{3}(moov|mdat|wide)|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", VIDEO),
         (rb"\0\0\x01[\xba\xb3]|FLV\x01|\x30\x26\xb2\x75", VIDEO),
+        (rb"G(?!IF8).{187}G.{187}G|.{4}G.{191}G.{191}G", VIDEO),  # MPEG transport streams, their packets' first bytes
         (rb"ID3|fLaC|OggS|RIFF.{4}WAVE", Foreign("a sound file", "only pictures are judged")),
         (rb"8BPS", Foreign("a Photoshop document", _SAVE, True)),
         (rb"\x76\x2f\x31\x01|#\?RADIANCE|qoif|P[1-7]\s+[#\d]|II\xbc\x01|BPG\xfb", _OTHER_PICTURE),
