@@ -231,12 +231,18 @@ def test_without_pyav_a_video_is_a_row_that_says_what_to_do(model_path, tmp_path
     (tmp_path / "c.mp4").write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"\0" * 90)
     code, out, err = faceauth("detect", tmp_path / "c.mp4", "--model", model_path)
     assert code == 3 and "1 unreadable" in err and len(out.splitlines()) == 1
-    assert all(step in json.loads(out)["error"] for step in ("faceauth[video]", "faceauth video", "ffmpeg -i"))
+    assert all(step in json.loads(out)["error"] for step in ("faceauth video VIDEO", "ffmpeg -i"))
     output = tmp_path / "o.html"
     assert faceauth("detect", tmp_path / "c.mp4", "--model", model_path, "--dedupe", "-o", output)[0] == 3
     assert "ffmpeg -i" in output.read_text()
     code, out, err = faceauth("video", tmp_path / "c.mp4", "--model", model_path)
     assert (code, out) == (1, "") and "faceauth[video]" in err
+
+
+def test_the_hint_for_a_video_names_the_extra_where_pyav_is_missing():
+    code = "import sys; sys.modules['av'] = None; from faceauth.images.formats import VIDEO; print(VIDEO.hint)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("with pip install 'faceauth[video]', faceauth video VIDEO judges its frames; or ")
 
 
 @pytest.mark.parametrize("suffix", ["tsv", "pdf", "txt"])

@@ -362,14 +362,29 @@ def test_the_name_of_a_clip_is_no_formula(two_people, run, tmp_path):
 
 def test_a_video_among_photographs_is_a_row_that_says_what_to_do(two_people, run, tmp_path):
     picture().save(tmp_path / "p.png")
-    for others in ([tmp_path / "p.png"], [tmp_path], [shutil.copy(two_people, tmp_path / "2.mp4")]):
+    for others in (
+        [tmp_path / "p.png"],
+        [tmp_path],
+        [two_people, tmp_path / "p.png"],
+        [shutil.copy(two_people, tmp_path / "2.mp4")],
+    ):
         code, out, err = run("detect", two_people, *others)
         rows = [json.loads(line) for line in out.splitlines()]
         assert code == 3 and len(rows) == 2 and "nothing was measured on video" not in err
-        assert "a video" in rows[0]["error"] and "faceauth video" in rows[0]["error"] and "row" not in rows[0]
+        assert "a video" in rows[0]["error"] and "row" not in rows[0]
+        assert "faceauth video VIDEO" in rows[0]["error"] and "pip install" not in rows[0]["error"]
     shutil.copy(two_people, tmp_path / "-")
     code, out, _ = run("detect", "-", stdin=two_people.read_bytes(), cwd=tmp_path)
     assert code == 3 and "a video" in json.loads(out)["error"]
+
+
+def test_a_clip_that_is_given_twice_is_judged_once(two_people, run, tmp_path):
+    (tmp_path / "link.mp4").symlink_to(two_people)
+    once = lasting(run("detect", two_people)[1])
+    for others in ([two_people], [os.path.relpath(two_people, tmp_path), "link.mp4"]):
+        code, out, _ = run("detect", two_people, *others, cwd=tmp_path)
+        assert code == 0 and lasting(out) == once
+    assert run("detect", two_people, "none.mp4", cwd=tmp_path)[0] == 3
 
 
 def test_a_clip_without_a_frame_is_one_line_and_no_file(two_people, run, tmp_path):

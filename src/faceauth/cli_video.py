@@ -1,5 +1,6 @@
 """The command `video`, and what `detect` does with a clip: its frames judged as photographs, its faces followed."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -62,11 +63,11 @@ def video(
 
 
 def only_clip(images: Sequence[str]) -> "Clip | None":
-    """The video that is all that was given; None for anything else, and without PyAV."""
+    """The video that is all that was given, by whatever paths; None for anything else, and without PyAV."""
     from faceauth.video import Clip
 
-    if len(images) == 1 and images[0] != "-":
-        with suppress(ImageError, MissingExtra):
+    with suppress(ImageError, MissingExtra, OSError):
+        if "-" not in images and all(os.path.samefile(images[0], image) for image in images[1:]):
             return Clip.open(images[0])
     return None
 

@@ -11,6 +11,7 @@ so that a damaged one gets a row with its error.
 
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 READABLE = "JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF or HEIC"
@@ -47,9 +48,8 @@ class Foreign:
 
 _SAVE = "save it as JPEG or PNG first, for example: magick FILE picture.png"
 _FRAMES = (
-    "with pip install 'faceauth[video]', faceauth video judges its frames; or take pictures from it: "
-    "ffmpeg -i VIDEO -vf fps=1 frames/%05d.png"
-)
+    "" if find_spec("av") else "with pip install 'faceauth[video]', "
+) + "faceauth video VIDEO judges its frames; or take pictures from it: ffmpeg -i VIDEO -vf fps=1 frames/%05d.png"
 DATA_URL = Foreign("a data URL", "decode what follows the comma: ... | base64 -d | faceauth detect -")
 _BASE64 = Foreign("base64 text", "decode it first: ... | base64 -d | faceauth detect -")
 _UNPACK = "unpack it first, and give the folder"
