@@ -1,4 +1,5 @@
 import csv
+import gc
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ import sys
 import zipfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -169,6 +171,20 @@ def test_a_full_disk_is_one_line(tmp_path):
     with pytest.raises(FaceAuthError, match="No space left.*disk full") as caught:
         written(tmp_path / "o.jsonl", overwrite=True)
     assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_a_workbook_on_a_full_disk_fails_once(tmp_path, count):
+    """What its ZIP file throws when it is disposed of would be shown as a traceback; here a warning is an error."""
+    writer = writers.XlsxWriter(Path("/dev/full"), tmp_path, FIELDS)
+    for _ in range(count):
+        writer.write(rows(GOOD)[0] | {"path": os.urandom(40).hex()})
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        writer.close()
+    assert caught.value.errno == 28 and caught.value.strerror == "No space left on device"
+    del writer, caught
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_table_shows_every_face_and_says_what_was_not_drawn():

@@ -6,6 +6,7 @@ JSON holds a row as it is; a table has the columns it was opened with, empty whe
 import csv
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -112,14 +113,17 @@ class XlsxWriter:
                 self._sheet.write_number(self._count, column, value)
 
     def close(self) -> None:
+        failure, hook = None, sys.unraisablehook
+        sys.unraisablehook = lambda _: None  # a ZIP file that failed does so again, aloud, when it goes with its error
         try:
             self._book.close()
-        except Exception as error:  # xlsxwriter wraps what the system says in classes of its own
-            if isinstance(error, OSError):
-                raise
-            raise OSError(getattr(error.args[0], "errno", None) if error.args else None, str(error)) from error
+        except Exception as error:
+            failure = _by_the_system(error)
         finally:
+            sys.unraisablehook = hook
             self._scratch.cleanup()
+        if failure:
+            raise failure
 
     def _next_sheet(self) -> None:
         self._sheets += 1
@@ -182,6 +186,12 @@ def needs(suffix: str) -> None:
     """Raises MissingExtra where a format needs a package that is not installed."""
     if suffix == ".parquet":
         pyarrow()
+
+
+def _by_the_system(error: Exception) -> OSError:
+    """What the system said; xlsxwriter wraps it in classes of its own."""
+    said = error.args[0] if error.args and isinstance(error.args[0], OSError) else error
+    return OSError(getattr(said, "errno", None), getattr(said, "strerror", None) or str(error))
 
 
 def _no_formula(value: Any) -> Any:
