@@ -39,6 +39,7 @@ CAVEAT = (
 )
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,asf"
 LARGEST = 40_000_000  # pixels of a frame as it is shown; 8K has 33 million
+ROUNDED = 1_000_000  # pixels by which FFmpeg rounds a frame up before it looks at the limit
 WIDEST = 8.0  # times that pixels may be wider than high, or higher than wide
 SQUARE = 0.02  # by which their aspect may differ from 1 without being undone, as pixels that are left alone tell more
 MOST = 1000  # frames that are judged
@@ -152,7 +153,7 @@ class Clip:
                 return
             stream = opened.streams.video[0]
             _check(stream.codec_context.width, stream.codec_context.height)
-            stream.codec_context.options = {"max_pixels": str(LARGEST + 1_000_000)}  # it rounds sides up first
+            stream.codec_context.options = {"max_pixels": str(LARGEST + ROUNDED)}
             stream.thread_type = "AUTO"
             yield from self._found(opened, stream)
 
@@ -165,15 +166,13 @@ class Clip:
         aspect = _aspect(stream.sample_aspect_ratio)
         start = now = end = float((stream.start_time or 0) * (stream.time_base or 0))
         broken, gap = 0, 0.0
-        begun = opened.format.name != "mpegts"  # a recording of a broadcast begins anywhere
         for packet in opened.demux(stream):
             try:
                 found: list[VideoFrame] = packet.decode()
                 broken = 0
             except av.FFmpegError:
                 found, broken = [], broken + 1
-            begun = begun or bool(found)
-            self.damaged |= begun and bool(broken or packet.is_corrupt or any(f.is_corrupt for f in found))
+            self.damaged |= bool(broken or packet.is_corrupt or any(f.is_corrupt for f in found))
             if broken > BROKEN:
                 raise ValueError("its data cannot be decoded")
             for frame in found:
