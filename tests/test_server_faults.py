@@ -34,6 +34,12 @@ def service(model):
         yield running
 
 
+def test_no_limit_of_time_is_none(model):
+    with serving("--model", model, "--whole-image", "--timeout", "inf", "--read-timeout", "inf") as running:
+        assert running.client.get("/v1/models").json()["limits"]["timeout"] is None
+        assert send(running).json()[0]["label"] == "fake"
+
+
 def in_background(call):
     """The result of a call in a thread, as a function that waits for it."""
     found = []

@@ -62,6 +62,13 @@ def test_a_job_that_hangs_or_kills_its_process_costs_its_own_answer():
     assert all(isinstance(found[n], int) for n in (1, 2, 3))
 
 
+@pytest.mark.parametrize("timeout", [float("inf"), 2.2e6])
+def test_a_limit_of_weeks_or_none_can_be_waited_for(timeout):
+    with pool(1, timeout=timeout) as workers:
+        found = list(workers.answers([1, ("sleep", 0.3), 2]))
+    assert [job for job, _ in found] == [1, ("sleep", 0.3), 2]
+
+
 def test_jobs_are_not_taken_far_ahead():
     taken = itertools.count()
     with pool(1) as workers:

@@ -79,7 +79,9 @@ Resume = Annotated[
 ]
 Dedupe = Annotated[
     bool,
-    typer.Option("--dedupe", help="Judge one picture in several files once; rows of the others name the one judged."),
+    typer.Option(
+        "--dedupe", help="Judge one picture in several files of this run once; rows of the others name the one judged."
+    ),
 ]
 PreviousOutput = Annotated[
     Path | None,

@@ -24,6 +24,7 @@ from faceauth.errors import FaceAuthError
 
 AHEAD = 8
 STARTING = 600.0  # seconds in which a worker has to have opened its model, on the slowest of disks
+LONGEST = 86_400.0  # seconds of one wait, for the system counts its milliseconds in 32 bits
 SLICE = 0.2  # seconds between looks at the clock, where a wait cannot be interrupted
 
 Job = TypeVar("Job")
@@ -230,7 +231,7 @@ class Pool(Generic[Job, Answer]):
         Processes that have died or taken too long are replaced, and what `failed` makes is the answer to their jobs.
 
         Args:
-            patience: seconds to wait at most; None for as long as it takes.
+            patience: seconds to wait at most; None for as long as it takes, or `LONGEST`.
             wake: ends the wait when it can be read; it is left unread.
 
         Raises:
@@ -307,9 +308,12 @@ def _end_all(workers: list[_Worker]) -> None:
 
 
 def _wait(connections: "list[Connection[Any, Any]]", patience: float | None) -> list[Any]:
-    """Those of the connections that can be read; waits in slices where a wait cannot be interrupted."""
+    """Those of the connections that can be read, maybe none after `LONGEST`.
+
+    Waits in slices where a wait cannot be interrupted.
+    """
     if sys.platform != "win32":
-        return wait(connections, patience)
+        return wait(connections, None if patience is None else min(patience, LONGEST))
     end = None if patience is None else time.monotonic() + patience
     while True:
         left = SLICE if end is None else min(SLICE, max(0.0, end - time.monotonic()))

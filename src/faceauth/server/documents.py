@@ -147,13 +147,13 @@ class Model(_Record):
 
 
 class Allowed(_Record):
-    """What a request may hold, and how long an image may take, in seconds."""
+    """What a request may hold, and how long an image may take, in seconds; null for as long as it takes."""
 
     max_bytes: int
     max_files: int
     max_pixels: int
     max_faces: int
-    timeout: float
+    timeout: float | None
     images_a_minute: int
 
 
