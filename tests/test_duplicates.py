@@ -11,10 +11,11 @@ from PIL import Image, ImageOps
 from command_line import faceauth, lasting, read_rows
 from conftest import PORTRAIT, SAMPLES, encoded, make_card, noise, picture, write_model
 from faceauth import duplicates, images
+from faceauth.cli import _settings
 from faceauth.detector import Detector
 from faceauth.duplicates import find, judged_once
 from faceauth.images import Limits
-from faceauth.output import rows, sentence
+from faceauth.output import Previous, picture_hash, rows, sentence
 from faceauth.output.rows import verdict_of
 
 
@@ -184,6 +185,39 @@ def test_an_output_of_other_settings_is_no_cache(folder, earlier, tmp_path, mode
         code, _, err = faceauth("detect", folder, "--model", model_path, "--previous", wrong)
         assert code == 2
         assert err.startswith("error: ")
+
+
+@pytest.mark.parametrize("more", [["--overwrite"], ["--resume"]])
+@pytest.mark.parametrize("name", ["o.jsonl", "link.jsonl", "link.csv"])
+def test_an_output_is_not_written_over_while_it_is_the_cache(folder, earlier, model_path, name, more):
+    for link in ("link.jsonl", "link.csv"):
+        (earlier.parent / link).symlink_to(earlier)
+    before = earlier.read_bytes()
+    arguments = ["detect", folder, "--whole-image", "--model", model_path]
+    same = [
+        ["--previous", earlier, "-o", earlier.with_name(name)],
+        ["--previous", earlier.with_name(name), "-o", earlier],
+    ]
+    for given in same:
+        code, _, err = faceauth(*arguments, *given, *(["--overwrite"] if name == "link.csv" else more))
+        assert (code, len(err.splitlines())) == (2, 2)
+        assert "name the same file" in err
+        assert earlier.read_bytes() == before
+
+
+def test_pictures_of_an_earlier_output_are_no_copies_in_this_one(copies, model_path, tmp_path):
+    arguments = ["detect", copies, "--dedupe", "--model", model_path, "-o"]
+    assert faceauth(*arguments, tmp_path / "o.jsonl")[0] == 0
+    _, _, err = faceauth(*arguments, tmp_path / "p.jsonl", "--previous", tmp_path / "o.jsonl")
+    assert "5 of 5 images are taken" in err
+    assert [r["duplicate_of"] for r in read_rows(tmp_path / "p.jsonl")] == [None] * 5
+    assert [r["label"] for r in read_rows(tmp_path / "p.jsonl")] == [
+        r["label"] for r in read_rows(tmp_path / "o.jsonl")
+    ]
+    find = Previous(tmp_path / "o.jsonl", _settings(Detector(model_path))).finder()  # what Ray's actors ask
+    assert find(picture_hash(str(copies / "d.png"), 10**9)).duplicate_of is None
+    faceauth(*arguments, tmp_path / "o.jsonl", "--resume")
+    assert [bool(r["duplicate_of"]) for r in read_rows(tmp_path / "o.jsonl")][:4] == [False, False, True, True]
 
 
 def test_rows_give_back_their_verdict(model_path):

@@ -194,7 +194,7 @@ def detect(
     from faceauth.detector import Detector
     from faceauth.images import Limits
     from faceauth.inputs import expand
-    from faceauth.output import Previous
+    from faceauth.output import Previous, check_apart
 
     wanted = _labels(fail_on)
     new_detector = partial(
@@ -213,6 +213,8 @@ def detect(
         return
     run = _engine(engine, output, address)
     file = output if run else _file(output, resume, overwrite)
+    if previous and file:
+        check_apart(previous, Path(file))
     if "-" in images and sys.stdin is None:
         raise UsageError("standard input is closed", "name files, or pipe an image in")
     detector = new_detector()

@@ -5,7 +5,7 @@ Every format has the same columns, `FIELDS`, one row a face; an image that could
 
 from faceauth.output.file_output import FileOutput, check
 from faceauth.output.parts import PartsOutput, check_folder, is_folder
-from faceauth.output.previous import Previous
+from faceauth.output.previous import Previous, check_apart
 from faceauth.output.resume import Settings, count, picture_hash
 from faceauth.output.rows import FIELDS, Row, flat, made_by, path_id, printable, rows, sentence
 from faceauth.output.stream import LinesOutput
@@ -23,6 +23,7 @@ __all__ = [
     "Settings",
     "TableOutput",
     "check",
+    "check_apart",
     "check_folder",
     "count",
     "flat",

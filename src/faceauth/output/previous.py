@@ -1,6 +1,7 @@
 """An earlier output as a cache: pictures that it holds, under whatever name, are not judged again."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,20 @@ from faceauth.output.rows import verdict_of
 from faceauth.verdict import Verdict
 
 
+def check_apart(previous: Path, output: Path) -> None:
+    """Raises UsageError where an output would overwrite the earlier one that verdicts are taken from."""
+    with suppress(OSError):  # one of the two is not there
+        if previous.samefile(output):
+            raise UsageError(
+                f"--previous and -o name the same file {str(output)!r}", "name another output, or drop --previous"
+            )
+
+
 class Previous:
-    """The verdicts of a JSON Lines output, `path`, by the SHA-256 of the picture."""
+    """The verdicts of a JSON Lines output, `path`, by the SHA-256 of the picture.
+
+    They are none of copies: which file a picture was a copy of says nothing of the files of another run.
+    """
 
     def __init__(self, path: Path, settings: Settings) -> None:
         """Read it through once; 40 bytes of memory an image.
@@ -40,10 +53,13 @@ class Previous:
 
         def verdict(picture: int) -> Verdict | None:
             [entry] = find([picture])
-            return None if entry is None else verdict_of(self._kept.rows(entry))
+            return None if entry is None else self._verdict(entry)
 
         return verdict
 
     def verdict(self, entry: int, reference: str | bytes) -> Verdict:
         """The verdict on a picture that was found, under the name that it has now."""
-        return replace(verdict_of(self._kept.rows(entry)), path="-" if isinstance(reference, bytes) else reference)
+        return replace(self._verdict(entry), path="-" if isinstance(reference, bytes) else reference)
+
+    def _verdict(self, entry: int) -> Verdict:
+        return replace(verdict_of(self._kept.rows(entry)), duplicate_of=None)
