@@ -96,6 +96,12 @@ def test_spectra_of_groups_are_means_of_their_faces(model, pictures, tmp_path):
     assert len(frequencies(SPEC.size)) == len(expected)
 
 
+def test_a_group_is_no_formula_in_a_table():
+    found = {name: (1, np.zeros(len(frequencies(SPEC.size)))) for name in ("=cmd", "@x", "-1", "plain")}
+    lines = list(csv.DictReader(folder.to_csv(found, SPEC.size).decode().splitlines()))
+    assert list(dict.fromkeys(line["group"] for line in lines)) == ["'=cmd", "'@x", "'-1", "plain"]
+
+
 @pytest.mark.parametrize(("words", "says"), [
     (("embed", "x", "-o", "map.png"), "choose one of .html, .npz"),
     (("spectrum", "x", "-o", "no/where/s.html"), "no folder"),
@@ -105,6 +111,17 @@ def test_outputs_that_cannot_be_are_said_before_the_work(words, says, tmp_path):
     (tmp_path / "there.html").touch()
     code, out, err = faceauth(*words, cwd=tmp_path)
     assert (code, out) == (2, "") and says in err
+
+
+@pytest.mark.parametrize("words", ["embed", "spectrum"])
+def test_pictures_of_which_none_can_be_read_are_code_3(model, tmp_path, words):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
+    code, _, err = faceauth(words, tmp_path / "broken.png", "--model", model, "-o", tmp_path / "o.html")
+    assert code == 3 and "the picture could not be read" in err and "no face" not in err
+    (tmp_path / "gone.png").write_bytes(b"\x89PNG nothing")
+    code, _, err = faceauth(words, tmp_path, "--model", model, "-o", tmp_path / "o.html")
+    assert code == 3 and "none of the 2 pictures could be read" in err
+    assert not (tmp_path / "o.html").exists()
 
 
 def test_no_face_at_all_is_one_line(model, tmp_path):

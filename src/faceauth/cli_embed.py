@@ -8,7 +8,7 @@ import typer
 
 from faceauth.cli_options import Images, MaxBytes, MaxPixels, Model, Overwrite, check_new
 from faceauth.console import notice, progress
-from faceauth.errors import DataError
+from faceauth.errors import DataError, FaceAuthError, ImageError
 from faceauth.files import write_bytes
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from faceauth.explain.folder import EmbeddedFace
 
 UNREADABLE = 3
-NO_FACE = "no face was found in any picture", "give pictures with faces of 48 pixels or more"
 MAPS, SPECTRA = (".html", ".npz"), (".html", ".csv")
 
 
@@ -46,7 +45,7 @@ def embed(
     found, unreadable = _faces(detector, images, max_bytes)
     faces = [face for face in found if face.embedding is not None]
     if not faces:
-        raise DataError(*NO_FACE)
+        raise _nothing(len(found), unreadable)
     import numpy as np
 
     prototypes = detector.attributor.prototypes if detector.attributor else None
@@ -85,15 +84,16 @@ def spectrum(
     detector = _detector(model, max_pixels, max_bytes)
     by_group = {group: _faces(detector, [group], max_bytes) for group in dict.fromkeys(groups)}
     found = folder.averages({group: faces for group, (faces, _) in by_group.items()})
+    unreadable = sum(count for _, count in by_group.values())
     if not found:
-        raise DataError(*NO_FACE)
+        raise _nothing(sum(len(faces) for faces, _ in by_group.values()), unreadable)
     size = detector.model.card.preprocess.size
     html = output.suffix.lower() == ".html"
     beside = reference.read(detector.model) if html else None
     _end(
         output, folder.to_spectra(found, size, beside) if html else folder.to_csv(found, size),
         f"{sum(count for count, _ in found.values())} faces of {len(found)} group{'' if len(found) == 1 else 's'}",
-        sum(unreadable for _, unreadable in by_group.values()),
+        unreadable,
     )  # fmt: skip
 
 
@@ -118,6 +118,14 @@ def _faces(detector: "Detector", pictures: Iterable[str], max_bytes: int) -> "tu
             unreadable += 1
             notice(f"{one.path}: {one.error}")
     return found, unreadable
+
+
+def _nothing(read: int, unreadable: int) -> FaceAuthError:
+    """The error where no face was found in the pictures that could be read, or none could be."""
+    if read:
+        return DataError("no face was found in any picture", "give pictures with faces of 48 pixels or more")
+    what = "the picture" if unreadable == 1 else f"none of the {unreadable} pictures"
+    return ImageError(f"{what} could {'not ' if unreadable == 1 else ''}be read", "the lines above say why")
 
 
 def _end(output: Path, data: bytes, said: str, unreadable: int) -> None:

@@ -15,6 +15,7 @@ from faceauth.errors import ImageError
 from faceauth.explain.reference import Reference, frequencies, profile
 from faceauth.images import Source
 from faceauth.output.page import asset, head, tail, text
+from faceauth.output.writers import no_formula
 
 Floats = npt.NDArray[np.floating[Any]]
 SIDE = (760, 520)  # width and height of a plot, in units of its own
@@ -146,7 +147,7 @@ def to_csv(found: dict[str, tuple[int, Floats]], size: int) -> bytes:
     writer.writerow(("group", "faces", "cycles_a_pixel", "decibels"))
     for name, (count, decibels) in found.items():
         for f, value in zip(frequencies(size), decibels, strict=True):
-            writer.writerow((name, count, f"{f:.5f}", f"{value:.3f}"))
+            writer.writerow((no_formula(name), count, f"{f:.5f}", f"{value:.3f}"))
     return file.getvalue().encode("utf-8", "backslashreplace")
 
 

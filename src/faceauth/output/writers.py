@@ -81,7 +81,7 @@ class CsvWriter:
 
     def write(self, row: Row) -> None:
         values = flat(self._blank | row)
-        self._writer.writerow({n: v if n == "path" else _no_formula(v) for n, v in values.items()})
+        self._writer.writerow({n: v if n == "path" else no_formula(v) for n, v in values.items()})
 
     def close(self) -> None:
         self._file.close()
@@ -194,7 +194,8 @@ def _by_the_system(error: Exception) -> OSError:
     return OSError(getattr(said, "errno", None), getattr(said, "strerror", None) or str(error))
 
 
-def _no_formula(value: Any) -> Any:
+def no_formula(value: Any) -> Any:
+    """The value of a cell, led by an apostrophe where a spreadsheet would take it for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
