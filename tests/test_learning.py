@@ -226,6 +226,11 @@ def test_pictures_of_a_generator_that_is_known_are_refused(model, file, tmp_path
     refused("lamp-2", folder, model, file, code=1, says="like lamp")
 
 
+def test_pictures_of_a_class_that_was_learned_are_like_that_class(model, file, red):
+    assert learn("rust", red, model, file)[0] == 0
+    refused("copper", red, model, file, code=1, says="of the others 20 like rust to this model")
+
+
 def test_unreadable_files_are_named_and_passed_over(model, file, red):
     (red / "broken.png").write_bytes(b"\x89PNG nothing")
     code, _, err = learn("rust", red, model, file)

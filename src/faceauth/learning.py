@@ -158,9 +158,11 @@ def estimate(
     judged = prototypes.fake[prototypes.reference_kind] | (kind.label == "fake")
     weight = _weight((own - rivals)[judged], kind.label)
     taken = float((_part(own - rivals + weight) > 0.5).mean()) if len(own) else 0.0
-    parts = np.stack([_left_out(attributor, taught, weight, embedding, i) for i in range(count)])
+    others = [t for t in attributor.taught if t.kind.name != kind.name]
+    parts = np.stack([_left_out(attributor, others, taught, weight, embedding, i) for i in range(count)])
     recall = float((parts[:, -1] > 0.5).mean() if kind.label == "fake" else parts[:, -1].mean())
-    confused = _confused(attributor, embedding[parts[:, -1] <= 0.5])
+    missed = parts[:, -1] <= 0.5
+    confused = _confused(prototypes, others, embedding[missed], parts[missed])
     if recall < (LOWEST_RECALL[kind.label] if lowest is None else lowest):
         looks = ", ".join(f"{n} like {other}" for other, n in confused[:3])
         raise DataError(
@@ -194,20 +196,31 @@ def _part(margins: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-np.clip(margins, -700, 700))))
 
 
-def _left_out(attributor: Attributor, taught: Taught, weight: float, embedding: Floats, index: int) -> Floats:
-    """The parts of one picture when the class is taught without it; the class's own is last."""
+def _left_out(
+    attributor: Attributor, others: Sequence[Taught], taught: Taught, weight: float, embedding: Floats, index: int
+) -> Floats:
+    """The parts of one picture when the class is taught beside others without it; the class's own is last."""
     rest = np.delete(embedding, index, axis=0)
     without = replace(taught, mean=rest.mean(axis=0, dtype=np.float64), count=len(rest), log_weight=weight)
-    every = [t for t in attributor.taught if t.kind.name != taught.kind.name]
-    return np.asarray(attributor.beside([*every, without]).parts(embedding[index : index + 1])[0])
+    return np.asarray(attributor.beside([*others, without]).parts(embedding[index : index + 1])[0])
 
 
-def _confused(attributor: Attributor, embedding: Floats) -> tuple[tuple[str, int], ...]:
-    prototypes = attributor.prototypes
-    names = [k.generator if k.label == "fake" else k.name for k in prototypes.kinds] + [UNKNOWN]
+def _confused(
+    prototypes: Prototypes, others: Sequence[Taught], embedding: Floats, parts: Floats
+) -> tuple[tuple[str, int], ...]:
+    """What (n, d) embeddings are taken for: another class taught, where it has more than all known, or a known one.
+
+    `parts` (n, others + 1) are theirs, as `_left_out` gives them.
+    """
     if not len(embedding):
         return ()
-    return tuple(Counter(names[i] for i in nearest(prototypes, embedding)).most_common())
+    names = [k.generator if k.label == "fake" else k.name for k in prototypes.kinds] + [UNKNOWN]
+    found = [names[i] for i in nearest(prototypes, embedding)]
+    if others:
+        first = parts[:, :-1].argmax(axis=1)
+        ahead = parts[:, :-1].max(axis=1) > 1 - parts.sum(axis=1)
+        found = [others[i].kind.name if a else name for i, a, name in zip(first, ahead, found, strict=True)]
+    return tuple(Counter(found).most_common())
 
 
 def nearest(prototypes: Prototypes, embedding: Floats) -> list[int]:
