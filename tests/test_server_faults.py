@@ -232,6 +232,29 @@ def test_slow_clients_are_given_up_and_keep_nobody_waiting(service):
     assert 0.9 < time.monotonic() - start < 20
 
 
+def test_errors_are_answered_before_the_body_has_come(model):
+    with serving("--model", model, "--read-timeout", 5, "--max-bytes", 3_000_000) as running:
+        for length, status in ((10**9, "413"), (1000, "408")):
+            start = time.monotonic()
+            connection = connected(running, HEAD + f"Content-Length: {length}\r\n\r\n")
+            answer = connection.recv(65536).decode()
+            assert answer.startswith(f"HTTP/1.1 {status}") and "connection: close" in answer.lower()
+            assert time.monotonic() - start < (2 if status == "413" else 8)
+            connection.close()
+        with httpx.Client() as client:
+            for _ in range(2):  # what is announced, and comes, is dropped; the answer is read all the same
+                found = client.post(
+                    f"{running.url}/v1/detect", content=bytes(6_000_000), headers={"Content-Type": "image/png"}
+                )
+                assert found.status_code == 413
+
+
+def test_a_name_too_long_for_a_form_is_called_so(service):
+    found = service.client.post("/v1/detect", files=files((f"{'a' * 5000}.png", WHITE)))
+    assert found.status_code == 400 and "name of a file is too long" in found.json()["detail"]
+    assert service.client.post("/v1/detect", files=files((f"{'a' * 3000}.png", WHITE))).status_code == 200
+
+
 def test_bodies_longer_and_shorter_than_announced(service):
     data = connected(service, HEAD + "Content-Length: 3\r\n\r\nabcdefghi\r\n\r\n")
     answer = read_all(data)

@@ -7,7 +7,7 @@ import re
 import secrets
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -107,14 +107,16 @@ class Gate:
 
 
 class _Passage:
-    """`receive` and `send` of one request. Before an error is sent, the body is read to its end and dropped.
+    """`receive` and `send` of one request. An error is sent at once; then what is left of the body is read and dropped.
 
-    A client that is still sending would otherwise see a broken connection in place of the answer.
+    A client that is still sending would otherwise see a broken connection in place of the answer. The connection is
+    closed after it, unless the whole body was there.
     """
 
     def __init__(self, visit: Visit, receive: Receive, send: Send, settings: Settings, *, drain: bool) -> None:
         self._visit, self._receive, self._send = visit, receive, send
         self._settings, self._drain, self._done = settings, drain, False
+        self._failed, self._dropped = False, 0
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -129,20 +131,23 @@ class _Passage:
                 headers[name] = value
             headers[ID] = self._visit.id
             headers.setdefault("cache-control", "no-store")
-            if message["status"] >= 400:
-                await self._drop_body()
+            self._failed = message["status"] >= 400
+            if self._failed:
+                await self._drop_body(0)
                 if not self._done:
                     headers["connection"] = "close"
+        elif self._failed and not self._done and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._drop_body(self._settings.read_timeout)
+            message = {"type": "http.response.body"}
         await self._send(message)
 
-    async def _drop_body(self) -> None:
-        dropped = 0
-        try:
-            async with asyncio.timeout(self._settings.read_timeout):
-                while self._drain and not self._done and dropped <= self._settings.max_bytes:
-                    dropped += len((await self.receive()).get("body", b""))
-        except TimeoutError:
-            return
+    async def _drop_body(self, seconds: float) -> None:
+        """Drop what comes of the body in so many seconds; in none what has come already."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._drain and not self._done and self._dropped <= self._settings.max_bytes:
+                    self._dropped += len((await self.receive()).get("body", b""))
 
 
 class JsonLines(logging.Formatter):

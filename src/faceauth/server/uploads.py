@@ -166,7 +166,9 @@ class _Form:
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise _broken("it is not as multipart/form-data has to be") from error
+            long = "header size" in str(error).lower()
+            why = "the name of a file is too long" if long else "it is not as multipart/form-data has to be"
+            raise _broken(why) from error
 
     def images(self) -> list[EncodedImage]:
         """All files. Raises Problem for a form that has not come to its end."""
