@@ -120,6 +120,12 @@ def test_nan_is_no_number_of_seconds_or_frames(words):
     assert float(err.split()[-1]) >= 1 and len(err.splitlines()) == 2
 
 
+@pytest.mark.parametrize("output", ["s3://bucket/verdicts/", "https://example.org/v.jsonl"])
+def test_an_output_at_an_address_needs_an_engine(output):
+    code, _, err = faceauth("detect", PORTRAIT, "-o", output)
+    assert code == 2 and "add --engine ray" in err
+
+
 def test_a_model_that_is_none_is_code_1(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"x")
     code, _, err = faceauth("detect", PORTRAIT, "--model", tmp_path / "m.onnx")

@@ -186,6 +186,25 @@ def test_a_picture_that_cannot_be_read_is_code_3(tmp_path, model):
     assert code == 3 and "error:" in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("photo", ["nothere.jpg", "."])
+def test_what_is_no_picture_is_named_with_a_next_step(tmp_path, model, report, photo):
+    commands = (
+        ["explain", photo], ["verify", report, "--image", photo], ["report-case", photo, "--truth", "real", "-o", "c.zip"]
+    )  # fmt: skip
+    for words in commands:
+        code, _, err = faceauth(*words, "--model", model, cwd=tmp_path)
+        assert code == 3 and f"cannot read '{photo}'" in err and "hint: give the path of one picture" in err
+
+
+@pytest.mark.parametrize("words", [
+    ["explain", PORTRAIT, "-o", "no/r.json"], ["provenance", PORTRAIT, "-o", "no/p.json"],
+    ["report-case", PORTRAIT, "--truth", "real", "-o", "no/c.zip"],
+])  # fmt: skip
+def test_a_folder_that_is_not_there_has_to_be_made_first(tmp_path, words):
+    code, _, err = faceauth(*words, cwd=tmp_path)
+    assert code == 2 and "no folder 'no'" in err and "make it first" in err
+
+
 def test_a_picture_on_standard_input(tmp_path, model):
     code, *_ = faceauth("explain", "-", "-o", tmp_path / "r.json", "--model", model, stdin=PORTRAIT.read_bytes())
     assert code == 0

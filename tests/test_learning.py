@@ -444,7 +444,7 @@ def test_a_hostile_file_is_one_clear_line(model, file, text):
     file.write_text(text, errors="surrogateescape")
     with pytest.raises(UsageError, match="not a file of what faceauth has learned") as found:
         Detector(model, learned=file)
-    assert "--no-learned" in found.value.hint
+    assert "detect --no-learned" in found.value.hint  # learn and forget have no such option
     assert str(file) in found.value.message
     assert len(str(found.value)) < 500
 

@@ -138,9 +138,12 @@ def root(
 
 def _file(output: str | None, resume: bool, overwrite: bool) -> str | None:
     """The file or FOLDER/ that verdicts are written to, checked; None for standard output. Raises UsageError."""
+    from faceauth.images.loading import is_address
     from faceauth.output import check, check_folder, is_folder
 
     if output is not None and output != "-":
+        if is_address(output):
+            raise UsageError(f"{output!r} is an address", "add --engine ray, or name a file or FOLDER/")
         (check_folder if is_folder(output) else check)(Path(output), resume=resume, overwrite=overwrite)
         return output
     if resume:

@@ -19,10 +19,11 @@ from faceauth.cli_options import (
     Overwrite,
     Threshold,
     WholeImage,
+    check_new,
     parse_rate,
 )
 from faceauth.console import echo, notice
-from faceauth.errors import MissingExtra, UsageError
+from faceauth.errors import ImageError, MissingExtra, UsageError
 from faceauth.files import replacing, write_bytes
 
 if TYPE_CHECKING:
@@ -178,9 +179,7 @@ def report_case(
     """
     from faceauth.explain import explain as explained
 
-    if output.suffix.lower() != ".zip":
-        raise UsageError(f"cannot write {str(output)!r}", "a case is a .zip file")
-    _free(output, overwrite=overwrite)
+    check_new(output, (".zip",), overwrite=overwrite)
     detector = _detector(model)
     loaded = _loaded(photo, detector)
     explanation = explained(detector, loaded)
@@ -288,7 +287,11 @@ def _loaded(photo: str, detector: "Detector") -> "LoadedImage":
     from faceauth.inputs import expand
 
     if photo != "-":
-        return load(photo, detector.limits)
+        try:
+            return load(photo, detector.limits)
+        except ImageError as error:
+            hint = error.hint or "give the path of one picture that can be opened"
+            raise ImageError(f"cannot read {photo!r}: {error.message}", hint) from error
     references = expand(["-"], max_bytes=detector.limits.max_bytes).references
     if len(references) != 1:
         raise UsageError(f"{len(references)} pictures on standard input", "explain takes one at a time")
@@ -304,20 +307,13 @@ def _trust(anchors: Path | None, usages: Path | None) -> "TrustList | None":
 
 
 def _writer(output: Path, *, overwrite: bool) -> "Callable[[Explanation, Image.Image], bytes]":
-    if output.suffix.lower() not in WRITERS:
-        raise UsageError(f"cannot write {str(output)!r}", f"choose one of {', '.join(WRITERS)}")
-    _free(output, overwrite=overwrite)
+    check_new(output, tuple(WRITERS), overwrite=overwrite)
     if output.suffix.lower() == ".pdf":  # said before the work is done
         try:
             import fpdf  # noqa: F401
         except ImportError as error:
             raise MissingExtra("PDF files need fpdf2", "pdf") from error
     return WRITERS[output.suffix.lower()]
-
-
-def _free(output: Path, *, overwrite: bool) -> None:
-    if output.exists() and not overwrite:
-        raise UsageError(f"{str(output)!r} exists", "--overwrite to replace it")
 
 
 def _write(output: Path, data: bytes) -> None:

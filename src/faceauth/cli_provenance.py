@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from faceauth.cli_options import check_new
 from faceauth.console import stdout
 from faceauth.errors import FaceAuthError, UsageError
 from faceauth.files import replacing
@@ -54,7 +55,7 @@ def provenance(
     if trust_usages and not trust_anchors:
         raise UsageError("--trust-usages needs a trust list", "add --trust-anchors FILE.pem")
     if output is not None:
-        _check(output, overwrite=overwrite)
+        check_new(output, SUFFIXES, overwrite=overwrite)
     trust = TrustList.read(trust_anchors, trust_usages) if trust_anchors else None
     reports = _reports(expand(images, max_bytes=max_bytes).references, trust, max_bytes)
     unreadable = _write_file(output, reports) if output else _print(reports)
@@ -78,13 +79,6 @@ def _reports(references: list[str | bytes], trust: "TrustList | None", max_bytes
             yield Report(path, error=str(error))
         except Exception as error:  # one file is never the end of a run
             yield Report(path, error=f"cannot be examined: {type(error).__name__}")
-
-
-def _check(output: Path, *, overwrite: bool) -> None:
-    if output.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"cannot write {str(output)!r}", f"choose one of {', '.join(SUFFIXES)}")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{str(output)!r} exists", "--overwrite to replace it")
 
 
 def _write_file(output: Path, reports: "Iterator[Report]") -> int:

@@ -64,7 +64,7 @@ def read(file: Path, *, must_exist: bool = False) -> tuple[Taught, ...]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UsageError(
             f"{str(file)!r} is not a file of what faceauth has learned: {_reason(error)}",
-            "move it away and learn again, or pass --no-learned",
+            "move it away and learn again; detect --no-learned does without it",
         ) from error
     return taught
 
