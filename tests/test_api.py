@@ -156,6 +156,17 @@ def test_a_table_is_refused_and_its_column_judged(portraits):
     assert [v.path for v in portraits.detect(table["path"])] == [str(PORTRAIT)]
 
 
+@pytest.mark.parametrize(("option", "told"), [
+    ({"model": 3}, "model cannot be of type int"), ({"learned": 3}, "learned cannot be of type int"),
+    ({"limits": 5}, "limits cannot be of type int"),
+])  # fmt: skip
+def test_an_argument_of_another_type_is_refused_in_one_line(model_path, option, told):
+    for opened in (faceauth.load, Detector):
+        with pytest.raises(faceauth.UsageError, match=told) as found:
+            opened(**{"model": model_path} | option)
+        assert found.value.hint and "\n" not in str(found.value)
+
+
 @pytest.mark.parametrize("option", [{"threshold": "0.5"}, {"false_alarms": "1%"}])
 def test_a_number_given_as_text_is_refused_in_words(model_path, option):
     with pytest.raises(faceauth.UsageError, match="give a number"):

@@ -67,10 +67,11 @@ def load(model: "str | os.PathLike[str] | None" = None, **options: Any) -> "Dete
 
     Raises:
         ModelError: where there is no such file or name, or it is not a faceauth model.
+        UsageError: for an option that cannot be: of another type, or out of range.
     """
     from faceauth.detector import Detector
 
-    return Detector(None if model is None else os.fspath(model), **options)
+    return Detector(os.fspath(model) if isinstance(model, os.PathLike) else model, **options)
 
 
 def rows(verdicts: "Verdict | Iterable[Verdict]") -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The detector: images in, verdicts out. It knows nothing of terminals, files of results, or how models are made."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -70,9 +71,10 @@ class Detector:
 
         Raises:
             ModelError: for a file that is missing or not a model.
-            UsageError: for a threshold or rate out of range, for both, for a rate that was not measured, and for
-                a file of what was taught that is damaged, or not there.
+            UsageError: for an argument of another type, for a threshold or rate out of range, for both, for a rate that
+                was not measured, and for a file of what was taught that is damaged, or not there.
         """
+        _check_types(model, limits, learned)
         self.model = ModelFile(model)
         self.limits = limits or Limits()
         self.find_faces: FaceFinder = finder()
@@ -390,6 +392,17 @@ class Detector:
         return Face(
             index, face.box, "uncertain", None, None, self.fake_from, self.false_alarm_rate, error, reason="too small"
         )
+
+
+def _check_types(model: object, limits: object, learned: object) -> None:
+    """Raises UsageError for an argument that could not be used."""
+    for name, given, types, hint in (
+        ("model", model, str | os.PathLike | None, "the path of a model file, or a name: accurate, fast"),
+        ("limits", limits, Limits | None, "faceauth.Limits(max_pixels, max_bytes)"),
+        ("learned", learned, str | os.PathLike | bool | None, "the path of a learned file, or True or False"),
+    ):
+        if not isinstance(given, types):
+            raise UsageError(f"{name} cannot be of type {type(given).__name__}", f"give {hint}")
 
 
 def _fake_from(limits: Thresholds, threshold: float | None, false_alarms: float | None) -> float:
