@@ -163,9 +163,9 @@ def _print_classifiers(others: dict[str, tuple[int, list[Run]]], count: int, sta
     """Beside the plain pool, whose run of `count` images is the last."""
     pool = _rate(count, plain[0], start[0])
     print("\n| classifier | images | start, s | images/s | / plain | MB | / plain |\n|---|---|---|---|---|---|---|")
-    for name, (most, [(begun, _), (seconds, memory)]) in others.items():
-        rate = _rate(most, seconds, begun)
-        cells = f"{begun:.1f} | {rate:.1f} | {rate / pool:.3g} | {memory:.0f} | {memory / plain[1]:.2f}"
+    for name, (most, [(opening, _), (seconds, memory)]) in others.items():
+        rate = _rate(most, seconds, opening)
+        cells = f"{opening:.1f} | {rate:.1f} | {rate / pool:.3g} | {memory:.0f} | {memory / plain[1]:.2f}"
         print(f"| {name} | {most} | {cells} |")
     for missing in CLASSIFIERS.keys() - others.keys():
         print(f"| {missing} | not installed: pip install 'faceauth[lab]' | | | | | |")

@@ -170,7 +170,7 @@ def _print(found: "Iterable[Row]") -> None:
 
 
 def _say(found: "Iterable[Row]") -> None:
-    """Each track in words, or that there is none in frames that were looked at."""
+    """Each track in words, or that there is none in frames that were judged."""
     from faceauth.video import sentence
 
     labels = set()

@@ -51,7 +51,7 @@ class Copy:
         )  # fmt: skip
 
 
-Look = tuple[npt.NDArray[np.uint8], Copy]  # the small copy of a file's picture, and the file as a copy of another
+Summary = tuple[npt.NDArray[np.uint8], Copy]  # the small copy of a file's picture, and the file as a copy of another
 
 
 def judged_once(
@@ -139,21 +139,21 @@ def dhash(source: Source, limits: Limits) -> int:
     return images.dhash(images.load(source, limits).image)
 
 
-def look(source: Source, of: int, limits: Limits) -> Look:
+def summary(source: Source, of: int, limits: Limits) -> Summary:
     """What of a file decides whether it shows the picture at place `of`. Raises ImageError."""
     loaded = images.load(source, limits)
     copy = Copy(of, loaded.path, loaded.sha256, loaded.full_size, claims(loaded.data))
     return images.small_copy(loaded.image), copy
 
 
-def same(later: Look, earlier: Look) -> bool:
+def same(later: Summary, earlier: Summary) -> bool:
     """Whether a file shows the picture of an earlier one; not a larger one, on which more can be seen."""
     return later[1].size[0] <= earlier[1].size[0] and images.alike(later[0], earlier[0])
 
 
 def _copy(later: Source, earlier: Source, of: int, limits: Limits) -> Copy | None:
-    seen = look(later, of, limits)
-    return seen[1] if same(seen, look(earlier, of, limits)) else None
+    seen = summary(later, of, limits)
+    return seen[1] if same(seen, summary(earlier, of, limits)) else None
 
 
 def nothing(job: object, reason: str) -> None:

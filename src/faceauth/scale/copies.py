@@ -1,7 +1,7 @@
 """One picture in several files, judged once (--dedupe): which pictures of all blocks show an earlier one.
 
-As in `faceauth.duplicates`: actors hash all pictures, the driver finds those whose hashes are near, actors look at
-these again, and the driver compares what they saw.
+As in `faceauth.duplicates`: actors hash all pictures, the driver finds those whose hashes are near, actors read
+these again, and the driver compares small copies of them.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from typing import Any
 
 from faceauth import duplicates
 from faceauth.console import progress
-from faceauth.duplicates import Copy, Look
+from faceauth.duplicates import Copy, Summary
 from faceauth.scale.blocks import Block
 from faceauth.scale.cluster import answers
 from faceauth.scale.earlier import Known
@@ -29,14 +29,14 @@ from faceauth.verdict import Evidence
 
 KEPT = ".copies.jsonl"  # in the output: what the blocks are, then a line a copy
 
-Wanted = dict[int, int]  # the places of pictures that are looked at, with that of the first of those near them
-Seen = tuple[Look, str]  # of a picture, with its absolute path
+Wanted = dict[int, int]  # the places of pictures that are read again, with that of the first of those near them
+Seen = tuple[Summary, str]  # of a picture, with its absolute path
 
 
 def tasks(job: Job, work: Sequence[Block], workers: int, go_on: str) -> list[Task]:
     """The tasks for `Judge`, in which every picture is judged, or is a copy of one that is.
 
-    What was found is kept beside the parts, for a second look could find otherwise, where pictures took too long, and
+    What was found is kept beside the parts, for a second reading could differ where pictures took too long, and
     then parts that are finished would lack rows.
 
     Raises FaceAuthError as `faceauth.scale.cluster.answers` does, and where the output cannot be read or written.
@@ -74,16 +74,16 @@ def _found(job: Job, work: Sequence[Block], workers: int, go_on: str) -> Iterato
             wanted[block_number(place)][place] = earlier
     seen: dict[int, Seen] = {}
     jobs = [(work[number], of) for number, of in sorted(wanted.items())]
-    for looks in progress(answers(Looks, job, jobs, workers, go_on), len(jobs), "blocks"):
-        seen |= looks
+    for summaries in progress(answers(Summaries, job, jobs, workers, go_on), len(jobs), "blocks"):
+        seen |= summaries
     for later, earlier in first.items():
         if later in seen and earlier in seen and duplicates.same(seen[later][0], seen[earlier][0]):
             (_, copy), path = seen[later]
             yield later, path, copy
 
 
-class _Looking:
-    """Looks at the pictures of blocks, in an actor of Ray Data."""
+class _Reading:
+    """Reads the pictures of blocks, in an actor of Ray Data."""
 
     def __init__(self, job: Job) -> None:
         limits = job.arguments["limits"]
@@ -96,7 +96,7 @@ class _Looking:
             yield from ((picture, answer) for picture, answer in found if answer is not None)
 
 
-class Hashes(_Looking):
+class Hashes(_Reading):
     """Difference hashes of all pictures of a block that an earlier output does not hold."""
 
     def __call__(self, block: Block) -> tuple["array[int]", "array[int]"]:
@@ -109,12 +109,12 @@ class Hashes(_Looking):
         return places, hashes
 
 
-class Looks(_Looking):
+class Summaries(_Reading):
     """What is compared of some pictures of a block."""
 
     def __call__(self, given: tuple[Block, Wanted]) -> dict[int, Seen]:
         """What was seen of each picture that is wanted and could be read, by its place."""
         block, of = given
         asked = self._pictures.of(block, [], of.__contains__)
-        found = self._answers((p, (duplicates.look, p.source, of[p.place])) for p in asked)
+        found = self._answers((p, (duplicates.summary, p.source, of[p.place])) for p in asked)
         return {p.place: ((small, replace(copy, path=p.name)), p.path) for p, (small, copy) in found}

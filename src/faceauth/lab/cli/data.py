@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from faceauth.cli_options import Address
 from faceauth.errors import MissingExtra, UsageError
-from faceauth.lab.cli.engine import Address, EngineName, chosen
+from faceauth.lab.cli.engine import EngineName, chosen
 from faceauth.lab.cli.needs import need_lab
 
 

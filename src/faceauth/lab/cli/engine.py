@@ -19,7 +19,6 @@ EngineName = Annotated[
         help="Give the work to Ray; on a cluster, to machines that share the folders of this one, and have the lab.",
     ),
 ]
-Address = Annotated[str | None, typer.Option(metavar="<address>", help="The Ray cluster; a local one if left out.")]
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from faceauth.cli_options import Address
 from faceauth.errors import UsageError
-from faceauth.lab.cli.engine import Address, EngineName, chosen
+from faceauth.lab.cli.engine import EngineName, chosen
 from faceauth.lab.cli.needs import need_lab, need_tables
 
 if TYPE_CHECKING:
