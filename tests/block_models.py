@@ -20,7 +20,13 @@ def block_card(**changes):
 
 
 def write_block_model(
-    path, of_mean=(6.0, 0.0, 0.0), of_deviation=(0.0, 0.0, 0.0), of_class=(0.0, 0.0, 0.0), ddof=1, card=None
+    path,
+    of_mean=(6.0, 0.0, 0.0),
+    of_deviation=(0.0, 0.0, 0.0),
+    of_class=(0.0, 0.0, 0.0),
+    ddof=1,
+    card=None,
+    bias=-3.0,
 ):
     """Tokens of a block are the patches' mean colours, times 1 for the first block and 2 for the second, after a class
     token, which is their mean. logit = sum over blocks of the three weights times class token, patch mean and standard
@@ -30,7 +36,7 @@ def write_block_model(
     n = SIDE**2
     weight = np.array([w for _ in range(BLOCKS) for w in (*of_class, *of_mean, *of_deviation)], np.float32)
     arrays = {
-        "parts_weight": np.stack([weight, weight], axis=1), "parts_bias": np.array([-3, -13], np.float32),
+        "parts_weight": np.stack([weight, weight], axis=1), "parts_bias": np.array([bias, bias - 10], np.float32),
         "grid": np.array([0, 3, SIDE, PATCH, SIDE, PATCH]), "inner": np.array([3, 5]), "row": np.array([0, 3, n]),
         "axis": np.array([1]), "one": np.array([1]), "many": np.array([2**31 - 1]), "zero": np.array(0),
         "two": np.array(2.0, np.float32), "scale": np.array(n / (n - ddof), np.float32), "first": np.array(0),

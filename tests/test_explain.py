@@ -14,7 +14,6 @@ from faceauth import images
 from faceauth.detector import Detector
 from faceauth.errors import ImageError, ModelError
 from faceauth.explain import explain, reference, words
-from faceauth.explain.heatmap import CELLS
 from faceauth.explain.stability import EDITS, edited_scores, stability
 from faceauth.model_file import ModelFile, Thresholds
 from faceauth.verdict import Face
@@ -52,7 +51,7 @@ def test_an_explanation_is_plain_values_and_the_same_twice(model, portrait):
 def test_a_face_is_explained_in_full(portrait):
     [face] = portrait.faces
     assert portrait.sentence == f"The one face found is called {portrait.verdict.label}."
-    assert face.heat_map.method == "patches and occlusion" and face.heat_map.region == face.region
+    assert face.heat_map.method == "patches" and face.heat_map.region == face.region
     left, top, right, bottom = portrait.verdict.faces[0].box
     assert face.region[0] < left < right < face.region[2] and face.region[1] < top < bottom < face.region[3]
     assert [e.edit for e in face.stability.edits] == ["as it is", *(name for name, _ in EDITS)]
@@ -70,7 +69,7 @@ def test_scores_of_edits_follow_the_picture(model):
     assert found["grey"].score == pytest.approx(detector.scores(image.convert("L"))[0], abs=1e-5) != score
 
 
-def test_an_explanation_takes_nineteen_passes_of_the_network(tmp_path, monkeypatch):
+def test_an_explanation_takes_thirteen_passes_of_the_network(tmp_path, monkeypatch):
     passes = []
     for name in ("run", "inside"):
         whole = getattr(ModelFile, name)
@@ -78,8 +77,8 @@ def test_an_explanation_takes_nineteen_passes_of_the_network(tmp_path, monkeypat
     detector = Detector(write_block_model(tmp_path / "b.onnx"), whole_image=True)
     passes.clear()
     found = explain(detector, picture((255, 0, 0), (64, 64)))
-    assert found.verdict.label == "fake" and found.faces[0].heat_map.method == "patches and occlusion"
-    assert sum(passes) == 2 + 2 + 2 * CELLS + len(EDITS) == 19
+    assert found.verdict.label == "fake" and found.faces[0].heat_map.method == "patches"
+    assert sum(passes) == 2 + 2 + len(EDITS) == 13
     assert found.verdict.faces == detector.detect(picture((255, 0, 0), (64, 64)))[0].faces
 
 

@@ -70,15 +70,37 @@ def test_a_network_of_another_making_has_nothing_inside(model_path):
 @pytest.mark.parametrize("corner", [(0, 0), (0, SIDE - 1), (SIDE - 1, 0), (2, 1)])
 def test_the_evidence_lies_in_the_patch_that_the_logit_comes_from(block_model, corner):
     found = heatmap.evidence(block_model, red_corner(corner))
-    assert found.method == "patches and occlusion"
+    assert found.method == "patches"
     assert np.unravel_index(found.values.argmax(), found.values.shape) == corner
     assert found.logit == pytest.approx(3 * 6 / SIDE**2 - 3)
 
 
-def test_where_nothing_changes_the_logit_the_map_is_near_zero(block_model):
-    found = heatmap.heat_map(heatmap.evidence(block_model, red_corner((0, 0))), (0.0, 0.0, 8.0, 8.0), 0)
-    assert abs(found.values[-1][-1]) < 0.03  # a blur spreads red over the border of the next row and column
-    assert 0 < found.strongest < 18 / SIDE**2 and found.logit == pytest.approx(18 / SIDE**2 - 3, abs=1e-3)
+def test_the_parts_of_all_patches_make_up_the_logit(block_model):
+    found = heatmap.evidence(block_model, red_corner((1, 2)))
+    assert found.values.sum() == pytest.approx(found.logit)
+    others = np.delete(found.values.ravel(), SIDE + 2)
+    np.testing.assert_allclose(others, -3 / SIDE**2, atol=1e-6)  # the bias, spread over all patches
+    assert found.values[1, 2] - others[0] == pytest.approx(18 / SIDE**2)
+
+
+@pytest.mark.parametrize(("weight", "fall"), [(6.0, 1), (-6.0, -1)])
+def test_what_the_strongest_fifth_is_worth_is_read_from_the_network(tmp_path, weight, fall):
+    """Three of sixteen patches are red; without them only what the blur leaves of red moves the logit from the bias."""
+    model = ModelFile(write_block_model(tmp_path / "b.onnx", of_mean=(weight, 0.0, 0.0), bias=0.0))
+    pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
+    pixels[: 3 * PATCH, :PATCH, 0] = 255
+    found = heatmap.evidence(model, pixels)
+    assert found.logit == pytest.approx(fall * 3 * 18 / SIDE**2)
+    without = heatmap.blurred(pixels)
+    left = fall * 18 * without[: 3 * PATCH, :PATCH, 0].mean() / 255 * 3 / SIDE**2
+    assert found.strongest == pytest.approx(found.logit - left, rel=1e-3)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.2, 3), (0.01, 1), (1.0, 16)])
+def test_the_strongest_cells_are_the_largest_ones(share, count):
+    values = np.random.default_rng(1).permutation(16).reshape(4, 4)
+    chosen = heatmap.strongest_of(values, 8, share)[::2, ::2, 0]
+    assert sorted(values[chosen]) == list(range(16 - count, 16))
 
 
 def test_evidence_for_real_is_negative(tmp_path):
@@ -90,9 +112,8 @@ def test_evidence_for_real_is_negative(tmp_path):
 def test_what_the_class_token_holds_has_no_place(tmp_path):
     for of_class, placed in ((0.0, 1.0), (6.0, 0.5), (18.0, 0.25)):
         model = ModelFile(write_block_model(tmp_path / f"{of_class}.onnx", of_class=(of_class, 0.0, 0.0)))
-        pixels = red_corner()
-        pixels[:] = np.linspace(0, 255, SIZE, dtype=np.uint8)[:, None, None]
-        pixels[: SIZE // 2] = 255
+        pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
+        pixels[::3] = 255
         assert heatmap.evidence(model, pixels).placed == pytest.approx(placed, abs=0.01)
 
 
@@ -128,7 +149,7 @@ def test_a_picture_of_one_colour_has_a_map_of_numbers(block_model):
     found = heatmap.heat_map(
         heatmap.evidence(block_model, np.full((SIZE, SIZE, 3), 90, np.uint8)), (0.0, 0.0, 8.0, 8.0), 0
     )
-    assert np.isfinite(found.values).all()
+    assert np.isfinite(found.values).all() and found.placed is None and found.strongest == pytest.approx(0, abs=1e-3)
 
 
 def test_a_model_file_with_blocks_keeps_its_outputs_and_its_hash(block_model):

@@ -165,7 +165,7 @@ def test_ended_at_random_moments_and_run_again_it_gives_the_same(place, whole, c
         first, resume = words(place, command)
         more = resume if (place / command / "small").exists() else []
         code, err, _ = run([*first, *more], seconds * chance.uniform(0.4, 0.9), number)
-        assert code in {0, 128 + number, -number}
+        assert code in {0, 128 + number, -number}, err
         assert "Traceback" not in err
         if code == 128 + number:
             assert err.splitlines()[-1].startswith("interrupted")

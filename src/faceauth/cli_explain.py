@@ -239,8 +239,8 @@ def _face_lines(face: "FaceExplanation") -> Iterator[str]:
         yield f"  {face.reason}"
     yield from (f"  {sentence}" for sentence in face.worth.sentences)
     if heat := face.heat_map:
-        by = f"moves the logit {heat.logit:.2f} by {heat.strongest:.2f}"
-        yield f"  blurring the row or the column of the face's strongest cell {by}"
+        weaker = f"from {heat.logit:.2f} to {heat.logit - heat.strongest:.2f}"
+        yield f"  blurring the fifth of the face that speaks most for it takes the logit {weaker}"
     if found := face.stability:
         edits = [f"{e.edit} {e.score:.2f}" for e in found.edits[1:]]
         yield (

@@ -232,12 +232,13 @@ class Inside:
     """What a network makes of one face on the way, where it is of blocks of patches (`faceauth.model_graph`).
 
     Attributes:
-        outputs: of this one face.
+        outputs: of this one face; parts: (2,) logits, as there.
         tokens: (blocks, 1 + patches, width), the class token first, then patches in rows from the top.
         weight: (blocks, 3, width, 2) of class token, patch mean and patch standard deviation in the two logits.
     """
 
     outputs: Outputs
+    parts: npt.NDArray[np.float32]
     tokens: npt.NDArray[np.float32]
     weight: npt.NDArray[np.float32]
 
@@ -313,7 +314,7 @@ class ModelFile:
         shape = len(blocks), 3, tokens.shape[-1], parts.shape[-1]
         if weight.size != np.prod(shape):
             return None
-        return Inside(Outputs(logit, sources, embedding, parts), tokens, weight.reshape(shape))
+        return Inside(Outputs(logit, sources, embedding, parts), parts[0], tokens, weight.reshape(shape))
 
     def _width(self, outputs: "Graph") -> int:
         """Values of an embedding; where the graph does not say all widths, they are measured once, and checked."""

@@ -1,10 +1,10 @@
 """Where in a face the evidence lies, from the model file alone.
 
-`occlusion`: one row and one column after another is blurred, and the change of the logit is read (after Zeiler and
-Fergus, ECCV 2014, with six runs of the network instead of nine); a cell has the mean of its row and its column.
-`patches and occlusion`: where the network is an encoder of blocks of patches whose heads are linear in the patches'
-means, each patch's part of the logit is added to that with the weight `PATCHES`. How faithful the map is, and
-occlusion alone, `faceauth lab heatmap` measures (docs/explain.md).
+`patches`: where the network is an encoder of blocks of patches whose heads are linear in the patches' means, each patch
+has an exact part of the logit, and no further run of the network is needed to know it.
+`occlusion`: for other networks, one row and one column after another is blurred, and the change of the logit is read
+(after Zeiler and Fergus, ECCV 2014, with six runs of the network instead of nine); a cell has the mean of its row and
+its column. How faithful the maps are, `faceauth lab heatmap` measures (docs/explain.md).
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ from faceauth.explain.records import HeatMap, Method, Region
 from faceauth.model_file import Inside, ModelFile, Outputs
 
 CELLS = 3  # rows, and columns, of occlusion
+SMALLEST = 1e-3  # change of the logit of which shares are told
+STRONGEST = 0.2  # of a map's cells that are blurred together, to see what they are worth
 BLUR = 1 / 16  # of the input's side: radius of the blur that stands for a part without evidence
 TOLERANCE = 1e-2  # of a change of the logit that the patch features have to make up, relative to 1 + its size
-PATCHES = 0.3  # weight of the patches' parts beside the occlusion, both over their standard deviation
 DIGITS = 3  # of a cell's value
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
@@ -33,14 +34,14 @@ class Evidence:
     """Where the evidence lies in a network input; see `HeatMap` for the rest.
 
     Attributes:
-        values: (rows, columns) in any unit; occluded: (CELLS, CELLS) in logits, see `occlusion`.
+        values: (rows, columns) in logits, above 0 what speaks for fake; by patches they add up to the logit.
         embedding: (1, d) the model's.
     """
 
     method: Method
     values: Floats
-    occluded: Floats
     logit: float
+    strongest: float
     placed: float | None
     embedding: npt.NDArray[np.float32]
 
@@ -52,9 +53,8 @@ def heat_map(found: Evidence, region: Region, turns: int) -> HeatMap:
         region: what the input shows, in pixels of the image; turns: quarter turns that set it upright.
     """
     values = np.rot90(found.values / max(float(np.abs(found.values).max()), 1e-9), -turns)
-    strongest = round(float(np.abs(found.occluded).max()), 4)
     rows = tuple(tuple(round(float(v), DIGITS) for v in row) for row in values)
-    return HeatMap(found.method, region, rows, round(found.logit, 4), found.placed, strongest)
+    return HeatMap(found.method, region, rows, round(found.logit, 4), found.placed, round(found.strongest, 4))
 
 
 def run_inside(model: ModelFile, pixels: Pixels) -> tuple[Outputs, Inside | None]:
@@ -65,18 +65,30 @@ def run_inside(model: ModelFile, pixels: Pixels) -> tuple[Outputs, Inside | None
 
 
 def evidence(model: ModelFile, pixels: Pixels, seen: tuple[Outputs, Inside | None] | None = None) -> Evidence:
-    """Where the evidence lies in a network input: above 0 what speaks for fake. `seen`: what `run_inside` gives."""
+    """Where the evidence lies in a network input. `seen`: what `run_inside` gives of it."""
     outputs, inside = seen or run_inside(model, pixels)
-    without = run_inside(model, blurred(pixels))[1] if inside else None
-    followed = _followed(inside, without) if inside and without else None
-    logit, embedding = float(outputs.logit[0]), outputs.embedding
-    occluded = occlusion(model, pixels, logit)
-    if followed is None:
-        return Evidence("occlusion", occluded, occluded, logit, None, embedding)
-    parts, placed = followed
-    coarse = Image.fromarray(occluded.astype(np.float32)).resize(parts.shape, Image.Resampling.BICUBIC)
-    both = _one_scale(np.asarray(coarse)) + PATCHES * _one_scale(parts - parts.mean())
-    return Evidence("patches and occlusion", both, occluded, logit, round(placed, 3), embedding)
+    logit, without = float(outputs.logit[0]), blurred(pixels)
+
+    def weakened(values: Floats) -> tuple[float, Inside | None]:
+        """By how much the logit falls without what speaks most for its sign, and what the network makes of the rest."""
+        strongest = strongest_of(values * np.sign(logit), len(pixels))
+        changed, made = run_inside(model, np.where(strongest, without, pixels))
+        return logit - float(changed.logit[0]), made
+
+    if inside and (by_patch := _by_patch(inside)) is not None:
+        fall, changed = weakened(by_patch)
+        if changed and (change := _change(inside, changed)) is not None:
+            return Evidence("patches", by_patch, logit, fall, _placed(change), outputs.embedding)
+    by_cell = occlusion(model, pixels, logit)
+    return Evidence("occlusion", by_cell, logit, weakened(by_cell)[0], None, outputs.embedding)
+
+
+def strongest_of(values: Floats, size: int, share: float = STRONGEST) -> npt.NDArray[np.bool_]:
+    """(size, size, 1) where the `share` of the cells of `values` (rows, columns) with the largest values lies."""
+    chosen = np.zeros(values.size, bool)
+    chosen[np.argsort(-values.ravel(), kind="stable")[: max(1, round(values.size * share))]] = True
+    sized = Image.fromarray(chosen.reshape(values.shape)).resize((size, size), Image.Resampling.NEAREST)
+    return np.asarray(sized)[..., None]
 
 
 def blurred(pixels: Pixels) -> Pixels:
@@ -104,31 +116,41 @@ def logits(model: ModelFile, inputs: list[Pixels]) -> list[float]:
     return each(lambda pixels: float(model.run(spec.normalize(pixels[None])).logit[0]), inputs)
 
 
-def _followed(inside: Inside, without: Inside) -> tuple[Floats, float] | None:
-    """(side, side) each patch's part of the logit by the patch means, and the share of the evidence with a place.
+def _by_patch(inside: Inside) -> Floats | None:
+    """(side, side) each patch's part of the logit; None where the patches are no square.
 
     The heads take of each block the class token c, and mean m and standard deviation s of the N patches x:
-    logit = sum over blocks (w_c c + w_m m + w_s s) + bias. By the means a patch has the part w_m x / N, exactly. The
-    evidence is the change against the blurred input; that by the class tokens has no place.
-
-    Returns:
-        None where the tokens do not make up that change, or the patches are no square.
+    logit = sum over blocks (w_c c + w_m m + w_s s) + bias. By the means a patch has the part w_m x / N, exactly. What
+    the rest makes has no place, and is spread over all patches alike.
     """
-    side = round((inside.tokens.shape[1] - 1) ** 0.5)
-    if side < 2 or side**2 != inside.tokens.shape[1] - 1:
+    patches = inside.tokens.shape[1] - 1
+    side = round(patches**0.5)
+    if side < 2 or side**2 != patches:
         return None
-    parts, without_parts = inside.outputs.parts, without.outputs.parts
-    if parts is None or without_parts is None:
-        return None
-    which = int(np.abs(parts[0] - inside.outputs.logit[0]).argmin())
-    weight = np.asarray(inside.weight[..., which], np.float64)
-    change = _by_statistic(inside, weight) - _by_statistic(without, weight)
-    expected = float(parts[0, which] - without_parts[0, which])
-    if abs(change.sum() - expected) > TOLERANCE * (1 + abs(expected)):
-        return None
-    of_patch = np.einsum("bpw,bw->p", inside.tokens[:, 1:], weight[:, 1]) / side**2
+    _, weight = _head(inside)
+    parts = np.einsum("bpw,bw->p", inside.tokens[:, 1:], weight[:, 1]) / patches
+    parts += (float(inside.outputs.logit[0]) - parts.sum()) / patches
+    return np.asarray(parts.reshape(side, side))
+
+
+def _change(inside: Inside, changed: Inside) -> Floats | None:
+    """(3,) the change of the logit between two inputs by each statistic; None where these do not make it up."""
+    which, weight = _head(inside)
+    change = _by_statistic(inside, weight) - _by_statistic(changed, weight)
+    expected = float(inside.parts[which] - changed.parts[which])
+    return change if abs(change.sum() - expected) <= TOLERANCE * (1 + abs(expected)) else None
+
+
+def _placed(change: Floats) -> float | None:
+    """The share of the patches, and not the class tokens, in a change (3,); None where next to nothing changed."""
     of_class, of_patches = abs(change[0]), abs(change[1:].sum())
-    return of_patch.reshape(side, side), float(of_patches / max(of_class + of_patches, 1e-9))
+    return round(float(of_patches / (of_class + of_patches)), 3) if of_class + of_patches > SMALLEST else None
+
+
+def _head(inside: Inside) -> tuple[int, Floats]:
+    """The head that the logit comes from, by its number, and its weight (blocks, 3, width)."""
+    which = int(np.abs(inside.parts - inside.outputs.logit[0]).argmin())
+    return which, np.asarray(inside.weight[..., which], np.float64)
 
 
 def _by_statistic(inside: Inside, weight: Floats) -> Floats:
@@ -137,8 +159,3 @@ def _by_statistic(inside: Inside, weight: Floats) -> Floats:
     patches = tokens[:, 1:]
     features = np.stack([tokens[:, 0], patches.mean(axis=1), patches.std(axis=1, ddof=1)], axis=1)
     return np.asarray(np.einsum("bsw,bsw->s", features, weight))
-
-
-def _one_scale(values: Floats) -> Floats:
-    """The values over their standard deviation, so that 0 stays 0; as they are where they are all the same."""
-    return np.asarray(values / (float(values.std()) or 1.0))

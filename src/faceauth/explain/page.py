@@ -102,26 +102,29 @@ def _heat(heat: HeatMap, image: Image.Image, explanation: Explanation, number: i
         for y, line in enumerate(heat.values)
         for x, value in enumerate(line)
     )
-    placed = (
-        "" if heat.placed is None else f" {heat.placed:.0%} of the model's evidence has a place; the rest has none."
-    )
     yield f'<figure class="heat"><div class="picture"><img src="{data_uri(thumbnail(face, FACE))}" alt="The face">'
     yield f'<svg class="map" viewBox="0 0 {columns} {rows}" preserveAspectRatio="none" role="img" '
     yield f'aria-label="{text(where(heat), 400)}">{cells}</svg></div>'
     yield '<label class="small" hidden>Strength of the map <input type="range" min="0" max="100" value="70" '
     yield f'data-map="{number}"></label><figcaption><h3>Where the evidence lies</h3>'
-    yield f'<p class="small">Red speaks for fake, blue for real. {text(where(heat), 400)}{placed}</p>'
+    yield f'<p class="small">Red speaks for fake, blue for real. {text(where(heat), 400)}</p>'
     yield f'<p class="small soft">{HEAT_PROVES}</p></figcaption></figure>'
 
 
 def where(heat: HeatMap) -> str:
-    """The strongest part, in words."""
+    """The strongest part, in words, and what the face is to the model without it."""
     rows, columns = len(heat.values), len(heat.values[0])
     value, y, x = max((abs(v), y, x) for y, line in enumerate(heat.values) for x, v in enumerate(line))
     high = ("upper", "middle", "lower")[min(2, 3 * y // rows)]
     wide = ("left", "centre", "right")[min(2, 3 * x // columns)]
     side = "fake" if heat.values[y][x] > 0 else "real"
-    return f"The strongest part is the {high} {wide}, which speaks for {side}." if value else "No part stands out."
+    if not value:
+        return "No part stands out."
+    weaker = f"from {heat.logit:.2f} to {heat.logit - heat.strongest:.2f}"
+    return (
+        f"The strongest part is the {high} {wide}, which speaks for {side}. Blurring the fifth of the face that speaks "
+        f"most for it takes the logit {weaker}."
+    )
 
 
 def _stability(found: Stability, threshold: float) -> Iterator[str]:

@@ -8,7 +8,7 @@ from faceauth.verdict import Label, Verdict
 
 FORMAT = 1
 Region = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the upright image
-Method = Literal["patches and occlusion", "occlusion"]
+Method = Literal["patches", "occlusion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,16 @@ class HeatMap:
     """Where the evidence of one face lies.
 
     Attributes:
-        method: `occlusion` where rows and columns of the face were blurred and the change of the logit was read;
-            `patches and occlusion` where the parts of the network's own patch features were added to that.
+        method: `patches` where each patch's part of the logit is known; `occlusion` where rows and columns of the face
+            were blurred and the change of the logit was read.
         region: the square that `values` cover, in pixels of the upright image.
         values: rows of equal length, top to bottom, of the image as it stands; in [-1, 1], relative to the strongest
             cell: above 0 what speaks for fake, below what speaks for real.
         logit: the network's logit of the face.
         placed: the share of the evidence that the network holds in patches, in [0, 1]; the rest has no place. None
             where that is not known.
-        strongest: the largest change of the logit, either way, where a cell's row or its column is blurred, the mean of
-            both; beside `logit` it says whether any one part of the face decides.
+        strongest: by how much the logit falls where the fifth of the cells is blurred that speaks most for its sign;
+            beside `logit` it says whether any one part of the face decides, and whether the map is to be believed.
     """
 
     method: Method

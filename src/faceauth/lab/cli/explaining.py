@@ -57,7 +57,7 @@ def heatmap(
     cache: Cache = Path("cache"),
     seed: Annotated[int, typer.Option(help="Of the random map and of the intervals.")] = 0,
 ) -> None:
-    """Check heat maps: deletion and insertion areas against occlusion alone, a random map and a centre prior.
+    """Check heat maps: deletion and insertion areas against occlusion, a random map and a centre prior.
 
     The strongest patches of a map are blurred first (deletion) or left unblurred first (insertion); printed are mean
     areas under the logit for the verdict, with 95 % intervals over images. Images of the test split, photographs and

@@ -28,7 +28,7 @@ Pixels = npt.NDArray[np.uint8]
 GRID = 14  # patches a side that are blurred
 STEPS = 5  # of a curve: a fifth of the patches each
 DRAWS = 2000
-MAPS = ("heat map", "occlusion alone", "random", "centre")
+MAPS = ("heat map", "occlusion", "random", "centre")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,8 @@ def areas_of(model: ModelFile, pixels: Pixels, rng: np.random.Generator) -> dict
     sign = 1.0 if for_fake else -1.0
     rows, columns = np.mgrid[:GRID, :GRID] - (GRID - 1) / 2
     maps = {
-        "heat map": sign * _on_grid(evidence.values), "occlusion alone": sign * _on_grid(evidence.occluded),
+        "heat map": sign * _on_grid(evidence.values),
+        "occlusion": sign * _on_grid(heatmap.occlusion(model, pixels, evidence.logit)),
         "random": rng.random((GRID, GRID)), "centre": -np.hypot(rows, columns),
     }  # fmt: skip
     without = heatmap.blurred(pixels)
@@ -108,13 +109,9 @@ def _areas(
     ends: tuple[float, float],
 ) -> tuple[float, float]:  # fmt: skip
     """Areas by the trapezoid rule, from the whole input to the blurred one and back; `ends` are the logits of both."""
-    order = np.argsort(-values.ravel(), kind="stable")
     inputs = []
     for step in range(1, STEPS):
-        chosen = np.zeros(values.size, bool)
-        chosen[order[: round(values.size * step / STEPS)]] = True
-        sized = Image.fromarray(chosen.reshape(values.shape)).resize(pixels.shape[:2], Image.Resampling.NEAREST)
-        mask = np.asarray(sized)[..., None]
+        mask = heatmap.strongest_of(values, len(pixels), step / STEPS)
         inputs += [np.where(mask, without, pixels), np.where(mask, pixels, without)]
     between = run(inputs)
     deletion = np.trapezoid([ends[0], *between[::2], ends[1]]) / STEPS
