@@ -1,9 +1,9 @@
 """Print images a second and peak memory of the plain pool and of Ray: `python benchmarks/scale.py --images 1000 10000`.
 
-Both judge the same references, again and again the photographs of samples/ at 1024 px, and write Parquet parts, in
-turns and each in processes of its own; the clock runs from the start of the first process to the end of the last. A run
-of a few images comes first: what it takes is the start, and is left out of the rates, so that the cost of an image can
-be compared between numbers of images. Memory is the sum of the proportional set sizes of all processes; Linux.
+Both judge the same references, again and again the photographs of samples/, and write Parquet parts, in turns and each
+in processes of its own; the clock runs from the start of the first process to the end of the last. A run of a few
+images comes first: what it takes is the start, and is left out of the rates, so that the cost of an image can be
+compared between numbers of images. Memory is the sum of the proportional set sizes of all processes; Linux.
 
 The classifiers of speed.py, with random weights, judge the same references in one process, with as many threads as
 there are workers; they are slow, and judge so many images at most as `MOST` says.
@@ -41,6 +41,7 @@ def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="*", default=[1000], help="numbers of images; 1000")
+    parser.add_argument("--longest", type=int, default=1024, help="longest side of the images, pixels; 1024")
     parser.add_argument("--model", default="fast", help="a model file, or accurate or fast; fast")
     parser.add_argument("--workers", type=int, default=usable_cpus(), help="processes that judge; one a core")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)  # way, number of images, folder
@@ -53,13 +54,9 @@ def main() -> None:
             WAYS[way](Detector(args.model), int(count), Path(folder), args.workers)
         return
     with tempfile.TemporaryDirectory() as name:
-        _make_photos(Path(name))
+        _make_photos(Path(name), args.longest)
         counts = sorted(args.images)
-        runs = {
-            count: [_measured([way, str(count), name], args.model, args.workers) for way in WAYS]
-            for count in (START, *counts)
-        }
-        _print(runs, args.workers)
+        start, last = _pools(counts, name, args.model, args.workers)
         others = {}
         for way in CLASSIFIERS if counts else ():
             if all(map(find_spec, CLASSIFIERS[way][0])):
@@ -67,10 +64,10 @@ def main() -> None:
                 measured = (_measured([way, str(n), name], args.model, args.workers) for n in (0, START, most))
                 others[way] = most, [*measured][1:]  # the first has drawn its weights
     if counts:
-        _print_classifiers(others, counts[-1], runs[START][0], runs[counts[-1]][0])
+        _print_classifiers(others, counts[-1], start, last)
 
 
-def _make_photos(folder: Path, longest: int = 1024) -> None:
+def _make_photos(folder: Path, longest: int) -> None:
     for path in SAMPLES.glob("*.jpg"):
         with Image.open(path) as image:
             k = longest / max(image.size)
@@ -142,21 +139,29 @@ def _megabytes(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-def _print(runs: dict[int, list[Run]], workers: int) -> None:
-    starts = [seconds for seconds, _ in runs[START]]
+def _pools(counts: list[int], folder: str, model: str, workers: int) -> tuple[Run, Run]:
+    """Measure both ways and print each number of images as it is done; the plain pool's first and last run."""
+
+    def both(count: int) -> list[Run]:
+        return [_measured([way, str(count), folder], model, workers) for way in WAYS]
+
+    first = last = both(START)
+    starts = [seconds for seconds, _ in first]
     print(f"{workers} workers; start and {START} images: plain {starts[0]:.1f} s, Ray {starts[1]:.1f} s\n")
     print("| images | plain, images/s | Ray, images/s | Ray / plain | plain, MB | Ray, MB | Ray / plain |")
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|", flush=True)
     costs = []  # seconds an image with Ray
-    for count, ((plain, less), (ray, more)) in [*runs.items()][1:]:
+    for count in counts:
+        last = (plain, less), (ray, more) = both(count)
         rates = [_rate(count, seconds, start) for seconds, start in zip((plain, ray), starts, strict=True)]
         costs.append(1 / rates[1])
         cells = (
             f"{rates[0]:.1f} | {rates[1]:.1f} | {rates[1] / rates[0]:.2f} | {less:.0f} | {more:.0f} | {more / less:.2f}"
         )
-        print(f"| {count:,} | {cells} |")
+        print(f"| {count:,} | {cells} |", flush=True)
     if len(costs) > 1:
         print(f"\nWith Ray an image costs {costs[-1] / costs[0]:.2f} times as much at the last number as at the first.")
+    return first[0], last[0]
 
 
 def _print_classifiers(others: dict[str, tuple[int, list[Run]]], count: int, start: Run, plain: Run) -> None:

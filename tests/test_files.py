@@ -68,12 +68,10 @@ with locked(Path({str(path)!r})): pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_folders_are_the_systems_or_those_of_faceauth_home(monkeypatch, tmp_path):
+def test_the_folder_is_the_systems_or_that_of_faceauth_home(monkeypatch, tmp_path):
     monkeypatch.setenv("FACEAUTH_HOME", str(tmp_path))
     assert files.data_folder() == tmp_path
-    assert files.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("FACEAUTH_HOME")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     if sys.platform == "linux":
         assert files.data_folder() == tmp_path / "data" / "faceauth"
-    assert files.data_folder() != files.cache_folder()

@@ -26,15 +26,6 @@ def data_folder() -> Path:
     return platformdirs.user_data_path("faceauth", appauthor=False)
 
 
-def cache_folder() -> Path:
-    """Where what can be made again lies: `cache` in $FACEAUTH_HOME, else the system's folder for caches."""
-    if home := os.environ.get("FACEAUTH_HOME"):
-        return Path(home) / "cache"
-    import platformdirs
-
-    return platformdirs.user_cache_path("faceauth", appauthor=False)
-
-
 def temporary(path: Path, suffix: str = ".part") -> Path:
     """A new empty file beside `path`, of a name that no other process has. Raises OSError."""
     while True:

@@ -5,7 +5,6 @@ Every metric takes `weights` of shape (n,) or (draws, n): how often each image c
 many rows of weights. The result is a number, or (draws,).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
-Metric = Callable[[Floats, Bools, Floats | None], Any]
-CHUNK = 2_000_000  # weights held at a time
 
 
 def roc(scores: Floats, fake: Bools, weights: Floats | None = None) -> tuple[Floats, Floats]:
