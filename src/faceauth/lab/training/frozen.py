@@ -24,7 +24,6 @@ from faceauth.lab.data.splits import ALTERED, assign, deal, may_fit, tie
 from faceauth.lab.data.variants import VARIANTS
 from faceauth.lab.progress import tracked
 from faceauth.lab.run_info import file_sha256
-from faceauth.lab.training.encoders import columns_of
 from faceauth.lab.training.features import FeatureStore, Task, extract
 from faceauth.lab.training.linear import Line, fit, mean_line, weights
 from faceauth.preprocess import PreprocessSpec
@@ -214,6 +213,8 @@ def examples(prepared: Prepared) -> Examples:
     ]
     parts = [prepared.store.read(encoder, keys) for encoder in prepared.encoders]
     if prepared.config.blocks:
+        from faceauth.lab.training.encoders import columns_of
+
         [path] = prepared.config.encoders.values()
         parts = [np.ascontiguousarray(parts[0][:, columns_of(path, prepared.config.blocks, parts[0].shape[1])])]
     return Examples(

@@ -4,13 +4,13 @@ The loss is the weighted log loss plus l2 / 2 |w|^2 on standardised features.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn.functional import softplus
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Floats = npt.NDArray[np.floating[Any]]
 CONVERGED = 1e-6  # change of the loss in a step that ends the fit
@@ -50,6 +50,9 @@ def fit(
     Args:
         features: (n, d); fake: (n,); weight: (n,), of sum 1; l2: of the weights of standardised features.
     """
+    import torch  # here, so that what only reads lines starts without it
+    from torch.nn.functional import softplus
+
     mean = features.mean(axis=0, dtype=np.float32)
     spread = features.std(axis=0, dtype=np.float32) + np.float32(SMALLEST_SPREAD)
     x = torch.from_numpy((features - mean) / spread)
@@ -60,7 +63,7 @@ def fit(
         [line], max_iter=steps, history_size=10, line_search_fn="strong_wolfe", tolerance_change=CONVERGED
     )
 
-    def loss() -> Tensor:
+    def loss() -> "Tensor":
         optimizer.zero_grad()
         logit = x @ line[:-1] + line[-1]
         total = (w * softplus(sign * logit)).sum() + l2 / 2 * line[:-1].square().sum()
