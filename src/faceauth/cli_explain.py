@@ -21,6 +21,7 @@ from faceauth.cli_options import (
     WholeImage,
     check_new,
     parse_rate,
+    writing,
 )
 from faceauth.console import echo, notice
 from faceauth.errors import ImageError, MissingExtra, UsageError
@@ -118,7 +119,9 @@ def explain(
     loaded = _loaded(photo, detector)
     explanation = explained(detector, loaded, trust=trust)
     if output and write:
-        _write(output, write(explanation, loaded.image))
+        report = write(explanation, loaded.image)
+        with writing(output):
+            write_bytes(output, report)
         notice(f"{output}: {explanation.sentence} A score is no proof.")
         return
     for line in summary(explanation):
@@ -209,12 +212,9 @@ def _case(
 
 
 def _write_case(output: Path, entries: Iterator[tuple[str, bytes]]) -> None:
-    try:
-        with replacing(output) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as case:
-            for name, content in entries:
-                case.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
-    except OSError as error:
-        raise _cannot_write(output, error) from error
+    with writing(output), replacing(output) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as case:
+        for name, content in entries:
+            case.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
 
 
 def summary(explanation: "Explanation") -> Iterator[str]:
@@ -314,14 +314,3 @@ def _writer(output: Path, *, overwrite: bool) -> "Callable[[Explanation, Image.I
         except ImportError as error:
             raise MissingExtra("PDF files need fpdf2", "pdf") from error
     return WRITERS[output.suffix.lower()]
-
-
-def _write(output: Path, data: bytes) -> None:
-    try:
-        write_bytes(output, data)
-    except OSError as error:
-        raise _cannot_write(output, error) from error
-
-
-def _cannot_write(output: Path, error: OSError) -> UsageError:
-    return UsageError(f"cannot write {str(output)!r}: {error.strerror or error}", "is the disk full, or read-only?")

@@ -1,12 +1,13 @@
 """Options that several commands take, and how their values are read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from faceauth.errors import UsageError
+from faceauth.errors import FaceAuthError, UsageError
 
 
 def no_nan(option: typer.CallbackParam, value: float) -> float:
@@ -104,6 +105,16 @@ def check_new(output: Path, suffixes: Sequence[str], *, overwrite: bool) -> None
         raise UsageError(f"{str(output)!r} is not a regular file", "name another")
     if not output.parent.is_dir():
         raise UsageError(f"no folder {str(output.parent)!r}", "make it first")
+
+
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """Say in one line why a file could not be written. Raises FaceAuthError."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot write {str(output)!r}: {error.strerror or error}"
+        raise FaceAuthError(what, "is the disk full, or read-only?") from error
 
 
 def parse_rate(text: str | None) -> float | None:

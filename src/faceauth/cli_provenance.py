@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from faceauth.cli_options import check_new
+from faceauth.cli_options import check_new, writing
 from faceauth.console import stdout
 from faceauth.errors import FaceAuthError, UsageError
 from faceauth.files import replacing
@@ -84,13 +84,8 @@ def _reports(references: list[str | bytes], trust: "TrustList | None", max_bytes
 def _write_file(output: Path, reports: "Iterator[Report]") -> int:
     """Write all reports, whole or not at all; returns how many files could not be read."""
     write = _lines if output.suffix.lower() == ".jsonl" else _list
-    try:
-        with replacing(output) as part, open(part, "w", encoding="utf-8") as file:
-            return write(file, reports)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {str(output)!r}: {error.strerror or error}", "is the disk full, or read-only?"
-        ) from error
+    with writing(output), replacing(output) as part, open(part, "w", encoding="utf-8") as file:
+        return write(file, reports)
 
 
 def _lines(file: IO[str], reports: "Iterator[Report]") -> int:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceauth.cli_options import FalseAlarms, Model, Overwrite, Timeout, check_new, no_nan, parse_rate
+from faceauth.cli_options import FalseAlarms, Model, Overwrite, Timeout, check_new, no_nan, parse_rate, writing
 from faceauth.console import echo, notice, stdout
-from faceauth.errors import FaceAuthError, ImageError, MissingExtra, UsageError
+from faceauth.errors import ImageError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from faceauth.detector import Detector
@@ -155,11 +155,8 @@ def _save(found: "Iterable[Row]", file: Path) -> None:
     from faceauth.output.rows import VIDEO_FIELDS
     from faceauth.output.writers import write_file
 
-    try:
+    with writing(file):
         write_file(file, found, VIDEO_FIELDS)
-    except OSError as error:
-        what = f"cannot write {str(file)!r}: {error.strerror or error}"
-        raise FaceAuthError(what, "is the disk full, or read-only?") from error
 
 
 def _print(found: "Iterable[Row]") -> None:
