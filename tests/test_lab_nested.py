@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from faceauth.lab.evaluation import nested as module
 from faceauth.lab.evaluation.nested import nested
 from faceauth.lab.training import frozen
+from faceauth.lab.training.frozen import fit_heads
 
 MORE = {
     **SOURCES, "sea": ("real", "real", 0.72), "moor": ("real", "real", 0.78), "field": ("real", "real", 0.74),
@@ -33,9 +34,9 @@ def test_no_line_has_seen_the_fold_that_the_mean_judges(ready, tmp_path, monkeyp
 
     def fit(prepared, found, allowed):
         asked.append(allowed)
-        return frozen.fit_heads(prepared, found, allowed)
+        return fit_heads(prepared, found, allowed)
 
-    monkeypatch.setattr(module, "fit_heads", fit)
+    monkeypatch.setattr(frozen, "fit_heads", fit)
     for fold in range(3):
         asked.clear()
         run = tmp_path / str(fold)
@@ -51,7 +52,7 @@ def test_no_line_has_seen_the_fold_that_the_mean_judges(ready, tmp_path, monkeyp
 def test_lines_that_lack_two_folds_serve_either(ready, tmp_path, monkeypatch):
     _, prepared, found = ready
     fits = []
-    monkeypatch.setattr(module, "fit_heads", lambda *given: fits.append(1) or frozen.fit_heads(*given))
+    monkeypatch.setattr(frozen, "fit_heads", lambda *given: fits.append(1) or fit_heads(*given))
     for fold in range(3):
         module._lines(prepared, found, 0, fold, tmp_path)
     assert len(fits) == 3
@@ -63,7 +64,7 @@ def test_bright_fakes_of_kinds_never_seen_are_told_and_a_run_goes_on(ready, tmp_
     assert [row["variant"] for row in rows] == ["clean", "web", "hard"]
     assert rows[0]["folds"] == 3
     assert rows[0]["AUROC"] == rows[0]["AUROC, worst fold"] == 1.0
-    monkeypatch.setattr(module, "fit_heads", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr(frozen, "fit_heads", lambda *_: pytest.fail("fitted again"))
     assert nested(prepared, found, tmp_path) == rows
 
 

@@ -129,12 +129,11 @@ def _view_changes(train: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]
 
 def _data_changes(prepared: Prepared) -> Iterator[Change]:
     """Families and shares of the kinds that are left out of training; what is tested stays."""
-    family = np.array([row.family for row in prepared.rows])
-    fake = np.array([row.label == "fake" for row in prepared.rows])
+    family, kinds = prepared.column("family"), prepared.column("kind")
+    fake = prepared.column("label") == "fake"
     for name in sorted(set(family[fake]) - set(ALTERED)):
         yield Change("data", f"without {name}", rows=family != name)
     for what, of_class in (("photographs", ~fake), ("generators", fake & ~np.isin(family, ALTERED))):
-        kinds = np.array([row.kind for row in prepared.rows])
         ordered = sorted(set(kinds[of_class]), key=_draw)
         for share in SHARES:
             kept = ordered[: max(1, round(share * len(ordered)))]
@@ -152,8 +151,7 @@ def _figures(prepared: Prepared, found: Examples, change: Change) -> dict[str, f
     update = {"views": change.views or config.views, "head": change.head or config.head}
     changed = replace(prepared, config=config.model_copy(update=update))
     examples = found if change.columns is None else replace(found, features=found.features[:, change.columns])
-    train = np.array([row.split == "train" for row in prepared.rows])
-    train &= True if change.rows is None else change.rows
+    train = (prepared.column("split") == "train") & (True if change.rows is None else change.rows)
     scored = _scored(prepared, found)
     figures: dict[str, list[float]] = {}
     for deal, fold in ((d, f) for d in config.deals for f in range(config.folds)):
@@ -162,7 +160,7 @@ def _figures(prepared: Prepared, found: Examples, change: Change) -> dict[str, f
         held = prepared.held(key)[found.row] & scored
         for variant in SHOWN:
             of = held & (found.view == variant)
-            fake = np.array([prepared.rows[i].label == "fake" for i in found.row[of]])
+            fake = (prepared.column("label") == "fake")[found.row[of]]
             if fake.any() and not fake.all():
                 value = float(metrics.auroc(line(examples.features[of]), fake))
                 figures.setdefault(f"unseen {deal}, {variant}", []).append(value)
@@ -171,5 +169,4 @@ def _figures(prepared: Prepared, found: Examples, change: Change) -> dict[str, f
 
 def _scored(prepared: Prepared, found: Examples) -> Bools:
     """(n,) which views are scored: of real and generated images outside dev, the variants that the config says."""
-    usable = np.array([r.split != "dev" and r.label != "edited" and r.family not in ALTERED for r in prepared.rows])
-    return usable[found.row] & scored_views(prepared, found)
+    return prepared.real_or_generated()[found.row] & scored_views(prepared, found)

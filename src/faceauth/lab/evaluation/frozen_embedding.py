@@ -28,9 +28,7 @@ def projection(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    split = np.array([r.split for r in prepared.rows])[found.row]
-    source = np.array([r.source for r in prepared.rows])[found.row]
-    label = np.array([r.label for r in prepared.rows])[found.row]
+    split, source, label = (prepared.column(name)[found.row] for name in ("split", "source", "label"))
     chosen = np.isin(found.view, prepared.config.views.train) & (split == "train") & (label != "edited")
     chosen &= True if allowed is None else allowed[found.row]
     features = found.features[chosen].astype(np.float32)

@@ -69,7 +69,7 @@ def held_out(
 
     One entry a seed, so that an image has as many as there are seeds.
     """
-    split = np.array([r.split for r in prepared.rows])[found.row]
+    split = prepared.column("split")[found.row]
     asked = np.isin(found.view, VARIANTS) & np.isin(split, list(splits))
     where, generated, swapped = [], [], []
     for key, of in heads.items():

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from faceauth.lab.data.splits import ALTERED
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.ship import CALIBRATED_ON, calibrate
 from faceauth.lab.progress import tracked
@@ -20,10 +19,8 @@ from faceauth.lab.training.frozen import (
     FoldKey,
     Heads,
     Prepared,
-    fit_heads,
-    load_heads,
+    kept_heads,
     mean_heads,
-    save_heads,
     scored_views,
     state_digest,
 )
@@ -50,26 +47,20 @@ def nested(prepared: Prepared, found: Examples, run: Path) -> list[Row]:
 
 def _lines(prepared: Prepared, found: Examples, seed: int, fold: int, run: Path) -> dict[FoldKey, Heads]:
     """The heads that lack a fold, and each of the others in turn, by the latter."""
-    train = np.array([row.split == "train" for row in prepared.rows])
-    train &= prepared.may_fit(FoldKey(DEAL, seed, fold))
+    train = (prepared.column("split") == "train") & prepared.may_fit(FoldKey(DEAL, seed, fold))
     made = {}
     for other in (FoldKey(DEAL, seed, k) for k in range(prepared.config.folds) if k != fold):
         first, second = sorted((fold, other.fold))  # the heads that lack both serve either
         file = run / f"nested-{state_digest(prepared)}-{seed}-{first}-{second}.npz"
-        if not file.is_file():
-            save_heads(file, fit_heads(prepared, found, train & prepared.may_fit(other)))
-        made[other] = load_heads(file)
+        made[other] = kept_heads(file, prepared, found, train & prepared.may_fit(other))
     return made
 
 
 def _judged(prepared: Prepared, found: Examples, key: FoldKey, lines: dict[FoldKey, Heads]) -> Iterator[Row]:
     """What the mean of the lines says of the fold that they lack; none where the fold lacks a class."""
     shipped, mean = calibrate(prepared, found, lines), mean_heads(list(lines.values()))
-    label = np.array([r.label for r in prepared.rows])
-    usable = prepared.held(key) & np.array([r.split != "dev" and r.family not in ALTERED for r in prepared.rows])
-    usable &= label != "edited"
-    kinds = np.array([r.kind for r in prepared.rows])
-    asked = usable[found.row] & scored_views(prepared, found)
+    label, kinds = prepared.column("label"), prepared.column("kind")
+    asked = (prepared.held(key) & prepared.real_or_generated())[found.row] & scored_views(prepared, found)
     for variant in CALIBRATED_ON:
         of = asked & (found.view == variant)
         row, features = found.row[of], found.features[of]

@@ -109,6 +109,15 @@ class Dealt:
     components: list[int]
     folds: dict[tuple[str, int], list[int]]
 
+    def column(self, name: str) -> npt.NDArray[np.str_]:
+        """(rows,) one attribute of every row, such as `split`, `label` or `family`."""
+        return np.array([getattr(row, name) for row in self.rows])
+
+    def real_or_generated(self) -> npt.NDArray[np.bool_]:
+        """(rows,) which rows outside dev are real or generated: no edited, swapped or restored images."""
+        no_part = np.isin(self.column("family"), ALTERED) | (self.column("label") == "edited")
+        return np.asarray(~no_part & (self.column("split") != "dev"))
+
     def held(self, key: FoldKey) -> npt.NDArray[np.bool_]:
         """(rows,) which rows a fold's model must not be fitted to."""
         return np.equal(self.folds[key.deal, key.seed], key.fold)
@@ -257,8 +266,7 @@ def _labels(
     prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """(n,) family and label of every view, and whether it may be fitted to."""
-    family = np.array([row.family for row in prepared.rows])[found.row]
-    label = np.array([row.label for row in prepared.rows])[found.row]
+    family, label = prepared.column("family")[found.row], prepared.column("label")[found.row]
     return family, label == "fake", allowed[found.row] & (label != "edited")
 
 
@@ -272,7 +280,7 @@ def _fit(
 ) -> Line:
     if len(set(fake[chosen].tolist())) < 2:
         raise DataError("one class is empty where a line is to be fitted", "add sources, or use fewer folds")
-    names = np.array([getattr(row, config.groups) for row in prepared.rows])[found.row]
+    names = prepared.column(config.groups)[found.row]
     groups = np.where(blended, np.char.add("blended ", names), names)[chosen]
     weight = weights(groups, fake[chosen], config.power)
     return fit(found.features[chosen], fake[chosen], weight, config.l2)
@@ -280,16 +288,21 @@ def _fit(
 
 def fit_folds(prepared: Prepared, found: Examples, runs: Path) -> dict[FoldKey, Heads]:
     """The heads of every fold of both deals, kept in `runs` as they are made: a run that was cut off goes on."""
-    train = np.array([row.split == "train" for row in prepared.rows])
+    train = prepared.column("split") == "train"
     key = state_digest(prepared)
     made: dict[FoldKey, Heads] = {}
     wanted = [FoldKey(*dealt, fold) for dealt in prepared.folds for fold in range(prepared.config.folds)]
     for of in tracked(wanted, len(wanted), "fitting folds"):
         file = runs / f"heads-{key}-{of.deal}-{of.seed}-{of.fold}.npz"
-        if not file.is_file():
-            save_heads(file, fit_heads(prepared, found, train & prepared.may_fit(of)))
-        made[of] = load_heads(file)
+        made[of] = kept_heads(file, prepared, found, train & prepared.may_fit(of))
     return made
+
+
+def kept_heads(file: Path, prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]) -> Heads:
+    """As `fit_heads`; fitted once, and kept in `file`."""
+    if not file.is_file():
+        save_heads(file, fit_heads(prepared, found, allowed))
+    return load_heads(file)
 
 
 def state_digest(prepared: Prepared) -> str:
