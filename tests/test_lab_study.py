@@ -138,6 +138,30 @@ def test_what_was_done_is_not_done_again_and_the_rest_is(plan, monkeypatch):
     assert ran[0] == "train tiny-a"
     assert ran[-1] == "report"
     assert "train tiny" not in ran
+    ran.clear()
+    run_study(read, lambda _: None)
+    assert ran == []
+
+
+@pytest.mark.parametrize(("file", "old", "new", "step"), [
+    ("plan.toml", "count = 120", "count = 60", "prepare"), ("tiny.toml", "images = 64", "images = 640", "train tiny"),
+    ("plan.toml", "open_dev = true", "open_dev = false", "evaluate"),
+])  # fmt: skip
+def test_a_result_of_another_plan_is_not_taken(plan, tmp_path, monkeypatch, file, old, new, step):
+    def finishes(step, *_):
+        step.result.parent.mkdir(parents=True, exist_ok=True)
+        step.result.touch()
+        return 0.0
+
+    monkeypatch.setattr(study_, "_run", finishes)
+    run_study(read_study(plan), lambda _: None)
+    plan.write_text(f"jobs = 1\n{plan.read_text()}")  # changes no result
+    run_study(read_study(plan), lambda _: None)
+    changed = tmp_path / file
+    changed.write_text(changed.read_text().replace(old, new))
+    with pytest.raises(DataError, match=f"{step}: .* other settings") as caught:
+        run_study(read_study(plan), lambda _: None)
+    assert "another output" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(("old", "new", "says"), [

@@ -1,24 +1,27 @@
 """A whole study from one TOML file: prepare, train, export, evaluate, t-SNE, spectra, report.
 
 Every step is a command of `faceauth lab` that could be given by hand. Here they are put in order, run side by side
-where they do not need each other, timed, and left out where their result stands. It knows nothing of pixels or
-networks.
+where they do not need each other, timed, and left out where their result stands and was made of the same. It knows
+nothing of pixels or networks.
 """
 
+import hashlib
 import json
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from pydantic import Field
 
 from faceauth.errors import DataError
+from faceauth.files import write_text
 from faceauth.lab.data.prepare import PrepareConfig
 from faceauth.lab.training.config import Strict, read_config, read_table
 
@@ -119,31 +122,52 @@ def run_study(study: StudyPlan, say: Say) -> Path:
     """Run every step whose result is not there yet. Returns the last one's.
 
     Raises:
-        DataError: a step fails; its log is named, and the next call goes on there.
+        DataError: a step fails; its log is named, and the next call goes on there. Or a result was made with other
+            settings, another config or other data than the plan has now.
     """
     start = time.perf_counter()
     result = study.output
+    keys: dict[Step, str] = {}
     for stage in stages(study):
-        run_steps(stage, study.output, study.jobs, say)
+        keys |= {step: _key(step, keys) for step in stage}
+        run_steps({step: keys[step] for step in stage}, study.output, study.jobs, say)
         result = stage[-1].result
     say(f"done after {(time.perf_counter() - start) / 60:.1f} minutes")
     return result
 
 
-def run_steps(steps: Sequence[Step], output: Path, jobs: int, say: Say) -> None:
-    """Run the steps whose result is not there yet, `jobs` side by side; logs and times go to `output`.
+def _key(step: Step, earlier: Mapping[Step, str]) -> str:
+    """Changes with the step's command, the configs that it names, and the keys of the steps whose results it takes."""
+    words = [word for before, word in pairwise(("", *step.arguments)) if before != "--workers"]
+    configs = [Path(word).read_text(encoding="utf-8") for word in step.arguments if word.endswith(".toml")]
+    taken = [key for other, key in earlier.items() if str(other.result.parent) in str(step)]
+    return hashlib.sha256(json.dumps([words, configs, taken]).encode()).hexdigest()
+
+
+def run_steps(steps: Mapping[Step, str], output: Path, jobs: int, say: Say) -> None:
+    """Run the steps whose result is not there yet, `jobs` side by side; keys, logs and times go to `output`.
 
     Raises:
-        DataError: a step fails; its log is named, and the next call goes on there.
+        DataError: a step fails, its log is named, and the next call goes on there; or a result has another key.
     """
-    steps = [step for step in steps if not step.result.exists()]
-    side_by_side = min(len(steps), jobs)
-    if not steps:
+    logs = output / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    missing = [step for step in steps if not step.result.exists()]
+    for step, key in steps.items():
+        file = _log(step, logs, ".key")
+        if step in missing:
+            write_text(file, key)
+        elif not file.exists() or file.read_text(encoding="utf-8") != key:
+            raise DataError(
+                f"{step.name}: {step.result} was made with other settings than the plan has now",
+                f"name another output, or remove {step.result.parent} to make it anew",
+            )
+    if not missing:
         return
-    (output / "logs").mkdir(parents=True, exist_ok=True)
+    side_by_side = min(len(missing), jobs)
     with ThreadPoolExecutor(side_by_side) as pool:
         try:
-            running = {pool.submit(_run, step, output / "logs", side_by_side > 1): step for step in steps}
+            running = {pool.submit(_run, step, logs, side_by_side > 1): step for step in missing}
             for future in as_completed(running):
                 step, seconds = running[future], future.result()
                 say(f"{step.name}: {seconds:.0f} s")
@@ -154,10 +178,14 @@ def run_steps(steps: Sequence[Step], output: Path, jobs: int, say: Say) -> None:
             pool.shutdown(cancel_futures=True)
 
 
+def _log(step: Step, logs: Path, suffix: str = ".log") -> Path:
+    return logs / f"{step.name.replace(' ', '-')}{suffix}"
+
+
 def _run(step: Step, logs: Path, one_thread: bool) -> float:
     """The seconds that a step took."""
     environment = os.environ | ({"OMP_NUM_THREADS": "1"} if one_thread else {})
-    log = logs / f"{step.name.replace(' ', '-')}.log"
+    log = _log(step, logs)
     start = time.perf_counter()
     with open(log, "a", encoding="utf-8") as file:
         command = [sys.executable, "-m", "faceauth", "lab", *step.arguments]
