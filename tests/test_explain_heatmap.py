@@ -1,5 +1,7 @@
 """Heat maps: the graph read from a file's bytes, patches followed exactly, occlusion, and faithfulness to the model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from block_models import PATCH, SIDE, SIZE, block_card, write_block_model
 from conftest import make_card, write_model
 from faceauth import model_graph
 from faceauth.explain import heatmap
-from faceauth.model_file import ModelFile
+from faceauth.model_file import Calibration, ModelFile, Outputs
 from faceauth.preprocess import PreprocessSpec
 
 
@@ -94,6 +96,34 @@ def test_what_the_strongest_fifth_is_worth_is_read_from_the_network(tmp_path, we
     without = heatmap.blurred(pixels)
     left = fall * 18 * without[: 3 * PATCH, :PATCH, 0].mean() / 255 * 3 / SIDE**2
     assert found.strongest == pytest.approx(found.logit - left, rel=1e-3)
+
+
+def test_the_side_is_that_of_the_calibrated_score_and_its_fifth_is_blurred(tmp_path):
+    """A logit of -0.3, which the calibration calls more likely fake: what speaks for fake, the red patch, goes."""
+    card = block_card(calibration=Calibration(shift=1.0))
+    model = ModelFile(write_block_model(tmp_path / "b.onnx", bias=-0.3 - 18 / SIDE**2, card=card))
+    found = heatmap.evidence(model, red_corner((1, 1)))
+    assert found.logit == pytest.approx(-0.3, abs=1e-4) and found.side == "fake" and found.strongest > 0.2
+
+
+def test_of_two_heads_the_one_that_gave_the_logit_is_read(monkeypatch, block_model):
+    """Where a blurred copy passes by the head for swaps, that is no fall of the logit that the map shows."""
+    whole = heatmap.evidence(block_model, red_corner((1, 1)))
+    run = ModelFile.inside
+
+    def swapped(self, pixels):
+        inside = run(self, pixels)
+        if float(inside.parts[0]) < whole.logit - 1e-3:  # the blurred copy
+            inside = replace(inside, outputs=replace(inside.outputs, logit=np.array([7.0], np.float32)))
+        return inside
+
+    monkeypatch.setattr(ModelFile, "inside", swapped)
+    found = heatmap.evidence(block_model, red_corner((1, 1)))
+    assert found.strongest == pytest.approx(whole.strongest) and found.placed == 1.0
+    one = Outputs(*(np.zeros((1, 2)),) * 3, parts=np.array([[-4.0, 5.0]]))
+    assert heatmap.head_of(replace(one, logit=np.array([5.0]))) == 1
+    assert heatmap.head_of(replace(one, logit=np.array([-4.0]))) == 0
+    assert heatmap.head_of(replace(one, parts=None)) is None
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.2, 3), (0.01, 1), (1.0, 16)])

@@ -54,10 +54,10 @@ def test_everything_that_the_records_hold_is_on_the_page(portrait, image):
 
 def test_the_strongest_part_is_named_where_it_is(portrait):
     values = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, -1.0))
-    heat = replace(portrait.faces[0].heat_map, values=values, logit=-2.0, strongest=-1.5)
+    heat = replace(portrait.faces[0].heat_map, values=values, logit=-2.0, side="real", strongest=-1.5)
     assert page.where(heat) == (
-        "The strongest part is the lower right, which speaks for real. Blurring the fifth of the face that speaks most "
-        "for it takes the logit from -2.00 to -0.50."
+        "The strongest part is the lower right, which speaks for real. Blurring the fifth of the map that speaks most "
+        "for real takes the logit from -2.00 to -0.50."
     )
     assert page.where(replace(heat, values=((0.0,),))) == "No part stands out."
 

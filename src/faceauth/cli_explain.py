@@ -234,13 +234,14 @@ def summary(explanation: "Explanation") -> Iterator[str]:
 
 
 def _face_lines(face: "FaceExplanation") -> Iterator[str]:
+    from faceauth.explain.words import weaker
+
     yield face.sentence
     if face.reason:
         yield f"  {face.reason}"
     yield from (f"  {sentence}" for sentence in face.worth.sentences)
     if heat := face.heat_map:
-        weaker = f"from {heat.logit:.2f} to {heat.logit - heat.strongest:.2f}"
-        yield f"  blurring the fifth of the face that speaks most for it takes the logit {weaker}"
+        yield f"  {weaker(heat)}"
     if found := face.stability:
         edits = [f"{e.edit} {e.score:.2f}" for e in found.edits[1:]]
         yield (

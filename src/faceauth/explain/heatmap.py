@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from faceauth.explain.parallel import each
-from faceauth.explain.records import HeatMap, Method, Region
+from faceauth.explain.records import HeatMap, Method, Region, Side
 from faceauth.model_file import Inside, ModelFile, Outputs
 
 CELLS = 3  # rows, and columns, of occlusion
@@ -41,6 +41,7 @@ class Evidence:
     method: Method
     values: Floats
     logit: float
+    side: Side
     strongest: float
     placed: float | None
     embedding: npt.NDArray[np.float32]
@@ -54,7 +55,9 @@ def heat_map(found: Evidence, region: Region, turns: int) -> HeatMap:
     """
     values = np.rot90(found.values / max(float(np.abs(found.values).max()), 1e-9), -turns)
     rows = tuple(tuple(round(float(v), DIGITS) for v in row) for row in values)
-    return HeatMap(found.method, region, rows, round(found.logit, 4), found.placed, round(found.strongest, 4))
+    return HeatMap(
+        found.method, region, rows, round(found.logit, 4), found.side, found.placed, round(found.strongest, 4)
+    )
 
 
 def run_inside(model: ModelFile, pixels: Pixels) -> tuple[Outputs, Inside | None]:
@@ -67,20 +70,39 @@ def run_inside(model: ModelFile, pixels: Pixels) -> tuple[Outputs, Inside | None
 def evidence(model: ModelFile, pixels: Pixels, seen: tuple[Outputs, Inside | None] | None = None) -> Evidence:
     """Where the evidence lies in a network input. `seen`: what `run_inside` gives of it."""
     outputs, inside = seen or run_inside(model, pixels)
-    logit, without = float(outputs.logit[0]), blurred(pixels)
+    logit, head, without = float(outputs.logit[0]), head_of(outputs), blurred(pixels)
+    side: Side = "fake" if for_fake(model, logit) else "real"
 
-    def weakened(values: Floats) -> tuple[float, Inside | None]:
-        """By how much the logit falls without what speaks most for its sign, and what the network makes of the rest."""
-        strongest = strongest_of(values * np.sign(logit), len(pixels))
-        changed, made = run_inside(model, np.where(strongest, without, pixels))
-        return logit - float(changed.logit[0]), made
+    def weakened(values: Floats) -> tuple[Outputs, Inside | None]:
+        """What the network says without what speaks most for `side`."""
+        strongest = strongest_of(values if side == "fake" else -values, len(pixels))
+        return run_inside(model, np.where(strongest, without, pixels))
 
-    if inside and (by_patch := _by_patch(inside)) is not None:
-        fall, changed = weakened(by_patch)
-        if changed and (change := _change(inside, changed)) is not None:
-            return Evidence("patches", by_patch, logit, fall, _placed(change), outputs.embedding)
-    by_cell = occlusion(model, pixels, logit)
-    return Evidence("occlusion", by_cell, logit, weakened(by_cell)[0], None, outputs.embedding)
+    if inside and head is not None and (by_patch := _by_patch(inside, head)) is not None:
+        changed = weakened(by_patch)[1]
+        if changed and (change := _change(inside, changed, head)) is not None:
+            fall = float(change.sum())
+            return Evidence("patches", by_patch, logit, side, fall, _placed(change), outputs.embedding)
+    by_cell = occlusion(model, pixels, logit, head)
+    fall = logit - _read(weakened(by_cell)[0], head)
+    return Evidence("occlusion", by_cell, logit, side, fall, None, outputs.embedding)
+
+
+def head_of(outputs: Outputs) -> int | None:
+    """Which of the two heads of a model the logit of one face is; None where it has but one.
+
+    A changed picture may pass by the other head: what is read of it is this head's logit all the same.
+    """
+    return None if outputs.parts is None else int(np.abs(outputs.parts[0] - outputs.logit[0]).argmin())
+
+
+def _read(outputs: Outputs, head: int | None) -> float:
+    return float(outputs.logit[0] if head is None or outputs.parts is None else outputs.parts[0, head])
+
+
+def for_fake(model: ModelFile, logit: float) -> bool:
+    """Whether a face of this logit is more likely fake than real, by the model's calibration."""
+    return float(model.card.calibration(np.array([logit]))[0]) >= 0.5
 
 
 def strongest_of(values: Floats, size: int, share: float = STRONGEST) -> npt.NDArray[np.bool_]:
@@ -96,27 +118,27 @@ def blurred(pixels: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(BLUR * len(pixels))))
 
 
-def occlusion(model: ModelFile, pixels: Pixels, logit: float, cells: int = CELLS) -> Floats:
-    """(cells, cells) by how much the logit falls where a cell's row is blurred, or its column: their mean."""
+def occlusion(model: ModelFile, pixels: Pixels, logit: float, head: int | None) -> Floats:
+    """(CELLS, CELLS) by how much the logit of a head falls where a cell's row is blurred, or its column: their mean."""
     without = blurred(pixels)
-    edges = np.linspace(0, len(pixels), cells + 1).round().astype(int)
+    edges = np.linspace(0, len(pixels), CELLS + 1).round().astype(int)
     strips = [slice(start, end) for start, end in pairwise(edges)]
     inputs = []
     for part in (*((rows, slice(None)) for rows in strips), *((slice(None), columns) for columns in strips)):
         one = pixels.copy()
         one[part] = without[part]
         inputs.append(one)
-    falls = logit - np.array(logits(model, inputs))
-    return np.asarray((falls[:cells, None] + falls[None, cells:]) / 2)
+    falls = logit - np.array(logits(model, inputs, head))
+    return np.asarray((falls[:CELLS, None] + falls[None, CELLS:]) / 2)
 
 
-def logits(model: ModelFile, inputs: list[Pixels]) -> list[float]:
-    """The model's logit of each network input."""
+def logits(model: ModelFile, inputs: list[Pixels], head: int | None) -> list[float]:
+    """The logit of each network input, by a head (see `head_of`)."""
     spec = model.card.preprocess
-    return each(lambda pixels: float(model.run(spec.normalize(pixels[None])).logit[0]), inputs)
+    return each(lambda pixels: _read(model.run(spec.normalize(pixels[None])), head), inputs)
 
 
-def _by_patch(inside: Inside) -> Floats | None:
+def _by_patch(inside: Inside, head: int) -> Floats | None:
     """(side, side) each patch's part of the logit; None where the patches are no square.
 
     The heads take of each block the class token c, and mean m and standard deviation s of the N patches x:
@@ -127,35 +149,32 @@ def _by_patch(inside: Inside) -> Floats | None:
     side = round(patches**0.5)
     if side < 2 or side**2 != patches:
         return None
-    _, weight = _head(inside)
-    parts = np.einsum("bpw,bw->p", inside.tokens[:, 1:], weight[:, 1]) / patches
+    parts = np.einsum("bpw,bw->p", inside.tokens[:, 1:], _weight(inside, head)[:, 1]) / patches
     parts += (float(inside.outputs.logit[0]) - parts.sum()) / patches
     return np.asarray(parts.reshape(side, side))
 
 
-def _change(inside: Inside, changed: Inside) -> Floats | None:
-    """(3,) the change of the logit between two inputs by each statistic; None where these do not make it up."""
-    which, weight = _head(inside)
-    change = _by_statistic(inside, weight) - _by_statistic(changed, weight)
-    expected = float(inside.parts[which] - changed.parts[which])
+def _change(inside: Inside, changed: Inside, head: int) -> Floats | None:
+    """(3,) the change of a head's logit between two inputs by each statistic; None where these do not make it up."""
+    change = _by_statistic(inside, head) - _by_statistic(changed, head)
+    expected = float(inside.parts[head] - changed.parts[head])
     return change if abs(change.sum() - expected) <= TOLERANCE * (1 + abs(expected)) else None
 
 
 def _placed(change: Floats) -> float | None:
-    """The share of the patches, and not the class tokens, in a change (3,); None where next to nothing changed."""
-    of_class, of_patches = abs(change[0]), abs(change[1:].sum())
-    return round(float(of_patches / (of_class + of_patches)), 3) if of_class + of_patches > SMALLEST else None
+    """The share of the patches' means, which have a place, in a change (3,); None where next to nothing changed."""
+    whole = float(np.abs(change).sum())
+    return round(float(abs(change[1])) / whole, 3) if whole > SMALLEST else None
 
 
-def _head(inside: Inside) -> tuple[int, Floats]:
-    """The head that the logit comes from, by its number, and its weight (blocks, 3, width)."""
-    which = int(np.abs(inside.parts - inside.outputs.logit[0]).argmin())
-    return which, np.asarray(inside.weight[..., which], np.float64)
+def _weight(inside: Inside, head: int) -> Floats:
+    """(blocks, 3, width)."""
+    return np.asarray(inside.weight[..., head], np.float64)
 
 
-def _by_statistic(inside: Inside, weight: Floats) -> Floats:
+def _by_statistic(inside: Inside, head: int) -> Floats:
     """(3,) the parts of the logit, over all blocks, by class token, patch mean and patch standard deviation."""
     tokens = np.asarray(inside.tokens, np.float64)
     patches = tokens[:, 1:]
     features = np.stack([tokens[:, 0], patches.mean(axis=1), patches.std(axis=1, ddof=1)], axis=1)
-    return np.asarray(np.einsum("bsw,bsw->s", features, weight))
+    return np.asarray(np.einsum("bsw,bsw->s", features, _weight(inside, head)))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from PIL import Image
 
 from faceauth.explain.records import Explanation, FaceExplanation, HeatMap, Spectrum, Stability
+from faceauth.explain.words import weaker
 from faceauth.images import thumbnail
 from faceauth.output.page import asset, data_uri, head, picture, tail, text
 from faceauth.output.rows import printable
@@ -120,11 +121,7 @@ def where(heat: HeatMap) -> str:
     side = "fake" if heat.values[y][x] > 0 else "real"
     if not value:
         return "No part stands out."
-    weaker = f"from {heat.logit:.2f} to {heat.logit - heat.strongest:.2f}"
-    return (
-        f"The strongest part is the {high} {wide}, which speaks for {side}. Blurring the fifth of the face that speaks "
-        f"most for it takes the logit {weaker}."
-    )
+    return f"The strongest part is the {high} {wide}, which speaks for {side}. {weaker(heat)}."
 
 
 def _stability(found: Stability, threshold: float) -> Iterator[str]:

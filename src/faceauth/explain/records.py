@@ -9,6 +9,7 @@ from faceauth.verdict import Label, Verdict
 FORMAT = 1
 Region = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the upright image
 Method = Literal["patches", "occlusion"]
+Side = Literal["real", "fake"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +47,21 @@ class HeatMap:
         values: rows of equal length, top to bottom, of the image as it stands; in [-1, 1], relative to the strongest
             cell: above 0 what speaks for fake, below what speaks for real.
         logit: the network's logit of the face.
-        placed: the share of the evidence that the network holds in patches, in [0, 1]; the rest has no place. None
-            where that is not known.
-        strongest: by how much the logit falls where the fifth of the cells is blurred that speaks most for its sign;
+        side: what the calibrated score of the face as it is leans to.
+        placed: the share of the patches' means, which alone have a place, in what makes up `strongest`, in [0, 1];
+            None where that is not known.
+        strongest: by how much the logit falls where the fifth of the cells is blurred that speaks most for `side`;
             beside `logit` it says whether any one part of the face decides, and whether the map is to be believed.
+            It is read of the head that gave the logit, where a model has two.
     """
 
     method: Method
     region: Region
     values: tuple[tuple[float, ...], ...]
     logit: float
+    side: Side
     placed: float | None
-    strongest: float = 0.0
+    strongest: float
 
 
 @dataclass(frozen=True, slots=True)

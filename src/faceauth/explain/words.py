@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from faceauth.detector import SMALLEST_FACE, Detector
-from faceauth.explain.records import Worth
+from faceauth.explain.records import HeatMap, Worth
 from faceauth.explain.reference import Rates
 from faceauth.verdict import Face, Reason, Verdict
 
@@ -127,3 +127,9 @@ def _plain(rate: float) -> str:
 
 def _of_100(rate: float) -> str:
     return f"{_plain(rate)} of 100"
+
+
+def weaker(heat: HeatMap) -> str:
+    """What is left of the logit without the strongest fifth of a heat map."""
+    change = f"from {heat.logit:.2f} to {heat.logit - heat.strongest:.2f}"
+    return f"Blurring the fifth of the map that speaks most for {heat.side} takes the logit {change}"

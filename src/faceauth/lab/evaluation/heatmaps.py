@@ -1,8 +1,8 @@
 """How faithful heat maps are: deletion and insertion (Petsiuk et al., BMVC 2018) against chance and a centre prior.
 
 The patches that a map calls strongest are blurred first (deletion), or are the first that are not blurred (insertion).
-Read is the model's logit, turned so that the verdict on the whole face is above 0. A faithful map makes it fall early
-and rise early: a small area under the first curve, a large one under the second.
+Read is the logit of the head that gave the verdict, turned so that the verdict on the whole face is above 0. A faithful
+map makes it fall early and rise early: a small area under the first curve, a large one under the second.
 """
 
 import hashlib
@@ -86,20 +86,20 @@ def faithfulness(
 
 def areas_of(model: ModelFile, pixels: Pixels, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
     """Deletion and insertion area of each of `MAPS` on one network input, in logits for the verdict."""
-    evidence = heatmap.evidence(model, pixels)
-    for_fake = float(model.card.calibration(np.array([evidence.logit]))[0]) >= 0.5
-    sign = 1.0 if for_fake else -1.0
+    seen = heatmap.run_inside(model, pixels)
+    evidence, head = heatmap.evidence(model, pixels, seen), heatmap.head_of(seen[0])
+    sign = 1.0 if evidence.side == "fake" else -1.0
     rows, columns = np.mgrid[:GRID, :GRID] - (GRID - 1) / 2
     maps = {
         "heat map": sign * _on_grid(evidence.values),
-        "occlusion": sign * _on_grid(heatmap.occlusion(model, pixels, evidence.logit)),
+        "occlusion": sign * _on_grid(heatmap.occlusion(model, pixels, evidence.logit, head)),
         "random": rng.random((GRID, GRID)), "centre": -np.hypot(rows, columns),
     }  # fmt: skip
     without = heatmap.blurred(pixels)
-    ends = sign * evidence.logit, sign * heatmap.logits(model, [without])[0]
+    ends = sign * evidence.logit, sign * heatmap.logits(model, [without], head)[0]
 
     def run(inputs: list[Pixels]) -> list[float]:
-        return [sign * logit for logit in heatmap.logits(model, inputs)]
+        return [sign * logit for logit in heatmap.logits(model, inputs, head)]
 
     return {name: _areas(run, pixels, without, values, ends) for name, values in maps.items()}
 

@@ -52,7 +52,7 @@ export function heatWords(map) {
   const side = third(best.x, map.values[0].length, ["left", "centre", "right"]);
   const weaker = `from ${map.logit.toFixed(2)} to ${(map.logit - map.strongest).toFixed(2)}`;
   return `The strongest part, ${vertical} ${side}, speaks for ${best.value > 0 ? "fake" : "real"}. `
-    + `Blurring the fifth of the face that speaks most for it takes the logit ${weaker}.`;
+    + `Blurring the fifth of the map that speaks most for ${map.side} takes the logit ${weaker}.`;
 }
 
 const line = (xs, ys, kind) => svg("path", { class: `line ${kind}`, d: `M${xs.map((x, i) => `${x} ${ys[i]}`).join("L")}` });
