@@ -96,6 +96,23 @@ def test_a_larger_copy_is_judged_itself(tmp_path, portrait):
     assert find([str(tmp_path / "large.png"), str(tmp_path / "small.png")], Limits())
 
 
+def test_a_copy_has_its_own_note_and_no_verdict_on_a_face_too_small_in_it(tmp_path, portrait, model_path):
+    """An animation, and its first frame as a file and reduced until the face spans less than 48 pixels."""
+    portrait.save(tmp_path / "a.gif", save_all=True, append_images=[ImageOps.mirror(portrait)])
+    with Image.open(tmp_path / "a.gif") as frame:
+        whole = frame.convert("RGB")
+    whole.save(tmp_path / "b.png")
+    whole.resize((whole.width // 5, whole.height // 5), Image.Resampling.BICUBIC).save(tmp_path / "c.png")
+    detector = Detector(model_path)
+    first, same, small = judged_once(detector, [str(tmp_path / name) for name in ("a.gif", "b.png", "c.png")])
+    assert "first frame" in first.note and first.faces[0].score is not None
+    assert same.duplicate_of == small.duplicate_of == first.path and same.note is small.note is None
+    assert same.faces == first.faces
+    [face], [alone] = small.faces, detector.detect(str(tmp_path / "c.png"))[0].faces
+    assert (face.label, face.reason, face.score) == ("uncertain", "too small", None)
+    assert (alone.label, alone.reason, alone.score) == ("uncertain", "too small", None)
+
+
 def test_hashes_are_tied_to_the_earliest_through_others():
     assert duplicates._firsts([0, 2**64 - 1, 0b111, 0b111111, 0]) == {2: 0, 3: 0, 4: 0}
 
@@ -184,7 +201,7 @@ def test_an_output_of_other_settings_is_no_cache(folder, earlier, tmp_path, mode
     for wrong in (tmp_path / "gone.jsonl", PORTRAIT):
         code, _, err = faceauth("detect", folder, "--model", model_path, "--previous", wrong)
         assert code == 2
-        assert err.startswith("error: ")
+        assert err.startswith("error: ") and ".jsonl" in err
 
 
 @pytest.mark.parametrize("more", [["--overwrite"], ["--resume"]])

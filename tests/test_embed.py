@@ -11,9 +11,10 @@ import pytest
 from attributed import SPEC, make_prototypes
 from command_line import faceauth
 from conftest import SAMPLES, encoded, make_card, picture, write_model
-from faceauth import images
+from faceauth import cli_embed, images
 from faceauth.attribution import PROTOTYPES_KEY
 from faceauth.detector import Detector
+from faceauth.errors import FaceAuthError
 from faceauth.explain import folder
 from faceauth.explain.reference import Profile, Reference, frequencies, profile
 from faceauth.faces import finder
@@ -130,3 +131,12 @@ def test_no_face_at_all_is_one_line(model, tmp_path):
         code, _, err = faceauth(command, tmp_path / "white.png", "--model", model, "-o", tmp_path / output)
         assert code in {1, 2} and "no face was found in any picture" in err
         assert not (tmp_path / output).exists()
+
+
+def test_a_disk_that_is_full_is_said_of_the_file(model, pictures, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli_embed, "write_bytes", full)
+    with pytest.raises(FaceAuthError, match=r"cannot write '.*map\.html': No space left on device"):
+        cli_embed.embed([str(pictures)], tmp_path / "map.html", model)

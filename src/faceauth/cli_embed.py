@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceauth.cli_options import Images, MaxBytes, MaxPixels, Model, Overwrite, check_new
+from faceauth.cli_options import Images, MaxBytes, MaxPixels, Model, Overwrite, check_new, writing
 from faceauth.console import notice, progress
 from faceauth.errors import DataError, FaceAuthError, ImageError
 from faceauth.files import write_bytes
@@ -129,7 +129,8 @@ def _nothing(read: int, unreadable: int) -> FaceAuthError:
 
 
 def _end(output: Path, data: bytes, said: str, unreadable: int) -> None:
-    write_bytes(output, data)
+    with writing(output):
+        write_bytes(output, data)
     notice(f"{output}: {said}" + (f"; {unreadable} unreadable" if unreadable else ""))
     if unreadable:
         raise typer.Exit(UNREADABLE)

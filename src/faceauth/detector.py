@@ -283,7 +283,11 @@ class Detector:
             return self._judged(image, [None], [None], outputs) if self.whole_image else ()
         large = [(i, face) for i, face in enumerate(found) if face.side >= SMALLEST_FACE]
         judged = self._judged(image, [face for _, face in large], [i for i, _ in large], outputs) if large else ()
-        small = tuple(self._too_small(i, face) for i, face in enumerate(found) if face.side < SMALLEST_FACE)
+        small = tuple(
+            too_small(i, face, self.fake_from, self.false_alarm_rate)
+            for i, face in enumerate(found)
+            if face.side < SMALLEST_FACE
+        )
         return judged + small
 
     def _judged(
@@ -387,11 +391,12 @@ class Detector:
         likely = np.where(fake == called_fake[:, None], logits, -np.inf).argmax(axis=1)
         return [card.sources[i] for i in likely]
 
-    def _too_small(self, index: int, face: FoundFace) -> Face:
-        error = f"face too small to judge: {face.side} px, {SMALLEST_FACE} needed"
-        return Face(
-            index, face.box, "uncertain", None, None, self.fake_from, self.false_alarm_rate, error, reason="too small"
-        )
+
+
+def too_small(index: int | None, face: FoundFace, threshold: float, false_alarm_rate: float | None) -> Face:
+    """What is said of a face of less than `SMALLEST_FACE` pixels."""
+    error = f"face too small to judge: {face.side} px, {SMALLEST_FACE} needed"
+    return Face(index, face.box, "uncertain", None, None, threshold, false_alarm_rate, error, reason="too small")
 
 
 def _check_types(model: object, limits: object, learned: object) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from faceauth import images
-from faceauth.detector import Detector
+from faceauth.detector import SMALLEST_FACE, Detector, too_small
 from faceauth.errors import ImageError
+from faceauth.faces import FoundFace
 from faceauth.images import Limits, Source
 from faceauth.provenance import claims
 from faceauth.verdict import Evidence, Face, Verdict
@@ -32,7 +33,7 @@ class Copy:
 
     Attributes:
         of: the place of the earlier one among the references.
-        path, sha256, size, evidence: of this file, as in `Verdict`.
+        path, sha256, size, evidence, note: of this file, as in `Verdict`.
     """
 
     of: int
@@ -40,13 +41,17 @@ class Copy:
     sha256: str | None
     size: tuple[int, int]
     evidence: tuple[Evidence, ...]
+    note: str | None = None
 
     def verdict(self, first: Verdict) -> Verdict:
-        """The verdict on the earlier file as one on this; boxes lie where the faces are in this one."""
+        """The verdict on the earlier file as one on this; boxes lie where the faces are in this one.
+
+        A face that is too small to judge here has no verdict here.
+        """
         across, down = (mine / (its or mine) for mine, its in zip(self.size, (first.width, first.height), strict=True))
         return replace(
             first, path=self.path, image_sha256=self.sha256, width=self.size[0], height=self.size[1], ms=None,
-            evidence=self.evidence, duplicate_of=first.path,
+            evidence=self.evidence, duplicate_of=first.path, note=self.note,
             faces=tuple(_moved(face, across, down) for face in first.faces),
         )  # fmt: skip
 
@@ -142,7 +147,7 @@ def dhash(source: Source, limits: Limits) -> int:
 def summary(source: Source, of: int, limits: Limits) -> Summary:
     """What of a file decides whether it shows the picture at place `of`. Raises ImageError."""
     loaded = images.load(source, limits)
-    copy = Copy(of, loaded.path, loaded.sha256, loaded.full_size, claims(loaded.data))
+    copy = Copy(of, loaded.path, loaded.sha256, loaded.full_size, claims(loaded.data), loaded.note)
     return images.small_copy(loaded.image), copy
 
 
@@ -164,4 +169,8 @@ def _moved(face: Face, across: float, down: float) -> Face:
     if face.box is None:
         return face
     left, top, right, bottom = face.box
-    return replace(face, box=(round(left * across), round(top * down), round(right * across), round(bottom * down)))
+    box = round(left * across), round(top * down), round(right * across), round(bottom * down)
+    found = FoundFace(box)
+    if found.side < SMALLEST_FACE <= max(right - left, bottom - top):
+        return too_small(face.index, found, face.threshold, face.false_alarm_rate)
+    return replace(face, box=box)

@@ -37,6 +37,9 @@ class Previous:
             self._kept = Kept(path.absolute(), settings)
         except OSError as error:
             raise UsageError(f"cannot read {str(path)!r}: {error.strerror or error}", "name a .jsonl output") from error
+        except UsageError as error:
+            hint = "--previous takes a .jsonl output of faceauth detect with the settings of this run"
+            raise UsageError(error.message, hint) from error
 
     def find(self, references: Sequence[str | bytes], largest: int) -> list[int | None]:
         """What `verdict` takes for each reference; None where it has to be judged.
