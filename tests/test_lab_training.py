@@ -16,6 +16,7 @@ from lab_corpus import CONFIG, write_corpus
 
 torch = pytest.importorskip("torch")
 from faceauth.errors import ConfigError, DataError, UsageError
+from faceauth.files import locked
 from faceauth.lab.training.batches import TrainingSet
 from faceauth.lab.training.config import read_config
 from faceauth.lab.training.export import export, load_run, parity
@@ -81,6 +82,12 @@ def test_a_run_cannot_be_resumed_as_another(place):
 def test_no_such_fold(place):
     with pytest.raises(UsageError, match="no fold 3"):
         train(read_config(place / "tiny.toml"), place / "runs", 3)
+
+
+def test_two_processes_do_not_train_one_run(place, tmp_path):
+    with locked(tmp_path / "tiny"), pytest.raises(UsageError, match="another faceauth is writing"):
+        train(read_config(place / "tiny.toml"), tmp_path, resume=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_killed_and_resumed_gives_the_same_weights(place, runs):

@@ -392,7 +392,6 @@ class Detector:
         return [card.sources[i] for i in likely]
 
 
-
 def too_small(index: int | None, face: FoundFace, threshold: float, false_alarm_rate: float | None) -> Face:
     """What is said of a face of less than `SMALLEST_FACE` pixels."""
     error = f"face too small to judge: {face.side} px, {SMALLEST_FACE} needed"

@@ -7,23 +7,23 @@ split of the kinds that its fold does not hold out, or, in the second deal, of t
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 
-from faceauth.errors import ConfigError, DataError
+from faceauth.errors import DataError
 from faceauth.files import replacing
 from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
 from faceauth.lab.data.splits import ALTERED, assign, deal, may_fit, tie
-from faceauth.lab.data.variants import VARIANTS
+from faceauth.lab.data.variants import BLEND, TRAIN, VARIANTS
 from faceauth.lab.progress import tracked
 from faceauth.lab.run_info import file_sha256
+from faceauth.lab.training.config import Strict, read_table
 from faceauth.lab.training.features import FeatureStore, Task, extract
 from faceauth.lab.training.linear import Line, fit, mean_line, weights
 from faceauth.preprocess import PreprocessSpec
@@ -31,62 +31,59 @@ from faceauth.preprocess import PreprocessSpec
 EVALUATED = tuple(v for v in VARIANTS if v != "clean")  # training sees these of the images that are scored, no others
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+View = Annotated[str, Field(pattern=rf"^({'|'.join(VARIANTS)}|({TRAIN}|{BLEND})\d+)$")]
 
 
-class ViewsConfig(_Strict):
+class ViewsConfig(Strict):
     """Which views training sees, and how many images of each source (in the order of a hash) have them."""
 
-    train: tuple[str, ...] = ("clean", "train-1")
-    blend: tuple[str, ...] = ("blend-1",)
+    train: tuple[View, ...] = Field(("clean", "train-1"), min_length=1)
+    blend: tuple[View, ...] = ("blend-1",)
     per_source: int = Field(100, ge=1)
     blend_per_source: int = Field(40, ge=1)
-    variants: dict[str, int] = Field(default_factory=lambda: dict.fromkeys(VARIANTS, 24))
+    variants: dict[View, int] = Field(default_factory=lambda: dict.fromkeys(VARIANTS, 24))
 
 
-class HeadConfig(_Strict):
+class HeadConfig(Strict):
     """The line: l2 as in `linear.fit`; groups of one class weigh their size to the power `power`."""
 
-    l2: float = Field(0.5, gt=0)
+    l2: float = Field(0.5, gt=0, allow_inf_nan=False)
     power: float = Field(0.0, ge=0, le=1)
     groups: str = Field("kind", pattern="^(kind|source)$")
 
 
-class FrozenConfig(_Strict):
+class FrozenConfig(Strict):
     """A detector on frozen encoders.
 
     Paths are relative to the config's folder; `credit` names encoder and licence; `blocks` are the first and the last
     of CLIP's blocks whose features are used, all by default: what ships ends with the last.
     """
 
-    name: str
+    name: str = Field(pattern=r"^[a-z0-9][A-Za-z0-9._-]*$")
     version: str
     credit: str = ""
     data: Path
     kinds: Path
-    encoders: dict[str, Path]
+    encoders: dict[str, Path] = Field(min_length=1)
     blocks: tuple[int, int] | None = None
     preprocess: PreprocessSpec
     views: ViewsConfig = ViewsConfig()
     head: HeadConfig = HeadConfig()
     swap_head: HeadConfig = HeadConfig()
     deals: tuple[Literal["kind", "source"], ...] = ("kind", "source")
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1), min_length=1)
     folds: int = Field(6, ge=2)
+
+    @model_validator(mode="after")
+    def _by_kind(self) -> "FrozenConfig":
+        if "kind" not in self.deals:
+            raise ValueError("deals: 'kind' must be among them, for what ships is made of the folds by kind")
+        return self
 
 
 def read_config(path: Path) -> FrozenConfig:
     """Read and check a TOML config. Raises ConfigError, naming the key."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        config = FrozenConfig.model_validate(data)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read {str(path)!r}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ConfigError(f"{path}: {where}: {first['msg']}", "see configs/accurate.toml") from error
+    config = read_table(path, FrozenConfig)
     here = path.parent
     paths = {name: here / file for name, file in config.encoders.items()}
     return config.model_copy(update={"data": here / config.data, "kinds": here / config.kinds, "encoders": paths})

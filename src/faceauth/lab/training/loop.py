@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from faceauth.errors import DataError
+from faceauth.files import locked
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.progress import tracked
 from faceauth.lab.training.batches import Batch, Pixels, TrainingSet, ValidationSet
@@ -134,27 +135,31 @@ def train(
     Under torchrun every process calls this with the same arguments; the first one writes.
 
     Raises:
-        UsageError: the run exists and `resume` is not set, no such fold, source, checkpoint or device.
+        UsageError: the run exists and `resume` is not set, another process trains it, no such fold, source, checkpoint
+            or device.
         DataError: the data cannot be read or split, weights cannot be had, or the loss is no number.
         KeyboardInterrupt: asked to stop; one process alone has kept a checkpoint.
     """
+    runs.mkdir(parents=True, exist_ok=True)
     with place(device, threads) as here:
-        folder = RunDir(runs / (config.name if fold is None else f"{config.name}-fold{fold}"), resume)
-        here.wait()
-        if here.leads:
-            examples = config.data.open()  # which may fill the cache that the others then read
-        here.wait()
-        if not here.leads:
-            examples = config.data.open()
-        held_out = config.data.held_out(examples, fold)
-        trainer, validation = _prepare(config, examples, held_out, folder, here)
-        _loop(trainer, validation, folder, threads)
-        if here.leads:
-            if config.recipe == "modern":
-                folder.save_best(trainer.recipe.evaluated)
-            folder.finish()
-        here.wait()
-        del trainer, validation  # the gradient reducer holds the group of processes, which ends here
+        path = runs / (config.name if fold is None else f"{config.name}-fold{fold}")
+        with locked(path) if here.leads else contextlib.nullcontext():
+            folder = RunDir(path, resume)
+            here.wait()
+            if here.leads:
+                examples = config.data.open()  # which may fill the cache that the others then read
+            here.wait()
+            if not here.leads:
+                examples = config.data.open()
+            held_out = config.data.held_out(examples, fold)
+            trainer, validation = _prepare(config, examples, held_out, folder, here)
+            _loop(trainer, validation, folder, threads)
+            if here.leads:
+                if config.recipe == "modern":
+                    folder.save_best(trainer.recipe.evaluated)
+                folder.finish()
+            here.wait()
+            del trainer, validation  # the gradient reducer holds the group of processes, which ends here
     return folder.path
 
 
