@@ -84,6 +84,14 @@ def test_parquet_keeps_types(tmp_path):
     assert table["stability"].to_pylist() == [0.8, None, None]
 
 
+def test_parquet_keeps_a_name_as_it_is_but_for_stray_bytes(tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    names = ["a\nb\t\x1b.jpg", "Zoë\u202e.png", "\udcff.png"]
+    path = written(tmp_path / "o.parquet", [replace(GOOD, path=name) for name in names])
+    found = pq.read_table(path)["path"].to_pylist()
+    assert found[::2] == [*names[:2], "\\udcff.png"]
+
+
 def test_xlsx_holds_text_never_formulas(tmp_path):
     with zipfile.ZipFile(written(tmp_path / "o.xlsx")) as book:
         sheet = book.read("xl/worksheets/sheet1.xml").decode()

@@ -96,10 +96,14 @@ def flat(row: Row) -> Row:
     return row | shares | lists | {"box": " ".join(map(str, row["box"])) if row["box"] else None}
 
 
+def encodable(text: str) -> str:
+    """A text with stray bytes, which UTF-8 has no place for, escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def printable(text: str | None) -> str:
     """A text without control characters and stray bytes, safe to print."""
-    clean = (text or "").encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in clean)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in encodable(text or ""))
 
 
 def sentence(row: Row) -> str:

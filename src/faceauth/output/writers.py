@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from faceauth.errors import MissingExtra
 from faceauth.files import replacing
 from faceauth.output.gallery import HtmlWriter
-from faceauth.output.rows import FIELDS, Row, flat, printable
+from faceauth.output.rows import FIELDS, Row, encodable, flat, printable
 
 SHEET_ROWS = 1_048_576  # of an Excel sheet, the header's among them
 CELL_CHARACTERS = 32_767  # of an Excel cell
@@ -152,7 +152,7 @@ class ParquetWriter:
     def write(self, row: Row) -> None:
         row = self._blank | row
         text = flat(row) | {"box": row["box"]}
-        self._rows.append({k: printable(v) if isinstance(v, str) else v for k, v in text.items()})
+        self._rows.append({k: encodable(v) if isinstance(v, str) else v for k, v in text.items()})
         if len(self._rows) >= 10_000:
             self._flush()
 
