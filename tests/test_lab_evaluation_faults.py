@@ -37,7 +37,8 @@ def frame(rows):
 
 
 def scored_rows(rows):
-    return score_sets.answered(score_sets.score_rows(score_table.ScoreTable(frame(rows), METADATA)))
+    found = score_sets.answered(score_sets.score_rows(score_table.ScoreTable(frame(rows), METADATA)))
+    return found.assign(ranking=found["logit"])
 
 
 def class_weights(_):
@@ -78,6 +79,22 @@ def auroc_of_scores(_):
     [figures] = protocol.headline(found, draws=10)
     assert figures["AUROC"]["value"] == 1
     assert figures["balanced accuracy"]["value"] == 0.5
+
+
+def one_scale(_):
+    """Leaving a kind out gives each kind a calibration of its own; their order is that of the logits all the same."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for kind in ("camera0", "camera1", "camera2", "gan0", "gan1", "gan2"):
+        shift = rng.normal(0, 0.7) + 0.5 * kind.startswith("gan")
+        rows += [row(image_row(i, kind), shift + rng.normal(), held_out=True) for i in range(60)]
+    found = evaluate.evaluate(score_table.ScoreTable(frame(rows), METADATA), draws=10)
+    [figures] = found["tables"]["headline"]
+    logits, fake = np.array([r["logit"] for r in rows]), np.array([r["label"] == "fake" for r in rows])
+    assert {r["fitted on"] for r in found["tables"]["calibration"]} == {cross_fit.ALL_BUT}
+    assert figures["AUROC"]["value"] == figures["AUROC, pooled"] == pytest.approx(metrics.auroc(logits, fake))
+    assert figures["EER"] == pytest.approx(metrics.eer(logits, fake))
+    assert figures["TPR at 5 % FPR"] == pytest.approx(metrics.tpr_at_fpr(logits, fake, rate=0.05))
 
 
 def positive_class(_):
@@ -296,7 +313,8 @@ FAULTS = [
     ("kind weights dropped from calibration", cross_fit, 'weights = kind_weights(used["kind"].to_numpy(str), images)', "weights = np.ones(len(images))", kind_weights),
     ("threshold taken from the training scores", cross_fit, 'held = fitting[fitting["held_out"]]', 'held = fitting[~fitting["held_out"]]', threshold_of_unseen),
     ("threshold taken from the fold's own scores", cross_fit, '(held["fold"] != fold)', '(held["fold"] == fold)', threshold_of_unseen),
-    ("AUROC from verdicts", protocol, "metrics.auroc(f.score, f.fake, weights)", "metrics.auroc(f.called, f.fake, weights)", auroc_of_scores),
+    ("AUROC from verdicts", protocol, "metrics.auroc(f.ranking, f.fake, weights)", "metrics.auroc(f.called, f.fake, weights)", auroc_of_scores),
+    ("images of several calibrations put in one order", cross_fit, 'ranking=order["score"]', 'ranking=scored["score"]', one_scale),
     ("AUROC of the study from labels", study_table, "metrics.auroc(-logits, real)", "metrics.auroc((logits < 0) * 1.0, real)", study_of_scores),
     ("the wrong class as positive", metrics, "for of_class in (~fake, fake):", "for of_class in (fake, ~fake):", positive_class),
     ("the study's table with the classes exchanged", study_table, 'real = (part["label"] == "real")', 'real = (part["label"] == "fake")', study_classes),

@@ -80,7 +80,10 @@ def fit_card(card: ModelCard, rows: pd.DataFrame) -> ModelCard:
 def cross_fitted(
     rows: pd.DataFrame, fitting: pd.DataFrame, shipped: Mapping[str, Any] | None = None
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """One model's rows with the columns `score`, `mean_score`, `fake_from`, `real_to` and `verdict`.
+    """One model's rows with the columns `score`, `ranking`, `mean_score`, `fake_from`, `real_to` and `verdict`.
+
+    `ranking` is for figures of the order alone, such as AUROC: the score, or, where the pieces of a set have
+    calibrations of their own, the score by one calibration of all of them, so that they lie on one scale.
 
     Args:
         rows: of one model and deal, with logits; fitting: rows of the same to calibrate with, without dev rows: `rows`
@@ -94,6 +97,7 @@ def cross_fitted(
     parts, used = [], []
     for (seed, fold), part in rows.groupby(["seed", "fold"], sort=False):
         pieces: list[tuple[str, pd.DataFrame, Fitted]]
+        ranking: Fitted | None = None
         if seed >= 0:
             others = held[(held["seed"] == seed) & (held["fold"] != fold)]
             pieces = [(f"seed {seed}, fold {fold}", part, _fit_or_not(others, "held-out rows of the other folds"))]
@@ -101,9 +105,12 @@ def cross_fitted(
             pieces = [("shipped", part, Fitted.of_card(shipped))]
         else:
             own = fitting[fitting["seed"] == seed]
-            pieces = list(_kind_by_kind(part, own))
+            pieces = _kind_by_kind(part, own)
+            ranking = _fit_or_not(own, "all kinds")
         for name, piece, fitted in pieces:
-            parts.append(_scored(piece, fitted))
+            scored = _scored(piece, fitted)
+            order = scored if ranking is None else _scored(piece, ranking)
+            parts.append(scored.assign(ranking=order["score"]))
             used.append({
                 "model": piece["model"].iloc[0], "part": name, "scale": fitted.calibration.scale,
                 "shift": fitted.calibration.shift, "fake from": fitted.fake_from, "real to": fitted.real_to,

@@ -154,7 +154,7 @@ def _add_curves(found: dict[str, Any], scored: pd.DataFrame) -> None:
         clean = column[(column["variant"] == "clean") & column["group"].isin(("real", "generated"))]
         fake, scores = (clean["group"] == "generated").to_numpy(), clean["score"].to_numpy(float)
         if fake.any() and not fake.all():
-            found["roc"][name] = protocol.roc_points(scores, fake)
+            found["roc"][name] = protocol.roc_points(clean["ranking"].to_numpy(float), fake)
             found["reliability"] = found["reliability"] or protocol.reliability(scores, fake)
 
 

@@ -29,23 +29,25 @@ class FoldSet:
     """The rows of one seed, fold, set and variant, as arrays of one length.
 
     Attributes:
-        score: calibrated P(fake); called: whether the verdict is fake; fake: the label; kinds: of the images.
+        score: calibrated P(fake); ranking: what AUROC, TPR and EER order the images by, see `cross_fit.cross_fitted`;
+            called: whether the verdict is fake; fake: the label; kinds: of the images.
     """
 
     seed: int
     fold: int
     score: Floats
+    ranking: Floats
     called: Floats
     fake: Bools
     kinds: Any
 
 
 def _auroc(f: FoldSet, weights: Floats | None) -> Any:
-    return metrics.auroc(f.score, f.fake, weights)
+    return metrics.auroc(f.ranking, f.fake, weights)
 
 
 def _tpr(rate: float) -> Callable[[FoldSet, Floats | None], Any]:
-    return lambda f, w: metrics.tpr_at_fpr(f.score, f.fake, w, rate)
+    return lambda f, w: metrics.tpr_at_fpr(f.ranking, f.fake, w, rate)
 
 
 FIGURES: Mapping[str, Callable[[FoldSet, Floats | None], Any]] = {
@@ -53,7 +55,7 @@ FIGURES: Mapping[str, Callable[[FoldSet, Floats | None], Any]] = {
     "TPR at 5 % FPR": _tpr(0.05),
     "TPR at 1 % FPR": _tpr(0.01),
     "balanced accuracy": lambda f, w: metrics.balanced_accuracy(f.called, f.fake, w, 0.5),
-    "EER": lambda f, w: metrics.eer(f.score, f.fake, w),
+    "EER": lambda f, w: metrics.eer(f.ranking, f.fake, w),
     "ECE, classes balanced": lambda f, w: metrics.calibration_error(f.score, f.fake, w),
     "ECE, raw": lambda f, w: metrics.calibration_error(f.score, f.fake, w, balanced=False),
     "Brier": lambda f, w: metrics.brier(f.score, f.fake, w),
@@ -68,8 +70,9 @@ def fold_sets(rows: pd.DataFrame) -> list[FoldSet]:
     for (seed, fold), part in rows.groupby(["seed", "fold"]):
         fake = (part["group"] == "generated").to_numpy()
         if fake.any() and not fake.all():
-            score, called = part["score"].to_numpy(float), (part["verdict"] == "fake").to_numpy(float)
-            found.append(FoldSet(int(seed), int(fold), score, called, fake, part["kind"].to_numpy(str)))
+            score, ranking = part["score"].to_numpy(float), part["ranking"].to_numpy(float)
+            called, kinds = (part["verdict"] == "fake").to_numpy(float), part["kind"].to_numpy(str)
+            found.append(FoldSet(int(seed), int(fold), score, ranking, called, fake, kinds))
     return found
 
 
@@ -131,7 +134,7 @@ def _summary(part: pd.DataFrame, sets: Sequence[FoldSet], draws: int) -> Row:
         row[name] = value if name not in WITH_INTERVAL else interval(figure, sets, value, draws)
         if name == "AUROC":
             row["AUROC, worst fold"] = float(areas.min())
-            row["AUROC, pooled"] = pooled(metrics.auroc, part)
+            row["AUROC, pooled"] = pooled(metrics.auroc, part, "ranking")
             row["AUROC, spread of seeds"] = max(by_seed) - min(by_seed) if len(seeds) > 1 else None
         if name == "ECE, raw":
             row["ECE, raw, by chance"] = float(np.mean([metrics.calibration_error_by_chance(s.score) for s in sets]))
@@ -163,11 +166,11 @@ def interval(
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def pooled(figure: Callable[[Floats, Bools], Any], part: pd.DataFrame) -> float:
+def pooled(figure: Callable[[Floats, Bools], Any], part: pd.DataFrame, column: str = "score") -> float:
     """A figure of all folds' calibrated scores together, the mean over seeds."""
     part = part[part["group"].isin(("real", "generated"))]
     by_seed = [p for _, p in part.groupby("seed")]
-    return float(np.mean([figure(p["score"].to_numpy(float), (p["group"] == "generated").to_numpy()) for p in by_seed]))
+    return float(np.mean([figure(p[column].to_numpy(float), (p["group"] == "generated").to_numpy()) for p in by_seed]))
 
 
 def fold_table(rows: pd.DataFrame) -> list[Row]:
@@ -213,7 +216,7 @@ def special_table(rows: pd.DataFrame) -> list[Row]:
                     continue
                 found.append({
                     "model": _model(rows), "set": name, "images": group, "variant": variant,
-                    "n": own["image"].nunique(), "AUROC": _against_real(part, group, "score"),
+                    "n": own["image"].nunique(), "AUROC": _against_real(part, group, "ranking"),
                     "by swap_logit": _against_real(part[part["swap_logit"].notna()], group, "swap_logit"),
                     **_shares(own),
                 })  # fmt: skip
