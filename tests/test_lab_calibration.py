@@ -3,9 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
+from typer.testing import CliRunner
 
-from faceauth.errors import DataError
+from conftest import make_card, write_model
+from faceauth.errors import DataError, UsageError
+from faceauth.lab.cli import app
+from faceauth.lab.evaluation import score_table
 from faceauth.lab.evaluation.calibration import (
     FEW,
     cross_conformal_bound,
@@ -18,6 +23,7 @@ from faceauth.lab.evaluation.calibration import (
     threshold_at_fpr,
     verdicts,
 )
+from score_tables import METADATA, fold_rows
 
 rounded = st.floats(0, 1).map(lambda v: round(v, 2))
 rates = st.floats(0.01, 0.9)
@@ -143,3 +149,17 @@ def test_what_cannot_be_calibrated_says_so():
         fit_platt(np.zeros(3), np.ones(3, bool), np.ones(3), "it")
     with pytest.raises(DataError, match="do not rise"):
         fit_platt(np.linspace(-1, 1, 20), np.arange(20) < 10, np.ones(20), "it")
+
+
+def test_a_model_is_not_calibrated_with_the_only_other_model_of_a_table(tmp_path):
+    pytest.importorskip("torch")
+    model = write_model(tmp_path / "m.onnx", make_card(name="mine"))
+    before = model.read_bytes()
+    score_table.write(tmp_path / "scores.parquet", fold_rows(), METADATA)
+    command = ["calibrate", str(model), "--scores", str(tmp_path / "scores.parquet")]
+    refused = CliRunner().invoke(app, command).exception
+    assert isinstance(refused, UsageError)
+    assert (refused.message, refused.hint) == ("the table has no model 'mine'", "say with --name which one of net")
+    assert model.read_bytes() == before
+    assert CliRunner().invoke(app, [*command, "--name", "net"]).exit_code == 0
+    assert model.read_bytes() != before

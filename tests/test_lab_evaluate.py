@@ -213,7 +213,7 @@ def test_a_model_file_is_calibrated_from_a_table_and_no_weight_moves(tmp_path):
     model = write_model(tmp_path / "m.onnx", make_card())
     before = ModelFile(model)
     x = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
-    done = CliRunner().invoke(app, ["calibrate", str(model), "--scores", str(table(tmp_path))])
+    done = CliRunner().invoke(app, ["calibrate", str(model), "--scores", str(table(tmp_path)), "--name", "net"])
     assert done.exit_code == 0, done.output
     after = ModelFile(model)
     assert "2 real kinds, scored by fold models" in after.card.thresholds.measured_on

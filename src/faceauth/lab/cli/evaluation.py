@@ -37,7 +37,7 @@ def calibrate(
         Path | None, typer.Option("--scores", help="A table of scores of the model, or of its fold models.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="The model's name in the table, where it has several.")
+        str | None, typer.Option("--name", help="The model's name in the table, where it is another than the file's.")
     ] = None,
     manifest: ManifestOption = None,
     cache: Cache = Path("cache"),
@@ -66,14 +66,13 @@ def calibrate(
     [candidate] = open_candidates([model])
     if scores is None:
         [scores], _ = _score_runs([model], cache / "calibration", manifest, None, False, cache, workers, 0, None)
-        name = candidate.name
     rows = answered(score_rows(score_table.read(scores)))
     names = detectors(rows)
-    if name is None and len(names) > 1:
-        raise UsageError(f"the table has the models {', '.join(names)}", "say with --name which one")
-    if (name or names[0]) not in names:
-        raise UsageError(f"the table has no model {name!r}", f"it has {', '.join(names)}")
-    card = fit_card(candidate.card, rows[rows["model"] == (name or names[0])])
+    wanted = (name,) if name else (candidate.name, candidate.card.name)
+    found = next((n for n in wanted if n in names), None)
+    if found is None:
+        raise UsageError(f"the table has no model {wanted[-1]!r}", f"say with --name which one of {', '.join(names)}")
+    card = fit_card(candidate.card, rows[rows["model"] == found])
     rewrite(candidate.file, card)
     limits = card.thresholds
     typer.echo(f"score = sigmoid({card.calibration.scale:.3f} x logit {card.calibration.shift:+.3f})")
