@@ -220,6 +220,22 @@ def missing_row(_):
         score_sets.check_complete(scored_rows(rows[:lost] + rows[lost + 1 :]))
 
 
+def lost_folds(_):
+    """Two of six folds are lost in both seeds; the rows of other folds still name their kinds."""
+    rows = fold_rows(kinds=[f"{name}{fold}" for name in ("camera", "gan") for fold in range(6)], per_kind=4)
+    score_sets.check_complete(scored_rows(rows))
+    lost = scored_rows([r for r in rows if not (r["held_out"] and r["fold"] in (1, 2))])
+    with pytest.raises(DataError, match=r"net, seed 0: 4 of 12 kinds are held out by no fold, the first 'camera1'"):
+        score_sets.check_complete(lost)
+
+
+def folds_counted(_):
+    """A fold with seen rows alone is no fold: 11 of 12 have held-out rows."""
+    rows = fold_rows(kinds=[f"{name}{fold}" for name in ("camera", "gan") for fold in range(6)], per_kind=4)
+    rows = [r for r in rows if not (r["held_out"] and (r["seed"], r["fold"]) == (1, 5))]
+    assert any(said.startswith("net: 11 folds of 2 seeds by kind") for said in score_sets.remarks(scored_rows(rows)))
+
+
 def empty_class(_):
     rows = fold_rows(kinds=("camera0", "camera1", "gan1"), per_kind=4)
     with pytest.raises(DataError, match="fold 0: no held-out generated images"):
@@ -331,6 +347,8 @@ FAULTS = [
     ("the ledger written after reading", evaluate, '    return open_dev(', "    score_table.read_dev(paths[0], None)\n    return open_dev(", line_before_reading),
     ("NaN in a score", score_table, "pc.is_finite(values)", 'pc.not_equal(values, float("inf"))', nan_score),
     ("a held-out row missing", score_sets, '_complain(wanted - set(part["image"]), f"{model}, seed {seed}, has', '_complain(set(), f"{model}, seed {seed}, has', missing_row),
+    ("whole folds missing", score_sets, "if lacking := sorted(", "if lacking := 0 and sorted(", lost_folds),
+    ("folds counted that hold nothing out", score_sets, 'part[(part["seed"] >= 0) & part["held_out"]]', 'part[part["seed"] >= 0]', folds_counted),
     ("a fold without a class", score_sets, 'if len(set(part["group"])) < 2 and variant in RESAVED and', "if False and", empty_class),
     ("swaps counted with the generated images", score_sets, 'special = rows["family"].isin(ALTERED)', 'special = rows["family"].isin(("restored",))', swaps_apart),
     ("changes laid against other images", protocol, "!= verdicts[\"clean\"][common]", "!= verdicts[variant][common]", changes_one_by_one),

@@ -89,9 +89,10 @@ def check_complete(rows: pd.DataFrame) -> None:
     """What the figures of a table rest on.
 
     Raises:
-        DataError: a class is absent; a held-out image lacks its row, or has two, in a seed; models disagree about the
-            fold of an image; a fold without real or without generated images, which the sealed set is too small to
-            be asked for: there such a fold has no figure.
+        DataError: a class is absent; a kind is not held out in a seed of the deal by kind; a held-out image lacks its
+            row, or has two, in a seed; models disagree about the fold of an image; a fold without real or without
+            generated images. Of the sealed set, which is too small for it, neither every kind nor both classes are
+            asked for: a fold without a class has no figure there.
     """
     for name in ("real", "generated"):
         if not (rows["group"] == name).any():
@@ -100,12 +101,24 @@ def check_complete(rows: pd.DataFrame) -> None:
     folds = counted[counted["seed"] >= 0]
     for deal in deals(folds):
         of_deal = folds[folds["deal"] == deal]
+        if deal == "kind":
+            _check_every_kind(of_deal[of_deal["split"] != "dev"])
         _check_held_out_rows(of_deal[of_deal["held_out"]], of_deal, deal)
     single = counted[counted["seed"] < 0]
     single = single[single["deal"] == "kind"]
     for (model, variant), part in single[single["variant"].isin(RESAVED)].groupby(["model", "variant"], sort=False):
         lacking = set(single["image"]) - set(part["image"])
         _complain(lacking, f"{model} has no {variant} score of")
+
+
+def _check_every_kind(folds: pd.DataFrame) -> None:
+    kinds = set(folds["kind"])
+    for (model, seed), part in folds.groupby(["model", "seed"], sort=False):
+        if lacking := sorted(kinds - set(part[part["held_out"]]["kind"])):
+            raise DataError(
+                f"{model}, seed {seed}: {len(lacking)} of {len(kinds)} kinds are held out by no fold, the first "
+                f"{lacking[0]!r}", "score every fold of the seed",
+            )  # fmt: skip
 
 
 def _check_held_out_rows(held: pd.DataFrame, folds: pd.DataFrame, deal: str) -> None:
@@ -156,8 +169,8 @@ def remarks(rows: pd.DataFrame) -> list[str]:
         part = rows[rows["model"] == model]
         if missing := [v for v in VARIANTS if v not in set(part["variant"])]:
             said.append(f"{model}: not scored in {', '.join(missing)}")
-        folds = part[part["seed"] >= 0]
-        for deal in DEALS if len(folds) else ():
+        folds = part[(part["seed"] >= 0) & part["held_out"]]
+        for deal in DEALS if (part["seed"] >= 0).any() else ():
             pairs = folds[folds["deal"] == deal][["seed", "fold"]].drop_duplicates()
             if pairs["seed"].nunique() < SEEDS or len(pairs) < SEEDS * FOLDS:
                 said.append(
