@@ -38,6 +38,7 @@ def test_a_table_comes_back_as_it_was_written(tmp_path):
         ({"logit": float("inf")}, "1 values of logit are NaN or infinite"),
         ({"swap_logit": float("nan")}, "1 values of swap_logit are NaN"),
         ({"view_logits": [0.0, float("-inf")]}, "1 values of view_logits are NaN"),
+        ({"view_logits": [None, 1.0]}, "1 values of view_logits are NaN or infinite, or missing"),
         ({"logit": None}, "1 logits are missing though a face was found"),
         ({"face": False}, "1 images have a logit and no face"),
         ({"error": "cannot be decoded"}, "1 images have a logit and no face, or an error"),

@@ -211,10 +211,12 @@ def _check_logits(table: pa.Table, name: str) -> None:
         ("swap_logit", table["swap_logit"]),
         ("view_logits", pc.list_flatten(table["view_logits"])),
     ):
-        finite = pc.fill_null(pc.is_finite(values), True)
+        views = column == "view_logits"  # a row may lack the list, and no list a value
+        finite = pc.fill_null(pc.is_finite(values), not views)
         count = pc.sum(pc.invert(finite)).as_py() or 0
         if count:
-            raise DataError(f"{name}: {count} values of {column} are NaN or infinite", AGAIN)
+            said = "NaN or infinite, or missing" if views else "NaN or infinite"
+            raise DataError(f"{name}: {count} values of {column} are {said}", AGAIN)
     due = pc.and_(table["face"], pc.is_null(table["error"]))
     missing = pc.and_(due, pc.is_null(table["logit"]))
     if count := pc.sum(missing).as_py():
