@@ -116,6 +116,13 @@ def study_classes(_):
     assert (found["Precision"], found["Recall"]) == (1, pytest.approx(2 / 3))
 
 
+def study_of_unseen(_):
+    """A fold model is wrong about every kind that it was not trained on, and right about the others."""
+    rows = frame(fold_rows(kinds=("camera0", "camera1", "gan0", "gan1"), noise=0.1, gap=-4.0, seen_gap=4.0))
+    [found] = study_table.study_table(rows)
+    assert (found["AUROC"], found["balanced accuracy"]) == (0, 0)
+
+
 def control_samples(variants=score_sets.RESAVED):
     """One feature that tells the classes apart in all re-saved variants but says the opposite in clean files."""
     samples, values = [], []
@@ -334,6 +341,7 @@ FAULTS = [
     ("AUROC of the study from labels", study_table, "metrics.auroc(-logits, real)", "metrics.auroc((logits < 0) * 1.0, real)", study_of_scores),
     ("the wrong class as positive", metrics, "for of_class in (~fake, fake):", "for of_class in (fake, ~fake):", positive_class),
     ("the study's table with the classes exchanged", study_table, 'real = (part["label"] == "real")', 'real = (part["label"] == "fake")', study_classes),
+    ("the study's table with seen rows of fold models", study_table, '(rows["seed"] < 0) | rows["held_out"]', 'rows["seed"] > -9', study_of_unseen),
     ("a control fitted on clean files", controls, 'samples["variant"].isin(variants)', 'samples["variant"] == "clean"', control_on_resaved),
     ("a control fitted on clean files, unnoticed", control_tables, "v not in fitted.get(control, ())", "not fitted.get(control, ())", control_metadata),
     ("a control fitted on the kinds held out", controls, "trainable & ~out, out | judged_split", "trainable, out | judged_split", control_of_held_out),

@@ -16,15 +16,16 @@ PREPARED = "prepared"  # the variant of a prepared face scored as it lies, which
 
 
 def study_table(rows: pd.DataFrame) -> list[Row]:
-    """A row for each model, on all its real and fake images at logit 0 as the study did: prepared faces, else clean.
+    """A row for each model, on its real and fake images at logit 0 as the study did: prepared faces, else clean.
 
     Args:
-        rows: of a table of scores; edited images are in neither class.
+        rows: of a table of scores; edited images are in neither class. Of fold models the held-out rows count alone.
 
     Raises:
         DataError: a model without real or without fake images.
     """
     variant = PREPARED if (rows["variant"] == PREPARED).any() else "clean"
+    rows = rows[(rows["seed"] < 0) | rows["held_out"]]
     rows = rows[(rows["variant"] == variant) & rows["label"].isin(("real", "fake")) & rows["logit"].notna()]
     found = []
     for model, part in rows.groupby("model", sort=False):
