@@ -3,12 +3,15 @@ import json
 import pytest
 
 pytest.importorskip("pandas")
+pytest.importorskip("sklearn")
 import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faceauth.errors import DataError
 from faceauth.lab.evaluation import ledger, score_table
+from faceauth.lab.evaluation.evaluate import evaluate
+from faceauth.lab.evaluation.pages import header
 from score_tables import METADATA, fold_rows, image_row, row
 
 GOOD = [row(image_row(i, kind), float(i), view_logits=[0.5, 1.5]) for kind in ("camera0", "gan0") for i in range(3)]
@@ -124,6 +127,21 @@ def test_tables_of_several_models_are_merged():
     stale = rows.assign(variant="web", model_sha256="0" * 64)
     with pytest.raises(DataError, match="the model has changed"):
         score_table.merge([tables[0], score_table.ScoreTable(stale, METADATA)])
+
+
+def test_the_notes_and_the_making_of_every_merged_table_are_in_the_report():
+    rows = score_table.to_arrow(fold_rows(per_kind=4)).to_pandas()
+    first = METADATA | {"notes": ["a note", "of the detector"], "command": "faceauth lab train", "commit": "1" * 40}
+    second = METADATA | {"notes": ["a note", "of the other"], "command": "faceauth lab score", "commit": "2" * 40}
+    other = rows.assign(model="other", model_sha256="o" * 64)
+    tables = [score_table.ScoreTable(rows, first), score_table.ScoreTable(other, second)]
+    found = evaluate(score_table.merge(tables), draws=10)
+    assert found["remarks"][:3] == ["a note", "of the detector", "of the other"]
+    said = [line for line in header(found) if line.startswith("scores: ")]
+    assert [line.split(", version")[0] for line in said] == [
+        "scores: faceauth lab train, commit 111111111111",
+        "scores: faceauth lab score, commit 222222222222",
+    ]
 
 
 def test_dev_rows_are_written_and_read_for_an_opening_alone(tmp_path):

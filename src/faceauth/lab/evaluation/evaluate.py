@@ -168,7 +168,9 @@ def _made(table: ScoreTable, rows: pd.DataFrame) -> dict[str, Any]:
         ],
         "seeds": sorted({int(s) for s in rows["seed"]}), "bootstrap_seed": 0,
         "split": "dev" if (rows["split"] == "dev").all() else "test",
-        "scores_commit": table.metadata["commit"], "scores_command": table.metadata["command"],
-        "scores_code_version": table.metadata["code_version"], "scores_created": table.metadata["created"],
+        "scores": [
+            {key: of[key] for key in ("command", "commit", "code_version", "created")}
+            for of in table.metadata.get("merged", [table.metadata])
+        ],
         "commit": commit(), "command": command(), "created": now(),
     }  # fmt: skip

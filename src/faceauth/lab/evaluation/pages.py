@@ -79,9 +79,11 @@ def header(evaluation: dict[str, Any]) -> list[str]:
         f"split {made['split']}, data set {made['dataset_sha256'][:16]}, seeds {', '.join(map(str, made['seeds']))}, "
         f"bootstrap seed {made['bootstrap_seed']}, {made['created']}",
         f"command: {made['command']}, commit {made['commit'][:12]}",
-        f"scores: {made['scores_command']}, commit {made['scores_commit'][:12]}, "
-        f"version {made['scores_code_version']}, {made['scores_created']}",
     ]
+    lines += dict.fromkeys(
+        f"scores: {of['command']}, commit {of['commit'][:12]}, version {of['code_version']}, {of['created']}"
+        for of in made["scores"]
+    )
     for name in dict.fromkeys(m["model"] for m in made["models"]):
         hashes = [
             m["sha256"][:16] if m["seed"] < 0 else f"{m['deal']} {m['seed']}.{m['fold']} {m['sha256'][:12]}"

@@ -31,7 +31,7 @@ def read_evaluation(path: Path, candidates: Sequence[Candidate], manifest: DataS
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         made = found["made"]
         scored = {m["sha256"] for m in made["models"] if not is_control(m["model"])}, made["dataset_sha256"]
-        found["tables"], found["curves"]
+        found["tables"], found["curves"], made["scores"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{str(path)!r} is no evaluation", "faceauth lab evaluate -o FOLDER writes one") from error
     if scored != ({c.sha256 for c in candidates}, manifest.sha256):

@@ -122,7 +122,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def merge(tables: Sequence[ScoreTable]) -> ScoreTable:
-    """One table of several, such as a detector's and its controls'.
+    """One table of several, such as a detector's and its controls'; `merged` in its metadata has that of each.
 
     Raises:
         DataError: they are of different data sets, share rows, or disagree about an image or a model.
@@ -141,6 +141,8 @@ def merge(tables: Sequence[ScoreTable]) -> ScoreTable:
     for key in ("calibration", "controls"):  # by model; each file has its own models
         parts = [table.metadata.get(key, {}) for table in tables]
         metadata[key] = {name: value for part in parts for name, value in part.items()}
+    notes = (note for table in tables for note in table.metadata.get("notes", []))
+    metadata["notes"] = list(dict.fromkeys(notes))
     metadata["merged"] = [dict(table.metadata) for table in tables]
     return ScoreTable(rows.to_pandas(), metadata)
 
