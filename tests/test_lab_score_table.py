@@ -144,6 +144,16 @@ def test_the_notes_and_the_making_of_every_merged_table_are_in_the_report():
     ]
 
 
+def test_a_remark_says_what_the_calibration_of_a_model_file_was_fitted_on():
+    rows = [row(image_row(i, kind), float(kind == "gan0") + i) for kind in ("camera0", "gan0") for i in range(9)]
+    shipped = {"scale": 1, "shift": 0, "fake_from": 0.9, "real_to": 0.1, "measured_on": "test images of its sources"}
+    frame = score_table.to_arrow(rows).to_pandas()
+    for calibration, count in (({"net": shipped}, 1), ({}, 0)):
+        found = evaluate(score_table.ScoreTable(frame, METADATA | {"calibration": calibration}), draws=10)
+        said = [remark for remark in found["remarks"] if "fitted on test images of its sources" in remark]
+        assert len(said) == count
+
+
 def test_dev_rows_are_written_and_read_for_an_opening_alone(tmp_path):
     file, book = tmp_path / "scores.parquet", tmp_path / "dev_ledger.jsonl"
     rows = [*GOOD, row(image_row(7, "gan0", "dev"), 1.0)]

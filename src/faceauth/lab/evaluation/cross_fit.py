@@ -1,4 +1,4 @@
-"""Calibrated scores and verdicts of a table's rows, none of them by a calibration that was fitted to its own kind.
+"""Calibrated scores and verdicts of a table's rows, none of them by a calibration that is fitted here to its own kind.
 
 A row of a fold is calibrated by the held-out rows of the seed's other folds; a row of a single model by what ships
 with the model, or else by the rows of the other kinds. The dev rows are calibrated by rows of the other splits.

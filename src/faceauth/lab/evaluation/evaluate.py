@@ -127,10 +127,20 @@ def evaluate(
     tables["counts"] = counts(rows)
     return {
         "made": _made(table, rows),
-        "remarks": [*table.metadata.get("notes", []), *remarks(rows)],
+        "remarks": [*table.metadata.get("notes", []), *remarks(rows), *_fitted_before(tables["calibration"])],
         "tables": tables,
         "curves": curves,
     }
+
+
+def _fitted_before(used: Sequence[protocol.Row]) -> list[str]:
+    """A remark for each model whose file brought its calibration, which may come from the images at hand."""
+    shipped = {row["model"]: row["fitted on"] for row in used if row["part"] == "shipped"}
+    return [
+        f"{model}: calibration and thresholds are those of its file, fitted on {fitted_on}; where these are images of "
+        "this table, its ECE, Brier score and figures at thresholds are of the images that they were fitted on"
+        for model, fitted_on in shipped.items()
+    ]
 
 
 def _add_tables(
