@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
+import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +48,7 @@ def test_a_table_comes_back_as_it_was_written(tmp_path):
         ({"error": "cannot be decoded"}, "1 images have a logit and no face, or an error"),
         ({"label": "Fake"}, "unknown label 'Fake'"),
         ({"split": "validation"}, "unknown split 'validation'"),
+        ({"variant": "Clean"}, "unknown variant 'Clean'"),
         ({"image": GOOD[0]["image"], "image_sha256": GOOD[0]["image_sha256"]}, "1 rows come twice"),
         ({"variant": "web", "image": GOOD[0]["image"]}, "two values of image_sha256"),
         ({"model_sha256": "9" * 64}, "the model has changed"),
@@ -69,6 +71,26 @@ def test_a_wrong_row_is_refused_when_read(tmp_path):
     pq.write_table(table.replace_schema_metadata({b"faceauth": json.dumps(METADATA).encode()}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="NaN"):
         score_table.read(tmp_path / "a.parquet")
+
+
+def test_a_row_without_a_split_is_refused_when_read(tmp_path):
+    columns = score_table.to_arrow(GOOD)
+    split = pa.array([None, *["test"] * (len(GOOD) - 1)])
+    columns = columns.drop(["split"]).append_column("split", split)
+    file = tmp_path / "a.parquet"
+    pq.write_table(columns.replace_schema_metadata({b"faceauth": json.dumps(METADATA).encode()}), file)
+    with pytest.raises(DataError, match="lacks values in the column split"):
+        score_table.read(file)
+
+
+@pytest.mark.parametrize("key", ["calibration", "controls", "notes"])
+def test_damaged_metadata_is_refused_in_one_line_and_null_is_absent(tmp_path, key):
+    file = tmp_path / "a.parquet"
+    for damaged in (1, {"net": 1} if key == "controls" else [1]):
+        with pytest.raises(DataError, match=f"the metadata '{key}' is damaged"):
+            score_table.write(file, GOOD, METADATA | {key: damaged})
+    score_table.write(file, GOOD, METADATA | {key: None})
+    assert key not in score_table.read(file).metadata
 
 
 def test_a_nan_of_a_data_frame_is_a_missing_logit(tmp_path):

@@ -23,8 +23,8 @@ from faceauth.lab.evaluation.candidates import Candidate, check_not_trained_on, 
 from faceauth.lab.evaluation.controls import control_features, saved_as, score_controls
 from faceauth.lab.evaluation.ledger import Opening
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS
+from faceauth.lab.evaluation.score_table import PREPARED
 from faceauth.lab.evaluation.scoring import VARIANTS, absolute, keep, open_file, prepared_outputs, score_files
-from faceauth.lab.evaluation.study_table import PREPARED
 from faceauth.lab.parallel import parallel
 from faceauth.lab.run_info import run_info
 

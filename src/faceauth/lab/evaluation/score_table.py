@@ -9,7 +9,7 @@ source, took no part in fitting the model. Rows of the deal by source are all he
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from faceauth.errors import DataError
 from faceauth.files import replacing
 from faceauth.lab.data.splits import DEALS
+from faceauth.lab.data.variants import VARIANTS
 from faceauth.lab.evaluation.ledger import Opening
 
 _TEXT = (
@@ -46,8 +47,14 @@ OPTIONAL = ("swap_logit", "view_logits", "error")
 NO_ROWS = "no rows"
 LABELS = ("real", "fake", "edited")
 SPLITS = ("", "train", "test", "dev")
+PREPARED = "prepared"  # the variant of a prepared face scored as it lies, which is what the study scored
 _OF_IMAGE = ("image_sha256", "source", "kind", "label", "family", "generator", "split")
 _REQUIRED_METADATA = ("dataset_sha256", "commit", "command", "code_version", "created")
+_OPTIONAL_METADATA: Mapping[str, Callable[[Any], bool]] = {
+    "calibration": lambda v: isinstance(v, Mapping),  # by model, see `cross_fit.Fitted.of_card`
+    "controls": lambda v: isinstance(v, Mapping) and all(isinstance(names, list) for names in v.values()),
+    "notes": lambda v: isinstance(v, list) and all(isinstance(note, str) for note in v),
+}
 AGAIN = "score the models again with faceauth lab score"
 
 
@@ -175,13 +182,15 @@ def check(table: pa.Table, name: str) -> None:
     """What holds for every table, complete or not.
 
     Raises:
-        DataError: it is empty; an unknown label, split or deal; a logit that is NaN, infinite or missing; a logit for
-            an image without a face; a row that comes twice; two rows that disagree about one image; two hashes for one
-            model, which is a score kept after the model changed.
+        DataError: it is empty; an unknown label, split, deal or variant; a logit that is NaN, infinite or missing; a
+            logit for an image without a face; a row that comes twice; two rows that disagree about one image; two
+            hashes for one model, which is a score kept after the model changed.
     """
     if not table.num_rows:
         raise DataError(f"{name}: the table of scores has no rows", AGAIN)
-    for column, allowed in (("label", LABELS), ("split", SPLITS), ("deal", DEALS)):
+    for column, allowed in (
+        ("label", LABELS), ("split", SPLITS), ("deal", DEALS), ("variant", (*VARIANTS, PREPARED)),
+    ):  # fmt: skip
         unknown = set(pc.unique(table[column]).to_pylist()) - set(allowed)
         if unknown:
             raise DataError(f"{name}: unknown {column} {sorted(unknown)[0]!r}", f"one of {', '.join(allowed)}")
@@ -241,7 +250,8 @@ def _disagreeing(frame: pd.DataFrame, keys: Sequence[str], column: str) -> tuple
 def _read(path: Path, wanted: Any, otherwise: str) -> ScoreTable:
     metadata = read_metadata(path)
     try:
-        table = to_arrow(pq.read_table(path, filters=wanted))
+        # A row without a split is read as well: `to_arrow` refuses it, and the filter would drop it in silence.
+        table = to_arrow(pq.read_table(path, filters=wanted | pc.field("split").is_null()))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}", AGAIN) from error
     if not table.num_rows:
@@ -255,7 +265,11 @@ def _check_metadata(metadata: Any, name: str) -> dict[str, Any]:
         raise DataError(f"{name} is no table of scores: it has no {METADATA.decode()!r} metadata", AGAIN)
     if missing := [key for key in _REQUIRED_METADATA if not metadata.get(key)]:
         raise DataError(f"{name}: the metadata lacks {', '.join(missing)}", AGAIN)
-    return dict(metadata)
+    found = {key: value for key, value in metadata.items() if value is not None or key not in _OPTIONAL_METADATA}
+    for key, is_right in _OPTIONAL_METADATA.items():
+        if key in found and not is_right(found[key]):
+            raise DataError(f"{name}: the metadata {key!r} is damaged", AGAIN)
+    return found
 
 
 def _write_whole(path: Path, table: pa.Table) -> None:

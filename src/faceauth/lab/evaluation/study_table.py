@@ -11,8 +11,7 @@ from faceauth.errors import DataError
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.metrics import Bools, Floats
 from faceauth.lab.evaluation.protocol import Row
-
-PREPARED = "prepared"  # the variant of a prepared face scored as it lies, which is what the study scored
+from faceauth.lab.evaluation.score_table import PREPARED
 
 
 def study_table(rows: pd.DataFrame) -> list[Row]:
