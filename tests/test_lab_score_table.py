@@ -209,6 +209,20 @@ def test_the_ledger_counts_openings_and_refuses_a_damaged_line(tmp_path):
         ledger.open_dev(book, "d" * 64, {}, "evaluate")
 
 
+@pytest.mark.parametrize("line", [b"5", b"[]", b'{"id": "\xff"}', b"null"])
+def test_a_line_of_the_ledger_that_is_no_object_in_utf8_is_damaged(tmp_path, line):
+    (tmp_path / "a.jsonl").write_bytes(b'{"id": "a"}\n' + line + b"\n")
+    with pytest.raises(DataError, match="line 2 of the ledger"):
+        ledger.read_ledger(tmp_path / "a.jsonl")
+
+
+def test_a_ledger_without_a_final_newline_keeps_its_last_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": "a"}')
+    ledger.open_dev(tmp_path / "a.jsonl", "d" * 64, {}, "score")
+    ledger.open_dev(tmp_path / "a.jsonl", "d" * 64, {}, "score")
+    assert [line.get("number") for line in ledger.read_ledger(tmp_path / "a.jsonl")] == [None, 2, 3]
+
+
 def test_the_line_is_on_the_disk_before_the_opening_exists(tmp_path, monkeypatch):
     """Without fsync a crash right after scoring could lose the line."""
     synced = []

@@ -52,6 +52,7 @@ def open_dev(ledger: Path, dataset_sha256: str, models: Mapping[str, str], purpo
         DataError: the ledger cannot be written, or is damaged.
     """
     count = len(read_ledger(ledger))
+    start = "\n" if count and not ledger.read_bytes().endswith(b"\n") else ""  # an editor may have left it out
     opening = Opening(ledger, uuid4().hex, dataset_sha256)
     line = {
         "id": opening.id, "opened": now(), "number": count + 1, "purpose": purpose, "dataset_sha256": dataset_sha256,
@@ -61,7 +62,7 @@ def open_dev(ledger: Path, dataset_sha256: str, models: Mapping[str, str], purpo
         ledger.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(file, (json.dumps(line) + "\n").encode())  # one write: lines of two processes do not mix
+            os.write(file, (start + json.dumps(line) + "\n").encode())  # one write: lines of two processes do not mix
             os.fsync(file)
         finally:
             os.close(file)
@@ -74,16 +75,18 @@ def read_ledger(ledger: Path) -> list[dict[str, Any]]:
     """Each opening, oldest first; none where there is no such file.
 
     Raises:
-        DataError: a line is not JSON; the ledger is never repaired silently.
+        DataError: a line is no JSON object in UTF-8; the ledger is never repaired silently.
     """
     if not ledger.exists():
         return []
     lines = []
-    for number, text in enumerate(ledger.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate(ledger.read_bytes().splitlines(), start=1):
+        damaged = DataError(f"line {number} of the ledger {ledger} is damaged", "restore the file from version control")
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError as error:
-            raise DataError(
-                f"line {number} of the ledger {ledger} is damaged", "restore the file from version control"
-            ) from error
+            raise damaged from error
+        if not isinstance(line, dict):
+            raise damaged
+        lines.append(line)
     return lines
