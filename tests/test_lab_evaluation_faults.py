@@ -24,6 +24,7 @@ from faceauth.lab.evaluation import (
     score_sets,
     score_table,
     study_table,
+    tables,
 )
 from planted import planted
 from score_tables import METADATA, fold_rows, image_row, row
@@ -286,6 +287,15 @@ def kinds_are_drawn(_):
     assert figures["AUROC"]["high"] - figures["AUROC"]["low"] > 0.2
 
 
+def one_kind_a_class(_):
+    """One kind drawn again and again tells nothing of other kinds."""
+    found = scored_rows(fold_rows(kinds=("camera0", "gan0"), seeds=(0,), gap=1.0)).assign(
+        score=lambda r: 1 / (1 + np.exp(-r["logit"])), verdict="fake"
+    )
+    [figures] = protocol.headline(found, draws=10)
+    assert tables.cell(figures["AUROC"]) == f"{figures['AUROC']['value']:.3f} (–)"
+
+
 def mean_over_folds(_):
     """A fold of 0 and one of 1, of very different size: the headline is 0.5, not what the larger fold says."""
     rows = []
@@ -361,6 +371,7 @@ FAULTS = [
     ("swaps counted with the generated images", score_sets, 'special = rows["family"].isin(ALTERED)', 'special = rows["family"].isin(("restored",))', swaps_apart),
     ("changes laid against other images", protocol, "!= verdicts[\"clean\"][common]", "!= verdicts[variant][common]", changes_one_by_one),
     ("images drawn instead of kinds", protocol, "kinds, fake = np.concatenate([s.kinds for s in sets])", "kinds, fake = np.arange(sum(len(s.kinds) for s in sets)).astype(str)", kinds_are_drawn),
+    ("an interval from a single kind", protocol, "[fake == label])) < 2", "[fake == label])) < 1", one_kind_a_class),
     ("the pooled figure as headline", protocol, "value = float(np.mean([figure(s, None) for s in sets]))", "value = pooled(metrics.auroc, part)", mean_over_folds),
     ("a kind's rate at a threshold set on it", calibration, "others = ~out", "others = out | ~out", left_out_kind),
     ("a bound that forgets the new image", calibration, '+ new) / (weights.sum() + new)', ') / (weights.sum())', bound_counts_the_new_image),

@@ -147,9 +147,11 @@ def interval(
 ) -> Row:
     """The 95 % percentile interval of the mean over folds, kinds drawn with replacement, the same for all seeds.
 
-    A fold that loses a class in a draw is left out of that draw's mean.
+    A fold that loses a class in a draw is left out of that draw's mean. A single kind of each class has no interval.
     """
     kinds, fake = np.concatenate([s.kinds for s in sets]), np.concatenate([s.fake for s in sets])
+    if all(len(np.unique(kinds[fake == label])) < 2 for label in (False, True)):
+        return {"value": value, "low": None, "high": None}  # every draw of one kind is the same
     drawn = metrics.kind_draws(kinds, fake, draws, seed)
     values = np.full((len(sets), draws), np.nan)
     for row, s in zip(values, sets, strict=True):

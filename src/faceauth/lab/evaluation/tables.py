@@ -32,7 +32,8 @@ def heads(rows: Sequence[Row]) -> list[str]:
 def cell(value: Any) -> str:
     """One value as text: three decimals, an interval in parentheses, a dash for what is not defined."""
     if isinstance(value, Mapping):
-        return f"{cell(value['value'])} ({cell(value['low'])}-{cell(value['high'])})"
+        between = cell(None) if value["low"] is None else f"{cell(value['low'])}-{cell(value['high'])}"
+        return f"{cell(value['value'])} ({between})"
     if value is None:
         return "–"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
