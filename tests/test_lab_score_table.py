@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from faceauth.errors import DataError
 from faceauth.lab.evaluation import ledger, score_table
 from faceauth.lab.evaluation.evaluate import evaluate
-from faceauth.lab.evaluation.pages import header
+from faceauth.lab.evaluation.pages import header, write_evaluation
 from score_tables import METADATA, fold_rows, image_row, row
 
 GOOD = [row(image_row(i, kind), float(i), view_logits=[0.5, 1.5]) for kind in ("camera0", "gan0") for i in range(3)]
@@ -174,6 +174,17 @@ def test_a_remark_says_what_the_calibration_of_a_model_file_was_fitted_on():
         found = evaluate(score_table.ScoreTable(frame, METADATA | {"calibration": calibration}), draws=10)
         said = [remark for remark in found["remarks"] if "fitted on test images of its sources" in remark]
         assert len(said) == count
+
+
+def test_a_folder_keeps_no_table_of_an_earlier_evaluation_and_what_is_the_users(tmp_path):
+    rows = fold_rows(("camera0", "camera1", "gan0", "gan1", "swapper0"), per_kind=4)
+    for kept in (rows, [r for r in rows if r["family"] != "swap"]):
+        frame = score_table.to_arrow(kept).to_pandas()
+        write_evaluation(evaluate(score_table.ScoreTable(frame, METADATA), draws=10), tmp_path)
+        found = {file.name for file in tmp_path.iterdir()}
+        assert ("special.csv" in found) == (kept is rows)
+        (tmp_path / "robustness.csv").write_text("mine\n")
+    assert (tmp_path / "robustness.csv").read_text() == "mine\n"
 
 
 def test_dev_rows_are_written_and_read_for_an_opening_alone(tmp_path):

@@ -108,14 +108,28 @@ def _section(table: Table) -> str:
 
 
 def write_evaluation(evaluation: dict[str, Any], folder: Path) -> None:
-    """evaluation.json, evaluation.md, report.html, and each table as CSV below lines of `header` that begin with #."""
+    """evaluation.json, evaluation.md, report.html, and each table as CSV below lines of `header` that begin with #.
+
+    Tables that an earlier evaluation wrote there are removed: this one may lack some of them.
+    """
     write(folder / "evaluation.json", json.dumps(evaluation, indent=1))
     write(folder / "evaluation.md", "# Evaluation\n\n" + text(evaluation, TABLES))
     said = "".join(f"# {' '.join(line.split())}\n" for line in header(evaluation))
+    for key in TABLES:
+        _remove_table(folder / f"{key}.csv")
     for table in tables_of(evaluation):
         write(folder / f"{table.key}.csv", said + to_csv(table.rows))
     page = html(f"Evaluation on the split {evaluation['made']['split']}", evaluation, [overview(evaluation)])
     write(folder / "report.html", page)
+
+
+def _remove_table(path: Path) -> None:
+    """Remove a table that `write_evaluation` wrote, known by its first line; a file of the user's stays."""
+    if path.is_file():
+        with path.open("rb") as file:
+            ours = file.readline().startswith(b"# split ")
+        if ours:
+            path.unlink()
 
 
 def overview(evaluation: dict[str, Any]) -> Section:
