@@ -66,6 +66,12 @@ def test_what_shapes_a_crop_is_part_of_its_key(three, corpus, tmp_path, monkeypa
     assert open_crops(three, tmp_path)[0][0].size == before[0][0].size
 
 
+def test_crops_follow_the_order_of_the_rows(three, tmp_path):
+    before = open_crops(three, tmp_path, 1)
+    turned = open_crops(dataclasses.replace(three, rows=three.rows[::-1]), tmp_path, 1)
+    assert np.array_equal(np.asarray(turned[0][0]), np.asarray(before[len(before) - 1][0]))
+
+
 def cut_here(data, folder, workers):
     whole_cut(data, folder, 1)
 

@@ -167,14 +167,15 @@ class Crops:
 def open_crops(data: DataSet, cache: Path, workers: int | None = None) -> Crops:
     """The crops of a data set from `cache`, cut now where they are not there yet, or not whole.
 
-    The folder is named by the table's hash and by all that shapes a crop, so a change of either cuts anew. Of two
-    processes one cuts and the other waits.
+    The folder is named by path and SHA-256 of each image, in order, and by all that shapes a crop, so a change of
+    either cuts anew. Of two processes one cuts and the other waits.
 
     Raises:
         DataError: for an image that cannot be read.
     """
     shape = hashlib.sha256(f"{VERSION}:{CONTEXT}:{LARGEST}:{REVISION}".encode()).hexdigest()[:8]
-    folder = cache / f"crops-{data.sha256[:16]}-{shape}"
+    order = hashlib.sha256(repr([(row.path, row.sha256) for row in data.rows]).encode()).hexdigest()[:16]
+    folder = cache / f"crops-{order}-{shape}"
     cache.mkdir(parents=True, exist_ok=True)
     with locked(folder, wait=-1):
         crops = _read(folder, len(data.rows))
