@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import os
 
 import numpy as np
@@ -70,6 +71,39 @@ def test_crops_follow_the_order_of_the_rows(three, tmp_path):
     before = open_crops(three, tmp_path, 1)
     turned = open_crops(dataclasses.replace(three, rows=three.rows[::-1]), tmp_path, 1)
     assert np.array_equal(np.asarray(turned[0][0]), np.asarray(before[len(before) - 1][0]))
+
+
+def test_extra_images_that_are_evaluated_on_are_left_out(corpus, three, tmp_path, capsys):
+    """Byte for byte, resaved, or another of the same person; of a source held out those of the train split too."""
+    base = examples.from_corpus(corpus, tmp_path)
+    free = ["gan-a", "gan-b", "cam-b"]
+    sealed = [r for r, s in zip(base.records, base.splits, strict=True) if s != "train" and r.source in free]
+    fit = [r for r, s in zip(base.records, base.splits, strict=True) if s == "train" and r.source == "gan-a"]
+    root = tmp_path / "extra"
+    root.mkdir()
+    Image.open(corpus.file(sealed[1])).resize((192, 192)).save(root / "near.png")
+    for name, seed in (("person.png", 1), ("new.png", 2)):
+        pixels = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), np.uint8)
+        Image.fromarray(pixels).resize((96, 96)).save(root / name)
+    for name, row in (("copy.png", sealed[0]), ("trained.png", fit[0])):
+        (root / name).write_bytes(corpus.file(row).read_bytes())
+    person = next(r.group for r, s in zip(base.records, base.splits, strict=True) if s != "train" and r.group)
+    rows = tuple(
+        dataclasses.replace(
+            three.rows[0], path=f.name, source="extra", label="fake", group=person if f.name == "person.png" else "",
+            sha256=hashlib.sha256(f.read_bytes()).hexdigest(),
+        )
+        for f in sorted(root.iterdir())
+    )  # fmt: skip
+    extra = dataclasses.replace(three, rows=rows, root=root)
+    found = examples.with_extra(base, extra, tmp_path)
+    assert [r.path for r in found.records[len(base.records) :]] == ["new.png", "trained.png"]
+    assert "3 of 5 images are left out" in capsys.readouterr().err
+    assert len(found.records) == len(found.splits) == len(found.faces) == len(found.dhashes)
+    last = np.asarray(found.faces[len(found.faces) - 1][0])
+    assert np.array_equal(last, np.asarray(base.faces[base.records.index(fit[0])][0]))
+    held = examples.with_extra(base, extra, tmp_path, ["gan-a"])
+    assert [r.path for r in held.records[len(base.records) :]] == ["new.png"]
 
 
 def cut_here(data, folder, workers):

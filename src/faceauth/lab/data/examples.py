@@ -23,6 +23,7 @@ from faceauth.files import locked, replacing
 from faceauth.lab.data.dataset import DataSet, ImageRow
 from faceauth.lab.data.splits import FRACTIONS, assign, tie
 from faceauth.lab.parallel import parallel
+from faceauth.lab.progress import notice
 from faceauth.preprocess import square
 
 VERSION = 2  # of the code below: what cuts otherwise gets another
@@ -45,6 +46,7 @@ class Examples:
     Attributes:
         records: the images; splits: train, test or dev for each; faces: its pixels.
         sha256: of the data set.
+        dhashes: 64-bit difference hash of each image; empty for a prepared data set.
         extra: the sources among them that were added (`with_extra`), each with the sha256 of its own data set.
     """
 
@@ -52,6 +54,7 @@ class Examples:
     splits: tuple[str, ...]
     faces: Faces
     sha256: str
+    dhashes: Sequence[int] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def sources(self, label: str) -> tuple[str, ...]:
@@ -72,7 +75,7 @@ def from_corpus(
     if not all(splits):
         splits = assign(data.rows, tie(data.rows, crops.dhashes), seed, fractions, train_only)
     rows = tuple(replace(row, split=split) for row, split in zip(data.rows, splits, strict=True))
-    return Examples(rows, tuple(splits), crops, data.sha256)
+    return Examples(rows, tuple(splits), crops, data.sha256, crops.dhashes)
 
 
 def from_manifest(data: DataSet) -> Examples:
@@ -80,8 +83,14 @@ def from_manifest(data: DataSet) -> Examples:
     return Examples(data.rows, tuple(r.split for r in data.rows), _Prepared(data), data.sha256)
 
 
-def with_extra(examples: Examples, data: DataSet, cache: Path) -> Examples:
+def with_extra(examples: Examples, data: DataSet, cache: Path, held_out: Collection[str] = ()) -> Examples:
     """The same with the images of another data set, all of them to train on and none to be evaluated on.
+
+    Left out, with a line on standard error, are images that are tied (`splits.tie`: group, SHA-256, dHash) to one of
+    the splits test and dev, or of a source held out. A prepared data set has no dHashes: near-duplicates stay there.
+
+    Args:
+        held_out: the sources that some fold holds out.
 
     Raises:
         DataError: a source of that name is there already, or an image cannot be read.
@@ -89,27 +98,40 @@ def with_extra(examples: Examples, data: DataSet, cache: Path) -> Examples:
     names = sorted({r.source for r in data.rows})
     for name in set(names) & {r.source for r in examples.records}:
         raise DataError(f"{data.root} names a source {name!r} that is there already", "rename it in its images.csv")
+    crops = open_crops(data, cache)
+    dhashes = (*examples.dhashes, *crops.dhashes) if examples.dhashes else ()
+    components = tie((*examples.records, *data.rows), dhashes)
+    first = len(examples.records)
+    sealed = {
+        component
+        for component, record, split in zip(components[:first], examples.records, examples.splits, strict=True)
+        if split != "train" or record.source in held_out
+    }
+    chosen = [i for i, component in enumerate(components[first:]) if component not in sealed]
+    if left_out := len(data.rows) - len(chosen):
+        notice(f"{data.root}: {left_out:,} of {len(data.rows):,} images are left out, tied to images to evaluate on")
+    rows = [replace(data.rows[i], split="train") for i in chosen]
     return Examples(
-        examples.records + tuple(replace(r, split="train") for r in data.rows),
-        examples.splits + ("train",) * len(data.rows),
-        _Joined(examples.faces, open_crops(data, cache)), examples.sha256,
-        {**examples.extra, **dict.fromkeys(names, data.sha256)},
+        (*examples.records, *rows), examples.splits + ("train",) * len(rows), _Joined(examples.faces, crops, chosen),
+        examples.sha256, dhashes and (*examples.dhashes, *(crops.dhashes[i] for i in chosen)),
+        {**examples.extra, **{row.source: data.sha256 for row in rows}},
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class _Joined:
-    """The pictures of one after those of the other."""
+    """The pictures of one after those chosen of the other."""
 
     first: Faces
     second: Faces
+    chosen: Sequence[int]
 
     def __len__(self) -> int:
-        return len(self.first) + len(self.second)
+        return len(self.first) + len(self.chosen)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, tuple[float, ...]]:
         count = len(self.first)
-        return self.first[index] if index < count else self.second[index - count]
+        return self.first[index] if index < count else self.second[self.chosen[index - count]]
 
 
 @dataclass(frozen=True, slots=True)

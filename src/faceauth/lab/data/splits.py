@@ -49,18 +49,18 @@ class Dealt(Protocol):
 def tie(rows: Sequence[Tied], dhashes: Sequence[int]) -> list[int]:
     """The component of every row, in order, as the index of its member with the smallest SHA-256.
 
-    Rows are tied by one group (if not empty), one SHA-256, and dHashes within `images.NEAR` bits, directly or through
+    Rows are tied by one group, one SHA-256 (if not empty), and dHashes within `images.NEAR` bits, directly or through
     others.
 
     Args:
-        dhashes: 64-bit difference hash of each image.
+        dhashes: 64-bit difference hash of each image; none for no near-duplicates.
     """
     sets = _DisjointSets(len(rows))
     first: dict[tuple[str, str], int] = {}
     for i, row in enumerate(rows):
-        sets.join(i, first.setdefault(("sha256", row.sha256), i))
-        if row.group:
-            sets.join(i, first.setdefault(("group", row.group), i))
+        for name, value in (("sha256", row.sha256), ("group", row.group)):
+            if value:
+                sets.join(i, first.setdefault((name, value), i))
     for i, j in near_pairs(dhashes):
         sets.join(i, j)
     leader: dict[int, int] = {}

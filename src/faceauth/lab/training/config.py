@@ -37,7 +37,8 @@ class DataConfig(Strict):
     `folds` are the sources held out together, each source once; `fake` and `real` name the only sources of their
     class to train on (all where they are empty). In `fake`, `blended` is the photographs with their own faces blended
     into them (`lab.data.blend`). `train_only` belongs to a corpus alone. `extra_sources` are further corpora, as
-    `faceauth lab synthesize` writes them: trained on, never held out, never evaluated.
+    `faceauth lab synthesize` writes them: trained on, never held out, never evaluated; without those of their images
+    that are tied to images of the splits test and dev, or of `folds`.
     """
 
     root: Path | None = None
@@ -71,7 +72,7 @@ class DataConfig(Strict):
             if not folder.is_dir():
                 make = f"make it: faceauth lab synthesize {folder} --corpus CORPUS --count 60 --seed 1"
                 raise DataError(f"no folder {str(folder)!r} (data.extra_sources)", make)
-            examples = with_extra(examples, read_dataset(folder), self.cache)
+            examples = with_extra(examples, read_dataset(folder), self.cache, {s for fold in self.folds for s in fold})
         return examples
 
     def held_out(self, examples: Examples, fold: int | None) -> list[str]:
