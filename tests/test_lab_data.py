@@ -106,6 +106,16 @@ def test_extra_images_that_are_evaluated_on_are_left_out(corpus, three, tmp_path
     assert [r.path for r in held.records[len(base.records) :]] == ["new.png"]
 
 
+def test_given_splits_are_kept_whole_or_refused(three, tmp_path):
+    def opened(*splits):
+        rows = tuple(dataclasses.replace(r, split=s) for r, s in zip(three.rows, splits, strict=False))
+        return examples.from_corpus(dataclasses.replace(three, rows=rows), tmp_path).splits
+
+    assert opened("dev", "test", "train", "dev") == ("dev", "test", "train", "dev")
+    with pytest.raises(DataError, match="2 of 4 rows have no split"):
+        opened("dev", "", "train", "")
+
+
 def cut_here(data, folder, workers):
     whole_cut(data, folder, 1)
 

@@ -1,5 +1,6 @@
 """A detector on a frozen encoder, from a folder of pictures to a model file, with an encoder of one node."""
 
+import shutil
 import sqlite3
 from dataclasses import replace
 
@@ -84,6 +85,21 @@ def test_no_fold_is_fitted_to_what_it_holds_out(place, monkeypatch):
         assert not (allowed & held).any()
         assert not (allowed & np.array([r.split != "train" for r in ready.rows])).any()
         assert (allowed <= np.array(may_fit(ready.components, folds, fold))).all()
+
+
+def test_given_splits_are_kept_and_are_another_state(place, tmp_path):
+    table = place / "data" / "images.csv"
+    config = frozen.read_config(place / "config.toml")
+    head, *rows = table.read_text().splitlines()
+    shutil.copytree(place / "data", tmp_path / "data")
+    split = ["dev" if n % 3 else "train" for n in range(len(rows))]
+    lines = [f"{row},{of}" for row, of in zip(rows, split, strict=True)]
+    (tmp_path / "data" / "images.csv").write_text("\n".join([f"{head},split", *lines]))
+    ready = frozen.prepare(config, place / "cache", 1)
+    given = frozen.deal_rows(config.model_copy(update={"data": tmp_path / "data"}), place / "cache")
+    assert given.column("split").tolist() == split
+    as_given = replace(ready, data=replace(ready.data, rows=given.data.rows))
+    assert frozen.state_digest(as_given) != frozen.state_digest(ready)
 
 
 def test_heads_that_are_there_are_not_fitted_again(place, run, monkeypatch):

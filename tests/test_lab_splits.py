@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from faceauth.errors import DataError
 from faceauth.images import near_pairs
-from faceauth.lab.data.splits import SPLITS, assign, check_folds, deal, may_fit, tie
+from faceauth.lab.data.splits import SPLITS, assign, check_folds, deal, given_or_assigned, may_fit, tie
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -191,6 +191,28 @@ def kinds(**sizes):
 MANY = {f"real{i}": (10 + 7 * i, 5 * (i == 2), 3 * (i == 4)) for i in range(12)} | {
     f"fake{i}": (0, 8 + 9 * i, 0) for i in range(11)
 }
+
+
+@dataclass(frozen=True)
+class GivenRow:
+    sha256: str
+    group: str
+    split: str
+    source: str = "s"
+
+
+def test_given_splits_are_kept_and_never_part_a_group_or_a_file():
+    def splits(*rows):
+        return given_or_assigned([GivenRow(*row) for row in rows], range(0, 64 * len(rows), 64))
+
+    assert splits(("a", "", "dev"), ("b", "g", "test"), ("c", "g", "test")) == ["dev", "test", "test"]
+    assert splits(("a", "", ""), ("b", "", "")) == ["train", "train"]
+    with pytest.raises(DataError, match="1 of 2 rows have no split"):
+        splits(("a", "", "dev"), ("b", "", ""))
+    with pytest.raises(DataError, match="group 'g' lies in two splits, test and train"):
+        splits(("a", "g", "test"), ("b", "g", "train"), ("c", "h", "dev"), ("d", "h", "test"))
+    with pytest.raises(DataError, match="sha256 'a' lies in two splits"):
+        splits(("a", "", "test"), ("a", "", "train"))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

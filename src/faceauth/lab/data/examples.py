@@ -21,7 +21,7 @@ from faceauth.errors import DataError, ImageError
 from faceauth.faces import REVISION, finder
 from faceauth.files import locked, replacing
 from faceauth.lab.data.dataset import DataSet, ImageRow
-from faceauth.lab.data.splits import FRACTIONS, assign, tie
+from faceauth.lab.data.splits import FRACTIONS, check_given, given_or_assigned, tie
 from faceauth.lab.parallel import parallel
 from faceauth.lab.progress import notice
 from faceauth.preprocess import square
@@ -65,21 +65,21 @@ class Examples:
 def from_corpus(
     data: DataSet, cache: Path, seed: int = 0, fractions: Sequence[float] = FRACTIONS, train_only: Collection[str] = ()
 ) -> Examples:
-    """A data set of whole images, its faces cut out into `cache`, split by `splits.assign` unless its rows have splits.
+    """A data set of whole images, its faces cut out into `cache`, split as its rows say, or by `splits.assign`.
 
     Raises:
-        DataError: an image cannot be read.
+        DataError: an image cannot be read, or splits that some rows lack or that part a group.
     """
+    check_given(data.rows)  # before faces are cut
     crops = open_crops(data, cache)
-    splits = [r.split for r in data.rows]
-    if not all(splits):
-        splits = assign(data.rows, tie(data.rows, crops.dhashes), seed, fractions, train_only)
+    splits = given_or_assigned(data.rows, crops.dhashes, seed, fractions, train_only)
     rows = tuple(replace(row, split=split) for row, split in zip(data.rows, splits, strict=True))
     return Examples(rows, tuple(splits), crops, data.sha256, crops.dhashes)
 
 
 def from_manifest(data: DataSet) -> Examples:
-    """A prepared data set, split as its manifest says, its files read as they lie."""
+    """A prepared data set, split as its manifest says, its files read as they lie. Raises as `check_given`."""
+    check_given(data.rows)
     return Examples(data.rows, tuple(r.split for r in data.rows), _Prepared(data), data.sha256)
 
 

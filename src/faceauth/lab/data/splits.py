@@ -33,6 +33,13 @@ class Tied(Protocol):
     def sha256(self) -> str: ...
 
 
+class Given(Tied, Protocol):
+    """An image that a table may have put into a split; empty for none."""
+
+    @property
+    def split(self) -> str: ...
+
+
 class Dealt(Protocol):
     """What dealing into folds needs of an image: `faceauth.lab.data.dataset.ImageRow` has it."""
 
@@ -100,6 +107,47 @@ def assign(
         for source, count in of.items():
             lacking[source][best] -= count
     return [SPLITS[side[component]] for component in components]
+
+
+def check_given(rows: Sequence[Given]) -> bool:
+    """Whether the rows have splits already.
+
+    Raises:
+        DataError: some have one and some have not, or rows of one group or one SHA-256 lie in two splits.
+    """
+    without = sum(not row.split for row in rows)
+    if without == len(rows):
+        return False
+    if without:
+        raise DataError(
+            f"{without:,} of {len(rows):,} rows have no split, the others have one",
+            "give every row a split, or delete the column",
+        )
+    first: dict[tuple[str, str], str] = {}
+    for row in rows:
+        for name, value in (("group", row.group), ("sha256", row.sha256)):
+            if value and (other := first.setdefault((name, value), row.split)) != row.split:
+                raise DataError(
+                    f"{name} {value!r} lies in two splits, {other} and {row.split}", "put all its rows into one"
+                )
+    return True
+
+
+def given_or_assigned(
+    rows: Sequence[Given],
+    dhashes: Sequence[int],
+    seed: int = 0,
+    fractions: Sequence[float] = FRACTIONS,
+    train_only: Collection[str] = (),
+) -> list[str]:
+    """The split of every row, in order: the one that it has, or where none has one that of `assign`.
+
+    Raises:
+        DataError: as `check_given`.
+    """
+    if check_given(rows):
+        return [row.split for row in rows]
+    return assign(rows, tie(rows, dhashes), seed, fractions, train_only)
 
 
 def deal(

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from faceauth.errors import DataError
 from faceauth.files import replacing
 from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
-from faceauth.lab.data.splits import ALTERED, assign, deal, may_fit, tie
+from faceauth.lab.data.splits import ALTERED, deal, given_or_assigned, may_fit, tie
 from faceauth.lab.data.variants import BLEND, TRAIN, VARIANTS
 from faceauth.lab.progress import tracked
 from faceauth.lab.run_info import file_sha256
@@ -134,11 +134,16 @@ class Prepared(Dealt):
 
 
 def deal_rows(config: FrozenConfig, cache: Path) -> Dealt:
-    """Read the data set, split it, and deal it into folds. Raises DataError where that cannot be done."""
+    """Read the data set, split it as its rows say or by `splits.assign`, and deal it into folds.
+
+    Raises:
+        DataError: the data set cannot be read, split or dealt.
+    """
     data = read_dataset(config.data, config.kinds)
     store = FeatureStore(cache, config.preprocess)
-    components = tie(data.rows, store.dhashes([(r.sha256, data.file(r)) for r in data.rows]))
-    splits = assign(data.rows, components)
+    dhashes = store.dhashes([(r.sha256, data.file(r)) for r in data.rows])
+    components = tie(data.rows, dhashes)
+    splits = given_or_assigned(data.rows, dhashes)
     rows = tuple(replace(row, split=split) for row, split in zip(data.rows, splits, strict=True))
     folds = {
         (str(by), seed): deal(rows, components, seed, config.folds, by) for by in config.deals for seed in config.seeds
@@ -310,6 +315,8 @@ def state_digest(prepared: Prepared) -> str:
     heads = [config.head.model_dump(), config.swap_head.model_dump(), config.seeds, config.folds]
     folds = [[*key, *of] for key, of in prepared.folds.items()]
     heads += [config.blocks] if config.blocks else []
+    given = [row.split for row in prepared.data.rows]
+    heads += [given] if any(given) else []
     text = json.dumps(
         [heads, views, trained, prepared.data.sha256, prepared.encoders, prepared.store.path.name, folds],
         sort_keys=True,
