@@ -142,6 +142,15 @@ def test_an_unreadable_image_stops_the_cutting(tmp_path):
         open_crops(read_dataset(root), tmp_path / "cache", workers=1)
 
 
+def test_an_image_of_other_bytes_or_without_a_hash_stops_the_cutting(three, tmp_path):
+    other = dataclasses.replace(three.rows[0], sha256="0" * 64)
+    with pytest.raises(DataError, match=rf"{other.path}: its bytes are not those of the table's sha256"):
+        open_crops(dataclasses.replace(three, rows=(other,)), tmp_path, workers=1)
+    unknown = dataclasses.replace(three.rows[0], sha256="")
+    with pytest.raises(DataError, match="1 rows have no sha256"):
+        open_crops(dataclasses.replace(three, rows=(unknown, *three.rows[1:])), tmp_path, workers=1)
+
+
 def test_dhash_stays_under_a_resave_and_tells_pictures_apart(corpus):
     images = [Image.open(corpus.file(r)) for r in corpus.rows[:2]]
     small = images[0].resize((48, 48), Image.Resampling.BICUBIC)

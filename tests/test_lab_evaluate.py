@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
 import pandas as pd
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -435,6 +436,19 @@ def test_a_manifest_that_changed_after_training_says_nothing_of_it(tmp_path):
     kept[kept["split"] != "train"].to_parquet(manifest, index=False)
     found = evaluated([run], other, tmp_path)
     assert any("is not known" in said for said in found["remarks"])
+
+
+def test_a_file_that_was_replaced_is_scored_anew_or_refused(tmp_path):
+    manifest = write_set(tmp_path, counts={"train": 2, "test": 3})
+    model = write_model(tmp_path / "m.onnx", make_card(name="m"))
+    before = evaluated([model], manifest, tmp_path)["tables"]["study"]
+    for file in (tmp_path / "set").glob("*/test-*.png"):
+        Image.new("RGB", (64, 64), "white" if "cam" in str(file) else "black").save(file)
+    assert evaluated([model], manifest, tmp_path)["tables"]["study"] != before
+    [*_, file] = sorted((tmp_path / "originals").glob("*/test-*.png"))
+    Image.new("RGB", (96, 96)).save(file)
+    with pytest.raises(DataError, match=rf"{file.name}: its bytes are not those"):
+        evaluated([model], manifest, tmp_path)
 
 
 def test_without_originals_the_prepared_files_are_scored_and_said_so(tmp_path):

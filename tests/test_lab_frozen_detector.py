@@ -102,6 +102,22 @@ def test_given_splits_are_kept_and_are_another_state(place, tmp_path):
     assert frozen.state_digest(as_given) != frozen.state_digest(ready)
 
 
+def test_an_image_of_other_bytes_or_without_a_hash_is_refused(place, tmp_path):
+    config = frozen.read_config(place / "config.toml")
+    shutil.copytree(place / "data", tmp_path / "data")
+    table, moved = tmp_path / "data" / "images.csv", config.model_copy(update={"data": tmp_path / "data"})
+    shutil.copy(tmp_path / "data" / "lake-0.png", tmp_path / "data" / "lake-1.png")
+    with pytest.raises(DataError, match=r"lake-1\.png: its bytes are not those"):
+        frozen.deal_rows(moved, tmp_path / "cache")
+    row = next(r for r in frozen.read_dataset(table).rows if r.path == "lake-1.png")
+    task = features.Task(str(tmp_path / "data" / row.path), row.sha256, ("clean",))
+    with pytest.raises(DataError, match=r"lake-1\.png: its bytes are not those"):
+        list(features.pictures(task, lambda image: []))
+    table.write_text(table.read_text().replace(row.sha256, ""))
+    with pytest.raises(DataError, match="1 rows have no sha256, the first 'lake-1.png'"):
+        frozen.deal_rows(moved, tmp_path / "cache")
+
+
 def test_heads_that_are_there_are_not_fitted_again(place, run, monkeypatch):
     monkeypatch.setattr(frozen, "fit_heads", lambda *_: pytest.fail("fitted again"))
     frozen.fit_folds(prepared(place), frozen.examples(prepared(place)), run)

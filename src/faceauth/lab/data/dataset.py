@@ -165,6 +165,23 @@ def digest(rows: Sequence[ImageRow]) -> str:
     return hashlib.sha256("\n".join(sorted(told)).encode()).hexdigest()
 
 
+def check_bytes(path: str, wanted: str, found: str | None) -> None:
+    """Raise DataError where the SHA-256 of a file is not the one that a table says; an empty one says nothing."""
+    if wanted and found != wanted:
+        raise DataError(
+            f"{path}: its bytes are not those of the table's sha256", "fetch it again, or make the table anew"
+        )
+
+
+def need_hashes(rows: Sequence[ImageRow]) -> None:
+    """Raise DataError where a row has no SHA-256, by which images are told apart and what is computed is kept."""
+    without = [row.path for row in rows if not row.sha256]
+    if without:
+        raise DataError(
+            f"{len(without):,} rows have no sha256, the first {without[0]!r}", "write the SHA-256 of each file there"
+        )
+
+
 # --- reading ---
 
 Record = Mapping[str, Any]

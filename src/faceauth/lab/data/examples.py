@@ -20,7 +20,7 @@ from faceauth.cpus import usable_cpus
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import REVISION, finder
 from faceauth.files import locked, replacing
-from faceauth.lab.data.dataset import DataSet, ImageRow
+from faceauth.lab.data.dataset import DataSet, ImageRow, check_bytes, need_hashes
 from faceauth.lab.data.splits import FRACTIONS, check_given, given_or_assigned, tie
 from faceauth.lab.parallel import parallel
 from faceauth.lab.progress import notice
@@ -47,6 +47,7 @@ class Examples:
         records: the images; splits: train, test or dev for each; faces: its pixels.
         sha256: of the data set.
         dhashes: 64-bit difference hash of each image; empty for a prepared data set.
+        folder: of a prepared data set, where its files lie; None where faces were cut out of them.
         extra: the sources among them that were added (`with_extra`), each with the sha256 of its own data set.
     """
 
@@ -55,6 +56,7 @@ class Examples:
     faces: Faces
     sha256: str
     dhashes: Sequence[int] = ()
+    folder: Path | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def sources(self, label: str) -> tuple[str, ...]:
@@ -80,7 +82,7 @@ def from_corpus(
 def from_manifest(data: DataSet) -> Examples:
     """A prepared data set, split as its manifest says, its files read as they lie. Raises as `check_given`."""
     check_given(data.rows)
-    return Examples(data.rows, tuple(r.split for r in data.rows), _Prepared(data), data.sha256)
+    return Examples(data.rows, tuple(r.split for r in data.rows), _Prepared(data), data.sha256, folder=data.root)
 
 
 def with_extra(examples: Examples, data: DataSet, cache: Path, held_out: Collection[str] = ()) -> Examples:
@@ -114,7 +116,7 @@ def with_extra(examples: Examples, data: DataSet, cache: Path, held_out: Collect
     return Examples(
         (*examples.records, *rows), examples.splits + ("train",) * len(rows), _Joined(examples.faces, crops, chosen),
         examples.sha256, dhashes and (*examples.dhashes, *(crops.dhashes[i] for i in chosen)),
-        {**examples.extra, **{row.source: data.sha256 for row in rows}},
+        examples.folder, {**examples.extra, **{row.source: data.sha256 for row in rows}},
     )  # fmt: skip
 
 
@@ -193,8 +195,9 @@ def open_crops(data: DataSet, cache: Path, workers: int | None = None) -> Crops:
     either cuts anew. Of two processes one cuts and the other waits.
 
     Raises:
-        DataError: for an image that cannot be read.
+        DataError: for an image that cannot be read, has other bytes than its SHA-256 says, or has none.
     """
+    need_hashes(data.rows)
     shape = hashlib.sha256(f"{VERSION}:{CONTEXT}:{LARGEST}:{REVISION}".encode()).hexdigest()[:8]
     order = hashlib.sha256(repr([(row.path, row.sha256) for row in data.rows]).encode()).hexdigest()[:16]
     folder = cache / f"crops-{order}-{shape}"
@@ -226,9 +229,9 @@ def _cut_all(data: DataSet, folder: Path, workers: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.npz").unlink(missing_ok=True)  # it vouches for the pixels, so it goes first and comes last
     sides, faces, found, hashes = [], [], [], []
-    paths = [str(data.file(r)) for r in data.rows]
+    files = [(str(data.file(r)), r.sha256) for r in data.rows]
     with replacing(folder / "pixels.bin") as part, open(part, "wb") as pixels:
-        for crop, face, was_found, hash_ in parallel(_start, None, paths, workers, "cutting faces"):
+        for crop, face, was_found, hash_ in parallel(_start, None, files, workers, "cutting faces"):
             pixels.write(crop.tobytes())
             sides.append(len(crop))
             faces.append(face)
@@ -242,15 +245,18 @@ def _cut_all(data: DataSet, folder: Path, workers: int) -> None:
         )  # fmt: skip
 
 
-def _start(_: None) -> Callable[[str], tuple[Pixels, Sequence[float], bool, int]]:
+def _start(_: None) -> Callable[[tuple[str, str]], tuple[Pixels, Sequence[float], bool, int]]:
     return _cut
 
 
-def _cut(path: str) -> tuple[Pixels, Sequence[float], bool, int]:
+def _cut(file: tuple[str, str]) -> tuple[Pixels, Sequence[float], bool, int]:
+    path, sha256 = file
     try:
-        image = images.load(path).image
+        loaded = images.load(path)
     except ImageError as error:
         raise DataError(f"{path}: {error}") from error
+    check_bytes(path, sha256, loaded.sha256)
+    image = loaded.image
     faces = finder()(image)
     width, height = image.size
     face = faces[0].box if faces else middle(width, height)

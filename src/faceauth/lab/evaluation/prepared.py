@@ -24,7 +24,7 @@ from faceauth.lab.evaluation.controls import control_features, saved_as, score_c
 from faceauth.lab.evaluation.ledger import Opening
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS
 from faceauth.lab.evaluation.score_table import PREPARED
-from faceauth.lab.evaluation.scoring import VARIANTS, absolute, keep, open_file, prepared_outputs, score_files
+from faceauth.lab.evaluation.scoring import VARIANTS, keep, open_file, prepared_outputs, score_files, states
 from faceauth.lab.parallel import parallel
 from faceauth.lab.run_info import run_info
 
@@ -48,10 +48,10 @@ class PreparedSet:
     per_source: int | None = None
     originals: bool = True
 
-    def files(self, indices: Sequence[int]) -> list[str]:
-        """The file that is scored for each image."""
+    def files(self, indices: Sequence[int]) -> list[tuple[str, str]]:
+        """The file that is scored for each image, and its SHA-256, which of a prepared file is not known: empty."""
         rows = [self.manifest.rows[i] for i in indices]
-        return [r.original if self.originals else str(self.manifest.file(r)) for r in rows]
+        return [(r.original, r.sha256) if self.originals else (str(self.manifest.file(r)), "") for r in rows]
 
 
 def score_prepared(
@@ -128,7 +128,7 @@ def _controls(
     """The controls beside each model, fitted on train images of the sources that it knows; none without originals."""
     train = choose(given.examples, "train", CONTROL_TRAIN, given.seed)
     files = given.files([*train, *indices])
-    if not train or not all(find_original(f) for f in files):
+    if not train or not all(find_original(path) for path, _ in files):
         return [], {}
     about = _images(given, [*train, *indices])
     features = _features(files, given)
@@ -152,9 +152,10 @@ def _controls(
     return parts, fitted
 
 
-def _features(files: Sequence[str], given: PreparedSet) -> Mapping[str, Any]:
+def _features(files: Sequence[tuple[str, str]], given: PreparedSet) -> Mapping[str, Any]:
     """For each control (n, variants, d), kept in the cache."""
-    key = hashlib.sha256(repr((given.examples.sha256, absolute(files), variants.VERSION, VARIANTS)).encode())
+    known = states(path for path, _ in files)
+    key = hashlib.sha256(repr((given.examples.sha256, known, variants.VERSION, VARIANTS)).encode())
     kept = given.cache / "controls" / f"{key.hexdigest()[:32]}.npz"
     if not kept.is_file():
         found = list(parallel(_start, None, files, given.workers, "controls"))
@@ -163,11 +164,12 @@ def _features(files: Sequence[str], given: PreparedSet) -> Mapping[str, Any]:
         return {name: arrays[name] for name in CONTROL_MODELS}
 
 
-def _start(_: None) -> Callable[[str], dict[str, Any]]:
+def _start(_: None) -> Callable[[tuple[str, str]], dict[str, Any]]:
     return _features_of_file
 
 
-def _features_of_file(path: str) -> dict[str, Any]:
-    data, image = open_file(path)
+def _features_of_file(file: tuple[str, str]) -> dict[str, Any]:
+    path, sha256 = file
+    data, image = open_file(path, sha256)
     pictures = {name: variants.whole(name, image, path) for name in VARIANTS}
     return control_features([(saved_as(name, data, picture), picture) for name, picture in pictures.items()])

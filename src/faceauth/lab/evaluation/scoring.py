@@ -4,6 +4,7 @@ From the file on, as a user's, in every variant (`score_files`); or of a prepare
 (`prepared_outputs`).
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ from faceauth.faces import REVISION
 from faceauth.files import replacing
 from faceauth.lab.data import variants
 from faceauth.lab.data.archives import find_original
+from faceauth.lab.data.dataset import check_bytes
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.parallel import parallel
 from faceauth.lab.progress import tracked
@@ -35,25 +37,28 @@ BATCH = 16
 VARIANTS = ("clean", "web", "hard", "avatar")  # of `faceauth.lab.data.variants`: those that need no face
 
 
-def score_files(models: Sequence[Path], paths: Sequence[str], data: str, cache: Path, workers: int) -> list[Floats]:
+def score_files(
+    models: Sequence[Path], files: Sequence[tuple[str, str]], data: str, cache: Path, workers: int
+) -> list[Floats]:
     """Logits (n, variants) of the largest face in each file, the whole image where there is none, for each model.
 
     A file is decoded, saved again and searched for faces once, whatever the number of models.
 
     Args:
+        files: each with its SHA-256, empty where that is not known.
         data: hash of the manifest, a part of the cache's key.
 
     Raises:
-        DataError: for a file that cannot be read.
+        DataError: for a file that cannot be read, or has other bytes than its SHA-256 says.
     """
-    keys = [_key(ModelFile(m), data, [variants.VERSION, VARIANTS, *absolute(paths)]) for m in models]
+    keys = [_key(ModelFile(m), data, [variants.VERSION, VARIANTS, *states(path for path, _ in files)]) for m in models]
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
-    if missing and paths:
-        found = list(parallel(_start, [str(models[i]) for i in missing], paths, workers, "scoring"))
+    if missing and files:
+        found = list(parallel(_start, [str(models[i]) for i in missing], files, workers, "scoring"))
         for row, i in enumerate(missing):
             keep(kept[i], np.array([f[row] for f in found]))
-    return [np.asarray(np.load(file)) if paths else np.zeros((0, len(VARIANTS))) for file in kept]
+    return [np.asarray(np.load(file)) if files else np.zeros((0, len(VARIANTS))) for file in kept]
 
 
 def prepared_outputs(
@@ -64,7 +69,9 @@ def prepared_outputs(
     Raises:
         DataError: for an image that cannot be read.
     """
-    chosen = [(examples.records[i].path, examples.records[i].sha256) for i in indices]
+    chosen: list[Any] = [(examples.records[i].path, examples.records[i].sha256) for i in indices]
+    if examples.folder is not None:  # the hashes are those of the originals
+        chosen += [state[1:] for state in states(str(examples.folder / path) for path, _ in chosen)]
     opened = [ModelFile(m) for m in models]
     kept = [cache / "outputs" / f"{_key(m, examples.sha256, chosen)}.npz" for m in opened]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
@@ -79,18 +86,33 @@ def prepared_outputs(
     return [_load(file, m) for file, m in zip(kept, opened, strict=True)]
 
 
-def absolute(paths: Sequence[str]) -> list[str]:
-    """One name for each file, from wherever it is named: a cache is to know it again."""
-    return [os.path.abspath(path) for path in paths]
+def states(paths: Iterable[str]) -> list[tuple[str, int, int]]:
+    """What a cache knows each file, or member of an archive, by: absolute name, size and time of the last change."""
+    stat = functools.cache(os.stat)
+
+    def state(path: str) -> tuple[str, int, int]:
+        archive = path.rpartition("!/")[0]
+        try:
+            found = stat(archive if archive and not os.path.isfile(path) else path)
+        except OSError:
+            return os.path.abspath(path), 0, 0  # whoever reads it says that it is not there
+        return os.path.abspath(path), found.st_size, found.st_mtime_ns
+
+    return [state(path) for path in paths]
 
 
-def open_file(path: str) -> tuple[bytes, Image.Image]:
-    """An image file, or a member `archive.zip!/name`: its bytes, and decoded. Raises DataError where it is no image."""
+def open_file(path: str, sha256: str = "") -> tuple[bytes, Image.Image]:
+    """An image file, or a member `archive.zip!/name`: its bytes, and decoded.
+
+    Raises:
+        DataError: it is no image, or has other bytes than `sha256` says, where that is not empty.
+    """
     try:
         item = find_original(path)
         if item is None:
             raise ImageError("is not there")
         data = item.read()
+        check_bytes(path, sha256, hashlib.sha256(data).hexdigest())
         return data, images.decode(data)
     except ImageError as error:
         raise DataError(f"{path}: {error}") from error
@@ -140,12 +162,13 @@ def keep(path: Path, array: Floats | None = None, /, **arrays: npt.NDArray[Any])
             np.save(file, array)
 
 
-def _start(models: Sequence[str]) -> Callable[[str], list[list[float]]]:
+def _start(models: Sequence[str]) -> Callable[[tuple[str, str]], list[list[float]]]:
     detectors = [Detector(model, learned=False) for model in models]
 
-    def score_one(path: str) -> list[list[float]]:
+    def score_one(file: tuple[str, str]) -> list[list[float]]:
         """For each model its logit in every variant."""
-        _, image = open_file(path)
+        path, sha256 = file
+        _, image = open_file(path, sha256)
         seen = [variants.whole(name, image, path) for name in VARIANTS]
         faces = [next(iter(detectors[0].find_faces(variant)), None) for variant in seen]
         pairs = list(zip(seen, faces, strict=True))

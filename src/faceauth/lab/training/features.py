@@ -22,6 +22,7 @@ from faceauth import images as images_
 from faceauth.errors import DataError, ImageError
 from faceauth.faces import REVISION, FaceFinder, FoundFace, finder
 from faceauth.lab.data import variants
+from faceauth.lab.data.dataset import check_bytes
 from faceauth.lab.parallel import parallel
 from faceauth.lab.progress import tracked
 from faceauth.preprocess import PreprocessSpec
@@ -65,14 +66,20 @@ class FeatureStore:
         self._file.execute("create table if not exists dhashes (image text primary key, dhash text)")
 
     def dhashes(self, images: Sequence[tuple[str, Path]]) -> list[int]:
-        """64-bit difference hashes of (SHA-256, file) pairs, computed where they are not known. Raises DataError."""
+        """64-bit difference hashes of (SHA-256, file) pairs, computed where they are not known.
+
+        Raises:
+            DataError: an image cannot be read, or has other bytes.
+        """
         known = dict(self._file.execute("select image, dhash from dhashes"))
         new = [(sha256, file) for sha256, file in images if sha256 not in known]
         for sha256, file in tracked(new, len(new), "hashing"):
             try:
-                known[sha256] = f"{images_.dhash(images_.load(str(file)).image):016x}"
+                loaded = images_.load(str(file))
             except ImageError as error:
                 raise DataError(f"{file}: {error}", "is the data set complete?") from error
+            check_bytes(str(file), sha256, loaded.sha256)
+            known[sha256] = f"{images_.dhash(loaded.image):016x}"
         with self._file:
             self._file.executemany("insert or replace into dhashes values (?, ?)", [(s, known[s]) for s, _ in new])
         return [int(known[sha256], 16) for sha256, _ in images]
@@ -116,6 +123,9 @@ def extract(
     """Compute what the store lacks. `encoders` maps the SHA-256 of an ONNX file to its path.
 
     An image that cannot be read, or has no face, gets rows without features.
+
+    Raises:
+        DataError: an image has other bytes than its SHA-256 says.
     """
     known = set.intersection(*(store.known(name) for name in encoders))
     left = [
@@ -145,9 +155,14 @@ class Picture:
 
 
 def pictures(task: Task, find: FaceFinder) -> Iterator[Picture]:
-    """Every view of a task; without image and face where it cannot be read, has no face, or a variant leaves it out."""
+    """Every view of a task; without image and face where it cannot be read, has no face, or a variant leaves it out.
+
+    Raises:
+        DataError: it has other bytes than the task says.
+    """
     try:
         loaded = images_.load(task.path)
+        check_bytes(task.path, task.sha256, loaded.sha256)
         faces = find(loaded.image)
     except ImageError:
         faces = []

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from faceauth.errors import DataError
 from faceauth.files import replacing
-from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
+from faceauth.lab.data.dataset import DataSet, ImageRow, need_hashes, read_dataset
 from faceauth.lab.data.splits import ALTERED, deal, given_or_assigned, may_fit, tie
 from faceauth.lab.data.variants import BLEND, TRAIN, VARIANTS
 from faceauth.lab.progress import tracked
@@ -140,6 +140,7 @@ def deal_rows(config: FrozenConfig, cache: Path) -> Dealt:
         DataError: the data set cannot be read, split or dealt.
     """
     data = read_dataset(config.data, config.kinds)
+    need_hashes(data.rows)
     store = FeatureStore(cache, config.preprocess)
     dhashes = store.dhashes([(r.sha256, data.file(r)) for r in data.rows])
     components = tie(data.rows, dhashes)
