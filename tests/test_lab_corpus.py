@@ -223,6 +223,17 @@ def test_no_server_is_one_line(tmp_path, monkeypatch, server):
         fetch(write_table(tmp_path / "t.csv", [entry(0), entry(1)]), tmp_path / "out", url=url)
 
 
+def test_a_copy_at_hand_is_not_written_over(tmp_path):
+    table = write_table(tmp_path / "t.csv", [entry(0)])
+    file = tmp_path / "copy" / entry(0).path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"other bytes")
+    (tmp_path / "link").symlink_to(tmp_path / "copy")
+    with pytest.raises(UsageError, match="the folder to copy from"):
+        fetch(table, tmp_path / "link", tmp_path / "copy")
+    assert file.read_bytes() == b"other bytes"
+
+
 def test_a_copy_at_hand_needs_no_server(tmp_path):
     entries = [entry(k) for k in range(5)]
     entries[2] = replace(entries[2], change="tile")

@@ -139,6 +139,8 @@ def fetch(
         DataError: the table is faulty, the folder cannot be written, no image can be had, or the server does not
             answer: the same command goes on where it stopped.
     """
+    if from_folder is not None and output.resolve() == from_folder.resolve():
+        raise UsageError(f"{str(output)!r} is the folder to copy from", "give -o another folder")
     entries = read_table(table)
     get = _from_folder(from_folder) if from_folder is not None else _Server(url, connections).get
     try:
