@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -165,6 +166,50 @@ def test_a_fault_is_one_line_with_its_row(tmp_path, change, says):
         read_dataset(edit(tmp_path, change))
     assert says in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(("column", "value", "says"), [
+    ("width", math.inf, "row 2: width 'inf' is no number"), ("height", "1e999", "row 2: height '1e999' is no number"),
+    ("face_left", "nan", "row 2: face_left 'nan' is no number"), ("face_top", -math.inf, "row 2: face_top '-inf' is no number"),
+    ("face_left", 50.0, "row 2: face_left is not below face_right"), ("face_bottom", 2.5, "face_top not below face_bottom"),
+    ("face_right", math.nan, "row 2: no face_right"),
+])  # fmt: skip
+def test_a_number_that_is_none_is_named_with_its_column(tmp_path, column, value, says):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    lay(tmp_path, rows(3))
+    records = parquet.read_table(tmp_path / "manifest.parquet").to_pylist()
+    records[1][column] = value
+    columns = {name: [record[name] for record in records] for name in records[0]}
+    if isinstance(value, str):
+        columns[column] = [None if v is None else str(v) for v in columns[column]]
+    parquet.write_table(pa.table(columns), tmp_path / "manifest.parquet")
+    with pytest.raises(DataError) as caught:
+        read_dataset(tmp_path / "manifest.parquet")
+    assert says in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_cell_that_is_nan_is_an_empty_one(tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    lay(tmp_path, rows(3))
+    table = parquet.read_table(tmp_path / "manifest.parquet")
+    nan = pa.array([math.nan] * 3)
+    for column in ("group", "sha256", "width", "face_left", "face_top", "face_right", "face_bottom"):
+        table = table.set_column(table.column_names.index(column), column, nan)
+    parquet.write_table(table, tmp_path / "manifest.parquet")
+    found = read_dataset(tmp_path / "manifest.parquet").rows
+    assert {(r.group, r.sha256, r.width, r.face) for r in found} == {("", "", 0, None)}
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    lay(tmp_path, rows(3))
+    path = edit(tmp_path, lambda t: [[*r, "dev"] for r in t], (*COLUMNS, "split"))
+    with pytest.raises(DataError, match="has two columns 'split'"):
+        read_dataset(path)
 
 
 def test_many_faults_are_counted(tmp_path):

@@ -9,6 +9,7 @@ import csv
 import functools
 import hashlib
 import io
+import math
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -103,10 +104,10 @@ def read_dataset(path: Path, kinds: Path | None = None) -> DataSet:
             neither names is its own kind.
 
     Raises:
-        DataError: no such table, or one that cannot be read; a column that is missing; and for rows, a line for each
-            sort of fault with row numbers as Excel counts them: an unknown split or label, a target that contradicts
-            its class, a path outside the folder, a missing file, an image that is listed twice, a source under two
-            labels.
+        DataError: no such table, or one that cannot be read; a column that is missing or there twice; and for rows, a
+            line for each sort of fault with row numbers as Excel counts them: an unknown split or label, a target that
+            contradicts its class, a number or face box that is none, a path outside the folder, a missing file, an
+            image that is listed twice, a source under two labels.
     """
     table = _find(path)
     try:
@@ -114,6 +115,7 @@ def read_dataset(path: Path, kinds: Path | None = None) -> DataSet:
         columns, records = _READERS[table.suffix.lower()](table, data)
     except OSError as error:
         raise DataError(f"cannot read {str(table)!r}: {error.strerror or error}") from error
+    _check_columns(table, columns)
     form = _STUDY if set(COLUMNS) <= set(columns) or table.suffix.lower() == ".xlsx" else _IMAGES
     if missing := [c for c in form.columns if c not in columns]:
         raise DataError(f"{table} lacks the columns {', '.join(missing)}", f"it needs {', '.join(form.columns)}")
@@ -224,8 +226,15 @@ def _from_xlsx(path: Path, data: bytes) -> Table:
         return columns, table
     if "destination_path" not in more_columns:
         raise DataError(f"{path} lacks the column destination_path on its second sheet", "or delete that sheet")
+    _check_columns(path, more_columns)
     details = {str(r["destination_path"]): r for r in more}
     return columns, [details.get(str(record.get("destination_path")), {}) | record for record in table]
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    for column in columns:
+        if column and columns.count(column) > 1:
+            raise DataError(f"{path} has two columns {column!r}", "delete one of them")
 
 
 def _of_sheet(sheet: list[list[Any]]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -300,8 +309,8 @@ def _checked(table: Path, form: _Form, records: Sequence[Record], first: int) ->
             fault = f"{form.path} leads outside the table's folder"
         try:
             row = None if fault else form.row(values)
-        except ValueError:
-            row, fault = None, "a width, height or face that is no number"
+        except ValueError as error:
+            row, fault = None, str(error)
         if row is None:
             faults.add(fault, number)
         else:
@@ -315,8 +324,8 @@ def _checked(table: Path, form: _Form, records: Sequence[Record], first: int) ->
 
 
 def _text(value: object) -> str:
-    """A cell as text: Excel keeps a whole number that was typed in as a float."""
-    if value is None:
+    """A cell as text: Excel keeps a whole number that was typed in as a float, pandas an empty cell as NaN."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
@@ -373,12 +382,30 @@ def _images_row(values: Mapping[str, str]) -> ImageRow:
 
 
 def _number(values: Mapping[str, str], column: str) -> int:
-    return int(float(values.get(column) or 0))
+    return int(_finite(column, values.get(column) or "0"))
+
+
+def _finite(column: str, value: str) -> float:
+    """A cell as a number. Raises ValueError, which names the column, for anything else."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{column} {value!r} is no number")
+    return number
 
 
 def _face(values: Mapping[str, str]) -> tuple[float, float, float, float] | None:
-    face = tuple(float(values[c]) for c in _FACE if values.get(c))
-    return (face[0], face[1], face[2], face[3]) if len(face) == 4 else None
+    missing = [c for c in _FACE if not values.get(c)]
+    if len(missing) == len(_FACE):
+        return None
+    if missing:
+        raise ValueError(f"no {missing[0]}")
+    left, top, right, bottom = (_finite(c, values[c]) for c in _FACE)
+    if left >= right or top >= bottom:
+        raise ValueError("face_left is not below face_right, or face_top not below face_bottom")
+    return left, top, right, bottom
 
 
 _STUDY = _Form(COLUMNS, "destination_path", _study_fault, _study_row, links=False)
