@@ -394,7 +394,7 @@ def test_a_killed_run_with_workers_goes_on_and_leaves_none_behind(tmp_path):
 
 @pytest.mark.parametrize(("values", "says"), [
     ({"cuont": 3}, "did you mean 'count'"), ({"count": 1}, "greater than or equal to 2"), ({"fractions": [0.5, 0.1, 0.1]}, "sum to 1"),
-    ({"mode": "steal"}, "prepare: mode"), ({"data": ["a=b"]}, "prepare: data"),
+    ({"fractions": [float("nan"), 0.5, 0.5]}, "sum to 1"), ({"seed": -1}, "prepare: seed"), ({"mode": "steal"}, "prepare: mode"), ({"data": ["a=b"]}, "prepare: data"),
 ])  # fmt: skip
 def test_a_bad_table_is_one_line(values, says):
     with pytest.raises(ConfigError, match=says):

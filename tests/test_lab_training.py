@@ -200,11 +200,19 @@ def test_the_body_works_on_a_grid_of_about_32_whatever_the_size(size, octaves):
 
 @pytest.mark.parametrize(("override", "says"), [
     ("learning_rate=1", "unknown key"), ("widht=8", "did you mean 'width'"), ("augment.blurr=1", "did you mean 'blur'"),
-    ("lr=-1", "lr: Input should be greater"), ("name=../x", "name"), ("nothing", "key=value"), ("lr.x=1", "lr is no table"),
+    ("lr=-1", "lr: Input should be greater"), ("seed=-1", "seed: Input should be greater"),
+    ("data.fractions=[0.9,0.9,0.9]", "data.fractions: shares"), ("data.fractions=[-1,1,1]", "data.fractions: shares"),
+    ("data.fractions=[nan,0.5,0.5]", "data.fractions: shares"), ("name=../x", "name"), ("nothing", "key=value"), ("lr.x=1", "lr is no table"),
 ])  # fmt: skip
 def test_config_errors_are_one_line(place, override, says):
     with pytest.raises(ConfigError, match=says):
         read_config(place / "tiny.toml", [override])
+
+
+def test_a_train_only_source_that_is_not_there_is_named(place):
+    with pytest.raises(ConfigError, match="data.train_only: no source 'gan-z'") as caught:
+        read_config(place / "tiny.toml", ["data.train_only=['gan-z']"]).data.open()
+    assert "did you mean 'gan-" in caught.value.hint
 
 
 def test_config_overrides(place):

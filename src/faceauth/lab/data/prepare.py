@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from faceauth import __version__
 from faceauth.cpus import usable_cpus
@@ -39,7 +39,7 @@ from faceauth.lab.data.journal import (
 )
 from faceauth.lab.data.manifest import write_manifest
 from faceauth.lab.data.sampling import Choice, Outcome, choose, order, quotas
-from faceauth.lab.data.splits import assign, tie
+from faceauth.lab.data.splits import assign, shares, tie
 from faceauth.lab.parallel import Workers, parallel
 from faceauth.lab.progress import tracked
 
@@ -58,19 +58,12 @@ class PrepareConfig(BaseModel):
 
     data: dict[str, str] = {}
     count: Annotated[int, Field(ge=2)] | None = None
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    seed: int = 0
+    fractions: Annotated[tuple[float, float, float], AfterValidator(shares)] = (0.8, 0.1, 0.1)
+    seed: int = Field(default=0, ge=0)
     strict: bool = False
     mode: Literal["crop", "copy", "link", "move"] = "crop"
     leave_out: list[str] = []
     download: list[str] = []
-
-    @field_validator("fractions")
-    @classmethod
-    def _sum_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
-        if min(value) < 0 or abs(sum(value) - 1) > 1e-6:
-            raise ValueError(f"shares of train, test and dev sum to 1, these to {sum(value):g}")
-        return value
 
 
 def prepare_config(values: Mapping[str, Any]) -> PrepareConfig:

@@ -53,6 +53,13 @@ class Dealt(Protocol):
     def family(self) -> str: ...
 
 
+def shares(fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Shares of train, test and dev, as given. Raises ValueError unless none is negative and they sum to 1."""
+    if not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
+        raise ValueError(f"shares of train, test and dev are not negative and sum to 1, not {list(fractions)}")
+    return fractions
+
+
 def tie(rows: Sequence[Tied], dhashes: Sequence[int]) -> list[int]:
     """The component of every row, in order, as the index of its member with the smallest SHA-256.
 

@@ -4,16 +4,16 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.lab.data.augment import AugmentConfig
 from faceauth.lab.data.blend import BLENDED
 from faceauth.lab.data.dataset import read_dataset
 from faceauth.lab.data.examples import Examples, from_corpus, from_manifest, with_extra
-from faceauth.lab.data.splits import FRACTIONS, check_folds
+from faceauth.lab.data.splits import FRACTIONS, check_folds, shares
 from faceauth.preprocess import PreprocessSpec
 
 
@@ -48,7 +48,7 @@ class DataConfig(Strict):
     real: list[str] = []
     cache: Path = Path("cache")
     split_seed: int = 0
-    fractions: tuple[float, float, float] = FRACTIONS
+    fractions: Annotated[tuple[float, float, float], AfterValidator(shares)] = FRACTIONS
     train_only: list[str] = []  # sources whose images are too much alike to be split: all in train
     folds: list[list[str]] = []
     sampling_power: float = Field(default=0.5, ge=0, le=1)  # a source is drawn in proportion to its count to this power
@@ -61,12 +61,15 @@ class DataConfig(Strict):
         return self
 
     def open(self) -> Examples:
-        """The images. Raises DataError."""
+        """The images. Raises DataError, and ConfigError where `train_only` names an unknown source."""
         if self.manifest is not None:
             examples = from_manifest(read_dataset(self.manifest))
         else:
             assert self.root is not None
             corpus = read_dataset(self.root)
+            known = {row.source for row in corpus.rows}
+            for name in set(self.train_only) - known:
+                raise ConfigError(f"data.train_only: no source {name!r}", nearest(name, known))
             examples = from_corpus(corpus, self.cache, self.split_seed, self.fractions, self.train_only)
         for folder in self.extra_sources:
             if not folder.is_dir():
@@ -156,7 +159,7 @@ class TrainConfig(Strict):
     source_weight: float = Field(default=0.3, ge=0)  # of the softmax over sources beside the real/fake logit
     ema: float = Field(default=0.999, ge=0, lt=1)
     bf16: bool = True
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     log_every: int = Field(default=100, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)
     test_every: int = Field(default=20_000, ge=1)
