@@ -439,6 +439,13 @@ def test_what_makes_no_sense_is_refused(tmp_path, words):
     assert isinstance(done.exception, UsageError)
 
 
+@pytest.mark.parametrize("command", ["prepare", "synthesize", "launder", "embed", "spectrum", "report", "evaluate"])
+def test_a_negative_seed_is_refused(command):
+    done = CliRunner().invoke(app, [command, "x", "--seed", "-1"])
+    assert done.exit_code == 2
+    assert "--seed" in done.output
+
+
 def test_sources_are_listed_with_licence_and_home():
     done = CliRunner().invoke(app, ["sources"])
     for word in (

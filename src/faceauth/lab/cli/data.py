@@ -103,7 +103,7 @@ def prepare(
         0.1,
         0.1,
     ),
-    seed: Annotated[int, typer.Option(help="Of the choice and the split.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the choice and the split.", min=0)] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse where a source is too small for --count.")] = False,
     copy: Annotated[bool, typer.Option("--copy", help="Copy the files as they are instead of cropping.")] = False,
     link: Annotated[bool, typer.Option("--link", help="Hard-link the files as they are.")] = False,
@@ -161,7 +161,7 @@ def synthesize(
     count: Annotated[int, typer.Option(help="How many faces.", min=1)] = 16,
     images: Annotated[int, typer.Option(help="Training budget in images.", min=64)] = 60_000,
     cache: Annotated[Path, typer.Option(help="Where crops are kept.")] = Path("cache"),
-    seed: Annotated[int, typer.Option(help="Of weights, order and faces.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, order and faces.", min=0)] = 0,
 ) -> None:
     """Train our own small face generator (minutes on one core) and draw faces from it.
 
@@ -185,7 +185,7 @@ def launder(
     family: Annotated[list[str] | None, typer.Option(help="Of the fakes; repeatable.  [default: gan]")] = None,
     images: Annotated[int, typer.Option(help="Training budget in parts of faces.", min=64)] = 40_000,
     cache: Annotated[Path, typer.Option(help="Where crops are kept.")] = Path("cache"),
-    seed: Annotated[int, typer.Option(help="Of weights and order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights and order.", min=0)] = 0,
 ) -> None:
     """Put a corpus's fakes through an autoencoder of real faces, which takes from them what their generator left.
 

@@ -21,7 +21,7 @@ ManifestOption = Annotated[
 Rewritten = Annotated[Path, typer.Argument(help="A finished run, or a model file, whose metadata is rewritten.")]
 Cache = Annotated[Path, typer.Option(help="Where crops, scores and embeddings are kept.")]
 Workers = Annotated[int, typer.Option(help="Processes or threads.", min=1)]
-Seed = Annotated[int, typer.Option(help="Of the choice of images, and of what else is drawn.")]
+Seed = Annotated[int, typer.Option(help="Of the choice of images, and of what else is drawn.", min=0)]
 PerSource = Annotated[int | None, typer.Option(help="At most so many images of each source; all by default.", min=1)]
 
 

@@ -55,7 +55,7 @@ def heatmap(
     model: Model = None,
     count: Annotated[int, typer.Option("--images", help="So many images of the test split.", min=2)] = 40,
     cache: Cache = Path("cache"),
-    seed: Annotated[int, typer.Option(help="Of the random map and of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random map and of the intervals.", min=0)] = 0,
 ) -> None:
     """Check heat maps: deletion and insertion areas against occlusion, a random map and a centre prior.
 
