@@ -115,4 +115,5 @@ def test_the_scale_benchmark_prints_ratios(model_path):
     pool = _cells(next(line for line in out.splitlines() if line.startswith("| 3 |")))
     [(_, images, *_, memory, ratio)] = [_cells(line) for line in out.splitlines() if line.startswith("| NPR")]
     assert images == "2" and float(memory) > 100
-    assert float(ratio) == pytest.approx(float(memory) / float(pool[4]), rel=0.05)
+    least, most = (float(memory) / (float(pool[4]) + half) for half in (0.5, -0.5))  # megabytes are printed whole
+    assert 0.97 * least < float(ratio) < 1.03 * most

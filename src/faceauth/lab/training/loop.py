@@ -140,26 +140,24 @@ def train(
         DataError: the data cannot be read or split, weights cannot be had, or the loss is no number.
         KeyboardInterrupt: asked to stop; one process alone has kept a checkpoint.
     """
-    runs.mkdir(parents=True, exist_ok=True)
     with place(device, threads) as here:
-        path = runs / (config.name if fold is None else f"{config.name}-fold{fold}")
-        with locked(path) if here.leads else contextlib.nullcontext():
-            folder = RunDir(path, resume)
-            here.wait()
-            if here.leads:
-                examples = config.data.open()  # which may fill the cache that the others then read
-            here.wait()
-            if not here.leads:
-                examples = config.data.open()
-            held_out = config.data.held_out(examples, fold)
-            trainer, validation = _prepare(config, examples, held_out, folder, here)
+        folder = RunDir(runs / (config.name if fold is None else f"{config.name}-fold{fold}"), resume)
+        here.wait()
+        if here.leads:
+            examples = config.data.open()  # which may fill the cache that the others then read
+        here.wait()
+        if not here.leads:
+            examples = config.data.open()
+        held_out = config.data.held_out(examples, fold)
+        trainer, validation = _prepare(config, examples, held_out, folder, here)
+        with locked(folder.path) if here.leads else contextlib.nullcontext():
             _loop(trainer, validation, folder, threads)
             if here.leads:
                 if config.recipe == "modern":
                     folder.save_best(trainer.recipe.evaluated)
                 folder.finish()
-            here.wait()
-            del trainer, validation  # the gradient reducer holds the group of processes, which ends here
+        here.wait()
+        del trainer, validation  # the gradient reducer holds the group of processes, which ends here
     return folder.path
 
 
