@@ -74,7 +74,7 @@ def from_corpus(
     """
     check_given(data.rows)  # before faces are cut
     crops = open_crops(data, cache)
-    splits = given_or_assigned(data.rows, crops.dhashes, seed, fractions, train_only)
+    splits = given_or_assigned(data.rows, tie(data.rows, crops.dhashes), seed, fractions, train_only)
     rows = tuple(replace(row, split=split) for row, split in zip(data.rows, splits, strict=True))
     return Examples(rows, tuple(splits), crops, data.sha256, crops.dhashes)
 

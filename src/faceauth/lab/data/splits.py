@@ -142,19 +142,19 @@ def check_given(rows: Sequence[Given]) -> bool:
 
 def given_or_assigned(
     rows: Sequence[Given],
-    dhashes: Sequence[int],
+    components: Sequence[int],
     seed: int = 0,
     fractions: Sequence[float] = FRACTIONS,
     train_only: Collection[str] = (),
 ) -> list[str]:
-    """The split of every row, in order: the one that it has, or where none has one that of `assign`.
+    """The split of every row, in order: the one that it has, or where none has one that of `assign`, as there.
 
     Raises:
         DataError: as `check_given`.
     """
     if check_given(rows):
         return [row.split for row in rows]
-    return assign(rows, tie(rows, dhashes), seed, fractions, train_only)
+    return assign(rows, components, seed, fractions, train_only)
 
 
 def deal(

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from faceauth.errors import UsageError
 from faceauth.lab.data.dataset import IMAGES_COLUMNS, read_dataset
 from faceauth.lab.data.examples import Crops, open_crops
-from faceauth.lab.data.splits import given_or_assigned
+from faceauth.lab.data.splits import given_or_assigned, tie
 from faceauth.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(size=64, crop=1.5)
@@ -73,7 +73,7 @@ def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 
     torch.manual_seed(seed)
     corpus = read_dataset(root)
     crops = open_crops(corpus, cache)
-    splits = given_or_assigned(corpus.rows, crops.dhashes)
+    splits = given_or_assigned(corpus.rows, tie(corpus.rows, crops.dhashes))
     chosen = [i for i, r in enumerate(corpus.rows) if r.label == "real" and splits[i] == "train"]
     model = FaceVae()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

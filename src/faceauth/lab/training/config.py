@@ -16,6 +16,8 @@ from faceauth.lab.data.examples import Examples, from_corpus, from_manifest, wit
 from faceauth.lab.data.splits import FRACTIONS, check_folds, shares
 from faceauth.preprocess import PreprocessSpec
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9._-]*$")]  # of a run, and of its folder
+
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint: the known word most like a mistyped one, or all of them."""
@@ -133,7 +135,7 @@ class TrainConfig(Strict):
         layer_decay: of the learning rate from each layer to the one before it; 1 for none.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][A-Za-z0-9._-]*$")
+    name: Name
     version: str = "0"
     recipe: Literal["modern", "study"] = "modern"
     network: str = "pyramid"

@@ -23,7 +23,7 @@ from faceauth.lab.data.splits import ALTERED, deal, given_or_assigned, may_fit, 
 from faceauth.lab.data.variants import BLEND, TRAIN, VARIANTS
 from faceauth.lab.progress import tracked
 from faceauth.lab.run_info import file_sha256
-from faceauth.lab.training.config import Strict, read_table
+from faceauth.lab.training.config import Name, Strict, read_table
 from faceauth.lab.training.features import FeatureStore, Task, extract
 from faceauth.lab.training.linear import Line, fit, mean_line, weights
 from faceauth.preprocess import PreprocessSpec
@@ -59,7 +59,7 @@ class FrozenConfig(Strict):
     of CLIP's blocks whose features are used, all by default: what ships ends with the last.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][A-Za-z0-9._-]*$")
+    name: Name
     version: str
     credit: str = ""
     data: Path
@@ -142,9 +142,8 @@ def deal_rows(config: FrozenConfig, cache: Path) -> Dealt:
     data = read_dataset(config.data, config.kinds)
     need_hashes(data.rows)
     store = FeatureStore(cache, config.preprocess)
-    dhashes = store.dhashes([(r.sha256, data.file(r)) for r in data.rows])
-    components = tie(data.rows, dhashes)
-    splits = given_or_assigned(data.rows, dhashes)
+    components = tie(data.rows, store.dhashes([(r.sha256, data.file(r)) for r in data.rows]))
+    splits = given_or_assigned(data.rows, components)
     rows = tuple(replace(row, split=split) for row, split in zip(data.rows, splits, strict=True))
     folds = {
         (str(by), seed): deal(rows, components, seed, config.folds, by) for by in config.deals for seed in config.seeds

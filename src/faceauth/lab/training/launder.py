@@ -26,7 +26,7 @@ from faceauth.files import replacing
 from faceauth.lab.data.dataset import IMAGES_COLUMNS, read_dataset
 from faceauth.lab.data.examples import Crops, open_crops
 from faceauth.lab.data.launder import NETWORK, Launderer
-from faceauth.lab.data.splits import given_or_assigned
+from faceauth.lab.data.splits import given_or_assigned, tie
 from faceauth.lab.progress import tracked
 from faceauth.lab.training.onnx_file import strip
 from faceauth.preprocess import PreprocessSpec
@@ -59,7 +59,7 @@ def launder(
         raise UsageError(f"{str(output)!r} is not empty", "choose another folder")
     corpus = read_dataset(root)
     crops = open_crops(corpus, cache)
-    splits = given_or_assigned(corpus.rows, crops.dhashes)
+    splits = given_or_assigned(corpus.rows, tie(corpus.rows, crops.dhashes))
     real = {
         split: [i for i, r in enumerate(corpus.rows) if r.label == "real" and splits[i] == split]
         for split in ("train", "test")
