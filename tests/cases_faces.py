@@ -110,8 +110,9 @@ def test_o03_a_photo_turned_without_exif(name, degrees):
 
 
 @cache
-def shipped():
-    return Detector()
+@cache
+def shipped(model=None):
+    return Detector(model)
 
 
 @pytest.mark.slow
@@ -169,7 +170,7 @@ def test_n02_one_score_whatever_the_way(tmp_path):
     image, _ = group((900, 600), 3, 140, 1)
     path = tmp_path / "group.png"
     image.save(path)
-    detector = shipped()
+    detector = shipped("fast")
     (verdict,) = detector.detect(path)
     wanted = [face.score for face in verdict.faces]
     assert len(wanted) == 3
@@ -180,7 +181,7 @@ def test_n02_one_score_whatever_the_way(tmp_path):
     faces = detector.find_faces(image)
     found["alone"] = [float(detector._score(detector.run_faces(image, [face]))[0]) for face in faces]
     found["batched"] = detector._score(detector.run_faces(image, [*faces, *faces]))[:3].tolist()
-    rows = [json.loads(line) for line in faceauth("detect", path, "--workers", 1)[1].splitlines()]
+    rows = [json.loads(line) for line in faceauth("detect", path, "--workers", 1, "--model", "fast")[1].splitlines()]
     found["command line"] = [r["score"] for r in rows]
     one, two = (list(detector.stream([str(path), str(PORTRAIT)], workers=n)) for n in (1, 2))
     assert [replace(v, ms=None) for v in one] == [replace(v, ms=None) for v in two]

@@ -125,6 +125,16 @@ def test_pictures_without_a_face_are_left_out_and_named(model, file, red):
     assert not file.exists()
 
 
+def test_of_many_left_out_the_first_are_named():
+    many = tuple(f"{n}.png" for n in range(12))
+    lesson = learning.Lesson(mock.Mock(), many, many[:2], many, 0, 0, ())
+    assert list(lesson.lines()) == [
+        *(f"not used: {n}.png" for n in range(10)), "not used: 2 more",
+        *(f"left out, shows the same as another: {n}.png" for n in range(2)),
+        *(f"left out, no face found: {n}.png" for n in range(10)), "left out, no face found: 2 more",
+    ]  # fmt: skip
+
+
 def test_pictures_that_are_taken_whole_are_counted(model, file, red):
     assert "no face found in 20: taken whole" in learn("rust", red, model, file)[2]
 
@@ -170,6 +180,7 @@ def test_what_cannot_be_learned_is_refused_and_the_file_stays(model, file, red, 
     (tmp_path / "empty").mkdir()
     refused("a", tmp_path / "empty", model, file, code=2, says="no images")
     refused("a", tmp_path / "missing", model, file, code=2, says="no folder")
+    refused("a", "", model, file, code=2, says="a folder is empty")  # and not the working folder
     refused("a", write_pictures(tmp_path / "few", GREEN, 9), model, file, code=1, says="9 pictures are too few")
     for name in ("rust", "lamp", "gan", "unknown", "camera", "night"):
         refused(name, red, model, file, code=2, says="in use")

@@ -189,6 +189,7 @@ def test_what_is_no_regular_file_or_too_large_is_refused_at_once(tmp_path):
 
 def test_a_folder_has_to_be_named_and_be_there(tmp_path):
     assert faceauth("mcp")[0] == 2
+    assert "a folder is empty" in faceauth("mcp", tmp_path, "")[2]  # and not the working folder
     code, _, err = faceauth("mcp", tmp_path / "nowhere")
     assert code == 2 and "is not a folder" in err and "hint" in err
 

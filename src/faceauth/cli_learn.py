@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from faceauth.cli_options import Learned, Model, WholeImage
+from faceauth.cli_options import Learned, Model, WholeImage, no_empty
 from faceauth.console import echo, notice
 
 
 def learn(
     name: Annotated[str, typer.Argument(help="What to call it.")],
-    folder: Annotated[Path, typer.Argument(help="10 to 50 different pictures that it made.")],
+    folder: Annotated[str, typer.Argument(help="10 to 50 different pictures that it made.", callback=no_empty)],
     real: Annotated[
         bool, typer.Option("--real", help="The pictures are photographs: of a camera, an agency, a pipeline.")
     ] = False,
@@ -42,7 +42,7 @@ def learn(
 
     file = learned or default_file()
     detector = Detector(model, whole_image=whole_image, learned=file if file.exists() else False)
-    lesson = learning.learn(detector, name, folder, file, real=real, family=family)
+    lesson = learning.learn(detector, name, Path(folder), file, real=real, family=family)
     for line in lesson.lines():
         notice(line)
     echo(f"{name}: learned from {lesson.taught.count} pictures, {lesson.taught.estimate()}; kept in {file}")

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from faceauth.cli_options import no_nan
+from faceauth.cli_options import no_empty, no_nan
 
 
 def mcp(
-    folders: Annotated[list[Path], typer.Argument(help="Folders whose pictures may be read; nothing else can be.")],
+    folders: Annotated[
+        list[str], typer.Argument(help="Folders whose pictures may be read; nothing else can be.", callback=no_empty)
+    ],
     model: Annotated[
         Path | None,
         typer.Option(
@@ -35,5 +37,5 @@ def mcp(
     from faceauth.images import Limits
     from faceauth.mcp_server import Folders, Tools, serve
 
-    opened = Folders(folders)
+    opened = Folders(map(Path, folders))
     serve(Tools(Detector(model, limits=Limits(adjustable=False)), opened, timeout), opened)  # it has no option for them

@@ -17,6 +17,13 @@ def no_nan(option: typer.CallbackParam, value: float) -> float:
     return value
 
 
+def no_empty(argument: typer.CallbackParam, folders: str | list[str]) -> str | list[str]:
+    """The folders of an argument; Path would take the empty text of an unset variable for the working folder."""
+    if "" in ([folders] if isinstance(folders, str) else folders):
+        raise UsageError("the name of a folder is empty", "is a variable of the shell not set?")
+    return folders
+
+
 Images = Annotated[list[str], typer.Argument(help="Files, folders, quoted globs, @list.txt, or - for standard input.")]
 Output = Annotated[
     str | None,

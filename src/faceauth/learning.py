@@ -24,6 +24,7 @@ from faceauth.images import Source
 from faceauth.learned import FAMILIES
 
 FEWEST, MOST = 10, 50
+SHOWN = 10  # files left out for one reason that are named
 TAKEN = 0.01  # of the reference images, what a new class may take; its weight is lowered until that holds
 LOWEST_RECALL = {"fake": 0.3, "real": 0.1}  # of photographs the mean part: scores fall by degrees
 Floats = npt.NDArray[np.floating[Any]]
@@ -49,10 +50,15 @@ class Lesson:
     confused: tuple[tuple[str, int], ...]
 
     def lines(self) -> Iterator[str]:
-        """What was noticed on the way, a line each."""
-        yield from (f"not used: {line}" for line in self.unreadable)
-        yield from (f"left out, shows the same as another: {path}" for path in self.duplicates)
-        yield from (f"left out, no face found: {path}" for path in self.faceless)
+        """What was noticed on the way, a line each; of many files left out for one reason the first `SHOWN`."""
+        for reason, files in (
+            ("not used", self.unreadable),
+            ("left out, shows the same as another", self.duplicates),
+            ("left out, no face found", self.faceless),
+        ):
+            yield from (f"{reason}: {file}" for file in files[:SHOWN])
+            if len(files) > SHOWN:
+                yield f"{reason}: {len(files) - SHOWN} more"
         if self.whole:
             yield f"no face found in {self.whole}: taken whole"
         if self.left:
