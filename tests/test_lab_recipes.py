@@ -336,7 +336,8 @@ def test_what_does_not_go_together_is_one_line(override, says):
         read_config(ROOT / "configs" / "report" / "vit.toml", ["recipe=modern"])
 
 
-CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.toml") if p.name != "study.toml")  # a list of experiments
+NO_EXPERIMENT = "study.toml", "folds.toml"  # a list of experiments, and what the peers share
+CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.toml") if p.name not in NO_EXPERIMENT)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -345,7 +346,7 @@ def test_every_config_reads(path):
     assert read(path).name == path.stem
 
 
-@pytest.mark.parametrize("name", ["npr", "safe"])
+@pytest.mark.parametrize("name", ["npr", "safe", "deit_study"])
 def test_the_peers_folds_hold_out_whole_kinds(name):
     with open(ROOT / "configs" / "kinds.csv", encoding="utf-8") as file:
         kinds = {row["source"]: row["kind"] for row in csv.DictReader(file)}
