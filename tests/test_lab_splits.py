@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from faceauth.errors import DataError
 from faceauth.images import near_pairs
-from faceauth.lab.data.splits import SPLITS, assign, check_folds, deal, given_or_assigned, may_fit, tie
+from faceauth.lab.data.splits import SPLITS, check_folds, deal, given_or_assigned, may_fit, tie
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -27,6 +27,7 @@ class Row:
     group: str = ""
     sha256: str = ""
     family: str = ""
+    split: str = ""
 
 
 def rows_of(*ties):
@@ -111,7 +112,7 @@ def test_a_group_a_file_and_a_near_duplicate_tie():
 
 
 def assigned(rows, hashes, *args, **kwargs):
-    return assign(rows, tie(rows, hashes), *args, **kwargs)
+    return given_or_assigned(rows, tie(rows, hashes), *args, **kwargs)
 
 
 @settings(deadline=None)
@@ -120,7 +121,8 @@ def assigned(rows, hashes, *args, **kwargs):
 def test_without_ties_each_source_has_its_shares_to_the_image(sizes, seed, fractions):
     rows = rows_of(*[(s, 0) for s, n in sizes.items() for _ in range(n)])
     counts = Counter(
-        (r.source, side) for r, side in zip(rows, assign(rows, range(len(rows)), seed, fractions), strict=True)
+        (r.source, side)
+        for r, side in zip(rows, given_or_assigned(rows, range(len(rows)), seed, fractions), strict=True)
     )
     for source, n in sizes.items():
         for side, share in zip(SPLITS, fractions, strict=True):
@@ -164,7 +166,7 @@ def test_what_is_tied_is_spread_like_the_rest():
 
 def test_the_seed_draws():
     rows = rows_of(*[("a", 0)] * 200)
-    assert assign(rows, range(200), 0) != assign(rows, range(200), 1)
+    assert given_or_assigned(rows, range(200), 0) != given_or_assigned(rows, range(200), 1)
 
 
 def test_a_source_for_training_alone_is_so_with_all_that_is_tied_to_it():
@@ -193,17 +195,9 @@ MANY = {f"real{i}": (10 + 7 * i, 5 * (i == 2), 3 * (i == 4)) for i in range(12)}
 }
 
 
-@dataclass(frozen=True)
-class GivenRow:
-    sha256: str
-    group: str
-    split: str
-    source: str = "s"
-
-
 def test_given_splits_are_kept_and_never_part_a_group_or_a_file():
     def splits(*rows):
-        given = [GivenRow(*row) for row in rows]
+        given = [Row("", sha256=sha256, group=group, split=split) for sha256, group, split in rows]
         return given_or_assigned(given, tie(given, range(0, 64 * len(rows), 64)))
 
     assert splits(("a", "", "dev"), ("b", "g", "test"), ("c", "g", "test")) == ["dev", "test", "test"]

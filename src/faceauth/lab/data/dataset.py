@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from faceauth.errors import DataError
-from faceauth.lab.data.splits import SPLITS
 
+SPLITS = ("train", "test", "dev")
 LABELS = ("real", "fake", "edited")
 IMAGES_COLUMNS = ("path", "source", "label", "family", "generator", "group", "sha256")
 COLUMNS = ("image_path", "destination_path", "Folder", "split", "target_class", "target")

@@ -67,7 +67,7 @@ class Examples:
 def from_corpus(
     data: DataSet, cache: Path, seed: int = 0, fractions: Sequence[float] = FRACTIONS, train_only: Collection[str] = ()
 ) -> Examples:
-    """A data set of whole images, its faces cut out into `cache`, split as its rows say, or by `splits.assign`.
+    """A data set of whole images, its faces cut out into `cache`, split by `splits.given_or_assigned`.
 
     Raises:
         DataError: an image cannot be read, or splits that some rows lack or that part a group.

@@ -39,7 +39,7 @@ from faceauth.lab.data.journal import (
 )
 from faceauth.lab.data.manifest import write_manifest
 from faceauth.lab.data.sampling import Choice, Outcome, choose, order, quotas
-from faceauth.lab.data.splits import assign, shares, tie
+from faceauth.lab.data.splits import given_or_assigned, shares, tie
 from faceauth.lab.parallel import Workers, parallel
 from faceauth.lab.progress import tracked
 
@@ -296,7 +296,8 @@ def _rows(config: PrepareConfig, candidates: dict[str, _Candidates], choice: Cho
         )
         for f, i, o in chosen
     ]  # fmt: skip
-    splits = assign(rows, tie(rows, [o.dhash for _, _, o in chosen]), config.seed, config.fractions)
+    components = tie(rows, [o.dhash for _, _, o in chosen])
+    splits = given_or_assigned(rows, components, config.seed, config.fractions)
     origins = [Path(i.place.file) / i.name for _, i, _ in chosen]
     placed = [(replace(r, split=s), origin) for r, s, origin in zip(rows, splits, origins, strict=True)]
     return sorted(placed, key=lambda pair: pair[0].path)

@@ -8,49 +8,17 @@ stay in one fold.
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
 
 from faceauth.errors import DataError
 from faceauth.images import near_pairs
+from faceauth.lab.data.dataset import SPLITS, ImageRow
 
-SPLITS = ("train", "test", "dev")
 FRACTIONS = (0.70, 0.12, 0.18)
 FOLDS = 6
 DEALS = ("kind", "source")  # what is held out whole: by kind with all relatives, by source without them
 ALTERED = ("swap", "restored")  # families of fakes that are photographs of somebody: no part of the generated class
 _DEALS = 256  # deals that are drawn; the most even one counts
 _JOINED = 0.1  # share of a kind's images tied to another kind from which on the two count as one
-
-
-class Tied(Protocol):
-    """What splitting needs of an image: `faceauth.lab.data.dataset.ImageRow` has it."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def group(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
-
-
-class Given(Tied, Protocol):
-    """An image that a table may have put into a split; empty for none."""
-
-    @property
-    def split(self) -> str: ...
-
-
-class Dealt(Protocol):
-    """What dealing into folds needs of an image: `faceauth.lab.data.dataset.ImageRow` has it."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def family(self) -> str: ...
 
 
 def shares(fractions: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -60,7 +28,7 @@ def shares(fractions: tuple[float, float, float]) -> tuple[float, float, float]:
     return fractions
 
 
-def tie(rows: Sequence[Tied], dhashes: Sequence[int]) -> list[int]:
+def tie(rows: Sequence[ImageRow], dhashes: Sequence[int]) -> list[int]:
     """The component of every row, in order, as the index of its member with the smallest SHA-256.
 
     Rows are tied by one group, one SHA-256 (if not empty), and dHashes within `images.NEAR` bits, directly or through
@@ -83,40 +51,7 @@ def tie(rows: Sequence[Tied], dhashes: Sequence[int]) -> list[int]:
     return [leader[sets.root(i)] for i in range(len(rows))]
 
 
-def assign(
-    rows: Sequence[Tied],
-    components: Sequence[int],
-    seed: int = 0,
-    fractions: Sequence[float] = FRACTIONS,
-    train_only: Collection[str] = (),
-) -> list[str]:
-    """The split of every row, in order, with counts in every source as near to `fractions` as components allow.
-
-    A component goes to one side, the largest first, each to the side that its sources lack most; single images then
-    fill what is left. Without ties every count is exact to the image.
-
-    Args:
-        components: of every row, as `tie` gives them.
-        fractions: shares of train, test and dev; they sum to 1.
-        train_only: sources that are too much alike to be parted: they, and what is tied to them, are train.
-    """
-    members: dict[int, Counter[str]] = defaultdict(Counter)
-    names: dict[int, str] = {}
-    for row, component in zip(rows, components, strict=True):
-        members[component][row.source] += 1
-        names[component] = min(row.sha256, names.get(component, row.sha256))
-    wanted = {s: _whole_numbers(n, fractions) for s, n in Counter(r.source for r in rows).items()}
-    lacking = {source: list(shares) for source, shares in wanted.items()}
-    side: dict[int, int] = {}
-    for component in sorted(members, key=lambda k: (-members[k].total(), _hash(f"{seed}:{names[k]}"))):
-        of = members[component]
-        side[component] = best = 0 if any(s in train_only for s in of) else _neediest(of, lacking, wanted)
-        for source, count in of.items():
-            lacking[source][best] -= count
-    return [SPLITS[side[component]] for component in components]
-
-
-def check_given(rows: Sequence[Given]) -> bool:
+def check_given(rows: Sequence[ImageRow]) -> bool:
     """Whether the rows have splits already.
 
     Raises:
@@ -141,24 +76,46 @@ def check_given(rows: Sequence[Given]) -> bool:
 
 
 def given_or_assigned(
-    rows: Sequence[Given],
+    rows: Sequence[ImageRow],
     components: Sequence[int],
     seed: int = 0,
     fractions: Sequence[float] = FRACTIONS,
     train_only: Collection[str] = (),
 ) -> list[str]:
-    """The split of every row, in order: the one that it has, or where none has one that of `assign`, as there.
+    """The split of every row, in order: the one that it has, or where none has one it is assigned.
+
+    Counts in every source are then as near to `fractions` as components allow. A component goes to one side, the
+    largest first, each to the side that its sources lack most; single images then fill what is left. Without ties every
+    count is exact to the image.
+
+    Args:
+        components: of every row, as `tie` gives them.
+        fractions: shares of train, test and dev; they sum to 1.
+        train_only: sources that are too much alike to be parted: they, and what is tied to them, are train.
 
     Raises:
         DataError: as `check_given`.
     """
     if check_given(rows):
         return [row.split for row in rows]
-    return assign(rows, components, seed, fractions, train_only)
+    members: dict[int, Counter[str]] = defaultdict(Counter)
+    names: dict[int, str] = {}
+    for row, component in zip(rows, components, strict=True):
+        members[component][row.source] += 1
+        names[component] = min(row.sha256, names.get(component, row.sha256))
+    wanted = {s: _whole_numbers(n, fractions) for s, n in Counter(r.source for r in rows).items()}
+    lacking = {source: list(shares) for source, shares in wanted.items()}
+    side: dict[int, int] = {}
+    for component in sorted(members, key=lambda k: (-members[k].total(), _hash(f"{seed}:{names[k]}"))):
+        of = members[component]
+        side[component] = best = 0 if any(s in train_only for s in of) else _neediest(of, lacking, wanted)
+        for source, count in of.items():
+            lacking[source][best] -= count
+    return [SPLITS[side[component]] for component in components]
 
 
 def deal(
-    rows: Sequence[Dealt], components: Sequence[int], seed: int = 0, folds: int = FOLDS, by: str = "kind"
+    rows: Sequence[ImageRow], components: Sequence[int], seed: int = 0, folds: int = FOLDS, by: str = "kind"
 ) -> list[int]:
     """The fold (0 to folds - 1) of every row, in order: the fold whose models are fitted to nothing of that row's kind.
 
@@ -196,7 +153,7 @@ def deal(
     return [fold[joined[name]] for name in names]
 
 
-def _dealt_names(rows: Sequence[Dealt], by: str) -> list[str]:
+def _dealt_names(rows: Sequence[ImageRow], by: str) -> list[str]:
     """What each row is dealt with: its kind, or its source where the deal is by source and no kind is to be whole."""
     if by == "kind":
         return [row.kind for row in rows]
@@ -238,7 +195,7 @@ def _joined(names: Sequence[str], components: Sequence[int]) -> dict[str, str]:
 
 def _most_even(sizes: Mapping[str, int], key: str, folds: int) -> dict[str, int]:
     """The fold of every block: the deal of the smallest sum of squares among `_DEALS`, the first of equal ones."""
-    best: tuple[int, dict[str, int]] | None = None
+    deals: list[tuple[int, dict[str, int]]] = []
     for number in range(_DEALS):
         held = [0] * folds
         blocks = [0] * folds
@@ -249,19 +206,16 @@ def _most_even(sizes: Mapping[str, int], key: str, folds: int) -> dict[str, int]
             fold[block] = k = min(turn, key=lambda k: (held[k], blocks[k] > 0))
             held[k] += sizes[block]
             blocks[k] += 1
-        unevenness = sum(n * n for n in held)
-        if best is None or unevenness < best[0]:
-            best = unevenness, fold
-    assert best is not None
-    return best[1]
+        deals.append((sum(n * n for n in held), fold))
+    return min(deals, key=lambda deal: deal[0])[1]
 
 
 def check_folds(folds: Sequence[Collection[str]], sources: Collection[str]) -> None:
     """Folds written down by hand hold out every source exactly once. Raises DataError if they do not."""
     held = [source for fold in folds for source in fold]
     unknown, missing = sorted(set(held) - set(sources)), sorted(set(sources) - set(held))
-    if unknown or missing or len(held) != len(set(held)):
-        twice = sorted({s for s in held if held.count(s) > 1})
+    twice = sorted({s for s in held if held.count(s) > 1})
+    if unknown or missing or twice:
         raise DataError(
             f"the folds do not hold out every source once: unknown {unknown}, missing {missing}, twice {twice}",
             "correct data.folds in the config",
