@@ -12,8 +12,9 @@ import io
 import math
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -28,6 +29,10 @@ TABLES = ("images.csv", "manifest.xlsx", "manifest.parquet")  # what a folder is
 CLASSES = ("fake", "real")  # of the study, by target
 FETCH = "`faceauth lab corpus fetch configs/corpus.csv -o DIR` fetches the corpus, `faceauth lab prepare` makes another"
 _FACE = DETAILS[5:]
+_STUDY_NAMES = {  # the study's names of the columns of an images.csv
+    "path": "destination_path", "source": "Folder", "label": "target_class", "generator": "Folder",
+    "original": "image_path",
+}  # fmt: skip
 _NAMED = 5  # rows that an error names; it counts the rest
 
 
@@ -91,10 +96,6 @@ class DataSet:
         """Where an image lies."""
         return self.root / row.path
 
-    def sources(self, label: str) -> tuple[str, ...]:
-        """Names of the sources with a label, sorted."""
-        return tuple(sorted({r.source for r in self.rows if r.label == label}))
-
 
 def read_dataset(path: Path, kinds: Path | None = None) -> DataSet:
     """Read and check a data set: `.csv`, `.xlsx`, `.parquet`, or a folder with one of `TABLES`. Rows may be deleted.
@@ -110,18 +111,19 @@ def read_dataset(path: Path, kinds: Path | None = None) -> DataSet:
             image that is listed twice, a source under two labels.
     """
     table = _find(path)
+    suffix = table.suffix.lower()
     try:
         data = table.read_bytes()
-        columns, records = _READERS[table.suffix.lower()](table, data)
+        columns, records = _READERS[suffix](table, data)
     except OSError as error:
         raise DataError(f"cannot read {str(table)!r}: {error.strerror or error}") from error
     _check_columns(table, columns)
-    form = _STUDY if set(COLUMNS) <= set(columns) or table.suffix.lower() == ".xlsx" else _IMAGES
-    if missing := [c for c in form.columns if c not in columns]:
-        raise DataError(f"{table} lacks the columns {', '.join(missing)}", f"it needs {', '.join(form.columns)}")
-    first = 1 if table.suffix.lower() == ".parquet" else 2
-    rows = _checked(table, form, records, first)
-    sha256 = hashlib.sha256(data).hexdigest() if table.suffix.lower() == ".csv" else digest(rows)
+    study = set(COLUMNS) <= set(columns) or suffix == ".xlsx"
+    needed = COLUMNS if study else IMAGES_COLUMNS
+    if missing := [c for c in needed if c not in columns]:
+        raise DataError(f"{table} lacks the columns {', '.join(missing)}", f"it needs {', '.join(needed)}")
+    rows = _checked(table, study, records, 1 if suffix == ".parquet" else 2)
+    sha256 = hashlib.sha256(data).hexdigest() if suffix == ".csv" else digest(rows)
     if kinds is not None:
         of = read_kinds(kinds)
         rows = [replace(row, kind=of.get(row.source, row.source)) for row in rows]
@@ -221,7 +223,7 @@ def _from_xlsx(path: Path, data: bytes) -> Table:
     except CalamineError as error:
         raise DataError(f"{path} is no Excel workbook: {error}", "save it as .xlsx") from error
     columns, table = _of_sheet(sheets[0])
-    more_columns, more = _of_sheet(sheets[1]) if len(sheets) > 1 and sheets[1] else ([], [])
+    more_columns, more = _of_sheet(sheets[1]) if len(sheets) > 1 else ([], [])
     if not more or "destination_path" not in columns:
         return columns, table
     if "destination_path" not in more_columns:
@@ -253,74 +255,55 @@ def _from_parquet(path: Path, data: bytes) -> Table:
     return table.column_names, table.to_pylist()
 
 
-_READERS: dict[str, Callable[[Path, bytes], Table]] = {
-    ".csv": _from_csv,
-    ".xlsx": _from_xlsx,
-    ".parquet": _from_parquet,
-}
+_READERS = {".csv": _from_csv, ".xlsx": _from_xlsx, ".parquet": _from_parquet}
 
 
 # --- checking ---
 
 
-@dataclass(slots=True)
-class _Faults:
-    """What is wrong with which rows."""
-
-    rows: dict[str, list[int]] = field(default_factory=dict)
-
-    def add(self, fault: str, number: int) -> None:
-        self.rows.setdefault(fault, []).append(number)
-
-    def raise_for(self, path: Path) -> None:
-        lines = []
-        for fault, numbers in self.rows.items():
-            named = ", ".join(map(str, numbers[:_NAMED]))
-            more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
-            lines.append(f"{path}: row{'s' if len(numbers) > 1 else ''} {named}{more}: {fault}")
-        if lines:
-            incomplete = any("missing" in fault for fault in self.rows)
-            raise DataError(
-                "\n".join(lines), "is the data set complete? Otherwise correct or delete these rows"
-                if incomplete else "correct or delete these rows",
-            )  # fmt: skip
+Faults = dict[str, list[int]]  # what is wrong, and in which rows
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How a table names things: the columns it must have, the one with the file, and what is wrong with a row."""
-
-    columns: Sequence[str]
-    path: str
-    fault: Callable[[Mapping[str, str]], str]
-    row: Callable[[Mapping[str, str]], ImageRow]
-    links: bool  # whether a file may be a link that leads outside the folder
-
-
-def _checked(table: Path, form: _Form, records: Sequence[Record], first: int) -> list[ImageRow]:
-    faults = _Faults()
+def _checked(table: Path, study: bool, records: Sequence[Record], first: int) -> list[ImageRow]:
+    columns, fault_of = (COLUMNS, _study_fault) if study else (IMAGES_COLUMNS, _images_fault)
+    named = "destination_path" if study else "path"
+    faults: Faults = defaultdict(list)
     numbered: list[tuple[int, ImageRow]] = []
     for number, record in enumerate(records, first):
-        values = dict.fromkeys(form.columns, "") | {k: _text(v) for k, v in record.items() if k is not None}
-        if not any(values.get(c) for c in form.columns):
+        values = dict.fromkeys(columns, "") | {k: _text(v) for k, v in record.items() if k is not None}
+        if not any(values[c] for c in columns):
             continue
-        fault = form.fault(values)
-        if not fault and leads_outside(values[form.path]):
-            fault = f"{form.path} leads outside the table's folder"
+        fault = fault_of(values)
+        if study:
+            values |= {ours: values[theirs] for ours, theirs in _STUDY_NAMES.items()}
+        if not fault and leads_outside(values["path"]):
+            fault = f"{named} leads outside the table's folder"
         try:
-            row = None if fault else form.row(values)
+            row = None if fault else _row(values)
         except ValueError as error:
             row, fault = None, str(error)
         if row is None:
-            faults.add(fault, number)
+            faults[fault].append(number)
         else:
             numbered.append((number, row))
-    _check_files(table.parent, form, numbered, faults)
-    _check_twice(form, numbered, faults)
-    faults.raise_for(table)
+    _check_files(table.parent, named, study, numbered, faults)
+    _check_twice(named, numbered, faults)
+    _raise(table, faults)
     if not numbered:
         raise DataError(f"{table} names no images", FETCH)
     return [row for _, row in numbered]
+
+
+def _raise(table: Path, faults: Faults) -> None:
+    """Raise DataError with a line for each fault; it names a few rows and counts the others."""
+    lines = []
+    for fault, numbers in faults.items():
+        named = ", ".join(map(str, numbers[:_NAMED]))
+        more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
+        lines.append(f"{table}: row{'s' if len(numbers) > 1 else ''} {named}{more}: {fault}")
+    if lines:
+        complete = "is the data set complete? Otherwise " if any("missing" in fault for fault in faults) else ""
+        raise DataError("\n".join(lines), f"{complete}correct or delete these rows")
 
 
 def _text(value: object) -> str:
@@ -352,15 +335,6 @@ def _study_fault(values: Mapping[str, str]) -> str:
     return ""
 
 
-def _study_row(values: Mapping[str, str]) -> ImageRow:
-    folder = values["Folder"]
-    return ImageRow(
-        values["destination_path"], folder, values["target_class"], values.get("family", ""), folder,
-        values.get("group", ""), values.get("kind") or folder, values.get("sha256", ""), values["split"],
-        _face(values), values["image_path"], _number(values, "width"), _number(values, "height"),
-    )  # fmt: skip
-
-
 def _images_fault(values: Mapping[str, str]) -> str:
     empty = [c for c in ("path", "source", "label") if not values[c]]
     if empty:
@@ -372,21 +346,19 @@ def _images_fault(values: Mapping[str, str]) -> str:
     return ""
 
 
-def _images_row(values: Mapping[str, str]) -> ImageRow:
+def _row(values: Mapping[str, str]) -> ImageRow:
+    """A row of its cells, by the names that images.csv has for them. Raises ValueError for one that is no number."""
     return ImageRow(
-        values["path"], values["source"], values["label"], values["family"], values["generator"], values["group"],
-        values.get("kind") or values["source"], values["sha256"], values.get("split", ""),
-        _face(values), values.get("original", ""),
-        _number(values, "width"), _number(values, "height"),
+        values["path"], values["source"], values["label"], values.get("family", ""), values["generator"],
+        values.get("group", ""), values.get("kind") or values["source"], values.get("sha256", ""),
+        values.get("split", ""), _face(values), values.get("original", ""),
+        int(_number(values, "width")), int(_number(values, "height")),
     )  # fmt: skip
 
 
-def _number(values: Mapping[str, str], column: str) -> int:
-    return int(_finite(column, values.get(column) or "0"))
-
-
-def _finite(column: str, value: str) -> float:
-    """A cell as a number. Raises ValueError, which names the column, for anything else."""
+def _number(values: Mapping[str, str], column: str) -> float:
+    """A cell as a number, 0 where it is empty. Raises ValueError, which names the column, for anything else."""
+    value = values.get(column) or "0"
     try:
         number = float(value)
     except ValueError:
@@ -402,40 +374,36 @@ def _face(values: Mapping[str, str]) -> tuple[float, float, float, float] | None
         return None
     if missing:
         raise ValueError(f"no {missing[0]}")
-    left, top, right, bottom = (_finite(c, values[c]) for c in _FACE)
+    left, top, right, bottom = (_number(values, c) for c in _FACE)
     if left >= right or top >= bottom:
         raise ValueError("face_left is not below face_right, or face_top not below face_bottom")
     return left, top, right, bottom
 
 
-_STUDY = _Form(COLUMNS, "destination_path", _study_fault, _study_row, links=False)
-_IMAGES = _Form(IMAGES_COLUMNS, "path", _images_fault, _images_row, links=True)
-
-
-def _check_files(root: Path, form: _Form, rows: Sequence[tuple[int, ImageRow]], faults: _Faults) -> None:
+def _check_files(root: Path, named: str, study: bool, rows: Sequence[tuple[int, ImageRow]], faults: Faults) -> None:
+    """Note files that are missing or none; in the study's manifest, links that lead outside the folder as well."""
     top = os.path.realpath(root)
     real = functools.cache(os.path.realpath)  # a data set has many files and few folders
-
     for number, row in rows:
         path = os.path.join(top, row.path)
         try:
             mode = os.lstat(path).st_mode
         except OSError:
-            faults.add(f"the file of {form.path} is missing", number)
+            faults[f"the file of {named} is missing"].append(number)
             continue
         whole = os.path.realpath(path) if stat.S_ISLNK(mode) else os.path.join(real(os.path.dirname(path)), "x")
-        if not form.links and not whole.startswith(os.path.join(top, "")):
-            faults.add(f"{form.path} is a link that leads outside the table's folder", number)
+        if study and not whole.startswith(os.path.join(top, "")):
+            faults[f"{named} is a link that leads outside the table's folder"].append(number)
         elif not os.path.isfile(path):
-            faults.add(f"{form.path} is no file", number)
+            faults[f"{named} is no file"].append(number)
 
 
-def _check_twice(form: _Form, rows: Sequence[tuple[int, ImageRow]], faults: _Faults) -> None:
+def _check_twice(named: str, rows: Sequence[tuple[int, ImageRow]], faults: Faults) -> None:
     first: dict[str, int] = {}
     labels: dict[str, tuple[str, int]] = {}
     for number, row in rows:
         if first.setdefault(os.path.normpath(row.path), number) != number:
-            faults.add(f"{form.path} is in an earlier row already", number)
+            faults[f"{named} is in an earlier row already"].append(number)
         label, seen = labels.setdefault(row.source, (row.label, number))
         if label != row.label:
-            faults.add(f"{row.source} is {row.label} here and {label} in row {seen}", number)
+            faults[f"{row.source} is {row.label} here and {label} in row {seen}"].append(number)
