@@ -24,7 +24,7 @@ from faceauth.lab.data.dataset import DataSet, ImageRow, check_bytes, need_hashe
 from faceauth.lab.data.splits import FRACTIONS, check_given, given_or_assigned, tie
 from faceauth.lab.parallel import parallel
 from faceauth.lab.progress import notice
-from faceauth.preprocess import square
+from faceauth.preprocess import PreprocessSpec
 
 VERSION = 2  # of the code below: what cuts otherwise gets another
 CONTEXT = 2.0  # side of a kept crop, in face boxes
@@ -97,8 +97,7 @@ def with_extra(examples: Examples, data: DataSet, cache: Path, held_out: Collect
     Raises:
         DataError: a source of that name is there already, or an image cannot be read.
     """
-    names = sorted({r.source for r in data.rows})
-    for name in set(names) & {r.source for r in examples.records}:
+    for name in {r.source for r in data.rows} & {r.source for r in examples.records}:
         raise DataError(f"{data.root} names a source {name!r} that is there already", "rename it in its images.csv")
     crops = open_crops(data, cache)
     dhashes = (*examples.dhashes, *crops.dhashes) if examples.dhashes else ()
@@ -217,31 +216,29 @@ def _read(folder: Path, count: int) -> Crops | None:
     try:
         with open(folder / "index.npz", "rb") as file, np.load(file) as index:
             pixels = np.memmap(folder / "pixels.bin", np.uint8, "r")
-            hashes = [int(h) for h in index["dhashes"]]
-            crops = Crops(pixels, index["offsets"], index["sides"], index["faces"], index["found"], hashes)
+            dhashes = index["dhashes"].tolist()
+            crops = Crops(pixels, index["offsets"], index["sides"], index["faces"], index["found"], dhashes)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     whole = len(pixels) == int((crops.sides.astype(np.int64) ** 2 * 3).sum())
-    return crops if whole and len(crops) == count == len(hashes) else None
+    return crops if whole and len(crops) == count == len(dhashes) else None
 
 
 def _cut_all(data: DataSet, folder: Path, workers: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.npz").unlink(missing_ok=True)  # it vouches for the pixels, so it goes first and comes last
-    sides, faces, found, hashes = [], [], [], []
+    cut = []
     files = [(str(data.file(r)), r.sha256) for r in data.rows]
     with replacing(folder / "pixels.bin") as part, open(part, "wb") as pixels:
-        for crop, face, was_found, hash_ in parallel(_start, None, files, workers, "cutting faces"):
+        for crop, face, found, dhash in parallel(_start, None, files, workers, "cutting faces"):
             pixels.write(crop.tobytes())
-            sides.append(len(crop))
-            faces.append(face)
-            found.append(was_found)
-            hashes.append(hash_)
+            cut.append((len(crop), face, found, dhash))
+    sides, faces, were_found, dhashes = zip(*cut, strict=True)
     sizes = np.asarray(sides, np.int64) ** 2 * 3
     with replacing(folder / "index.npz") as part, open(part, "wb") as index:
         np.savez(
-            index, sides=np.asarray(sides), offsets=np.cumsum(sizes) - sizes, found=np.asarray(found),
-            faces=np.asarray(faces, np.float32), dhashes=np.asarray(hashes, np.uint64),
+            index, sides=np.asarray(sides), offsets=np.cumsum(sizes) - sizes, found=np.asarray(were_found),
+            faces=np.asarray(faces, np.float32), dhashes=np.asarray(dhashes, np.uint64),
         )  # fmt: skip
 
 
@@ -260,8 +257,7 @@ def _cut(file: tuple[str, str]) -> tuple[Pixels, Sequence[float], bool, int]:
     faces = finder()(image)
     width, height = image.size
     face = faces[0].box if faces else middle(width, height)
-    span = max(face[2] - face[0], face[3] - face[1])
-    region = square(((face[0] + face[2]) / 2, (face[1] + face[3]) / 2), CONTEXT * span, width, height)
+    region = PreprocessSpec(crop=CONTEXT).region(face, width, height)
     side = min(LARGEST, round(region[2] - region[0]))
     k = side / (region[2] - region[0])
     crop = image.resize((side, side), Image.Resampling.BICUBIC, box=region)
