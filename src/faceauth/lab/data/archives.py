@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from faceauth.errors import DataError, ImageError
 from faceauth.files import replacing
@@ -63,19 +63,14 @@ class Item:
     def read(self, limit: int = Limits.max_bytes) -> bytes:
         """Its bytes. Raises ImageError where there are none to be had, or more than `limit`."""
         try:
-            return _READERS[self.place.kind](self, limit)
-        except (
-            OSError,
-            zipfile.BadZipFile,
-            RuntimeError,
-            NotImplementedError,
-            EOFError,
-            ValueError,
-            KeyError,
-        ) as error:
+            data = _READERS[self.place.kind](self, limit + 1)
+        except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError) as error:
             raise ImageError(f"cannot be read: {error}") from error
         except (lzma.LZMAError, zlib.error) as error:
             raise ImageError(f"cannot be unpacked: {error}") from error
+        if len(data) > limit:
+            raise ImageError(f"more than the limit of {limit:,} bytes")
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +82,11 @@ class Listing:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-def listing(path: Path, scratch: Path) -> Listing:
+def listing(path: Path, scratch: Path | None = None) -> Listing:
     """Every image in a folder or archive; a compressed tar is decompressed into `scratch` first.
 
     Raises:
-        DataError: no such folder or archive, or a broken one.
+        DataError: no such folder or archive, or a broken one; a compressed tar without a `scratch`.
     """
     try:
         if path.is_dir():
@@ -121,11 +116,9 @@ def find_original(image_path: str) -> Item | None:
 
 @functools.lru_cache(maxsize=8)
 def _members(archive: str, stamp: int) -> dict[str, Item]:
-    kind = "zip" if zipfile.is_zipfile(archive) else "tar"
     try:
-        found = _in_zip(Path(archive)) if kind == "zip" else _in_tar(archive)
-        return {item.name: item for item in _sorted_out(Place(archive, archive, kind), found).items}
-    except (OSError, tarfile.TarError, zipfile.BadZipFile):
+        return {item.name: item for item in listing(Path(archive)).items}
+    except DataError:
         return {}
 
 
@@ -187,10 +180,10 @@ def _in_tar(file: str) -> Iterator[tuple[str, int, int, str]]:
                 yield info.name.removeprefix("./"), info.offset_data, info.size, ""
 
 
-def _plain_tar(path: Path, scratch: Path) -> str:
+def _plain_tar(path: Path, scratch: Path | None) -> str:
     with open(path, "rb") as file:
         opener = _OPENERS.get(file.read(2))
-    if opener is None:
+    if opener is None or scratch is None:
         return str(path)
     facts = path.stat()
     key = hashlib.sha256(f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}".encode()).hexdigest()[:16]
@@ -202,19 +195,12 @@ def _plain_tar(path: Path, scratch: Path) -> str:
     return str(plain)
 
 
-def _limited(file: IO[bytes], limit: int) -> bytes:
-    data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ImageError(f"more than the limit of {limit:,} bytes")
-    return data
-
-
-def _read_file(item: Item, limit: int) -> bytes:
+def _read_file(item: Item, most: int) -> bytes:
     path = os.path.join(item.place.file, item.name)
     if not stat.S_ISREG(os.lstat(path).st_mode):
         raise ImageError("not a regular file")
     with open(path, "rb") as file:
-        return _limited(file, limit)
+        return file.read(most)
 
 
 @functools.lru_cache(maxsize=8)
@@ -222,17 +208,15 @@ def _opened(path: str, stamp: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)  # kept open: its directory may name a hundred thousand members
 
 
-def _read_zip(item: Item, limit: int) -> bytes:
+def _read_zip(item: Item, most: int) -> bytes:
     with _opened(item.place.file, os.stat(item.place.file).st_mtime_ns).open(item.name) as file:
-        return _limited(file, limit)
+        return file.read(most)
 
 
-def _read_tar(item: Item, limit: int) -> bytes:
-    if item.size > limit:
-        raise ImageError(f"more than the limit of {limit:,} bytes")
+def _read_tar(item: Item, most: int) -> bytes:
     with open(item.place.file, "rb") as file:
         file.seek(item.start)
-        return file.read(item.size)
+        return file.read(min(item.size, most))
 
 
 _READERS = {"folder": _read_file, "zip": _read_zip, "tar": _read_tar}
