@@ -94,19 +94,19 @@ def _celebahq(seen: Listing) -> tuple[list[Item], Counter[str], list[str]]:
 
 
 def _deepfakeface(seen: Listing) -> tuple[list[Item], Counter[str], list[str]]:
-    items, misnamed = _by_person(seen.items)
-    return items, Counter({"not named NN/<id>_<birth>_<year>": misnamed}), []
+    named, dropped = _by_person(seen.items)
+    return [item for _, item in named], dropped, []
 
 
 def _wiki(seen: Listing) -> tuple[list[Item], Counter[str], list[str]]:
-    items, misnamed = _by_person(seen.items)
-    dropped = Counter({"not named NN/<id>_<birth>_<year>": misnamed})
+    named, dropped = _by_person(seen.items)
     if "wiki.mat" not in seen.others:
-        return items, dropped, ["wiki.mat (so faceless and multi-face photos are not dropped)"]
+        missing = "wiki.mat (so faceless and multi-face photos are not dropped)"
+        return [item for _, item in named], dropped, [missing]
     verdicts = _face_verdicts(seen.others["wiki.mat"])
     kept = []
-    for item in items:
-        verdict = verdicts.pop(_wiki_path(item), "not in wiki.mat")
+    for path, item in named:
+        verdict = verdicts.pop(path, "not in wiki.mat")
         if verdict:
             dropped[verdict] += 1
         else:
@@ -114,15 +114,10 @@ def _wiki(seen: Listing) -> tuple[list[Item], Counter[str], list[str]]:
     return kept, dropped, [f"{len(verdicts):,} images that wiki.mat names"] if verdicts else []
 
 
-def _by_person(items: list[Item]) -> tuple[list[Item], int]:
-    named = [replace(i, group=f"wiki:{match[2]}") for i in items if (match := _WIKI.search(i.name))]
-    return named, len(items) - len(named)
-
-
-def _wiki_path(item: Item) -> str:
-    match = _WIKI.search(item.name)
-    assert match
-    return match[1]
+def _by_person(items: list[Item]) -> tuple[list[tuple[str, Item]], Counter[str]]:
+    """Each image with its group, after its path without suffix as wiki.mat has it; and how many are not named so."""
+    named = [(match[1], replace(i, group=f"wiki:{match[2]}")) for i in items if (match := _WIKI.search(i.name))]
+    return named, Counter({"not named NN/<id>_<birth>_<year>": len(items) - len(named)})
 
 
 def _face_verdicts(mat: Item) -> dict[str, str]:
@@ -183,16 +178,10 @@ KNOWN = {
 }  # fmt: skip
 
 
-def canonical(name: str) -> str:
-    """The folder label of a name: `lm_faces_00`, the study's spelling, becomes `1m_faces_00`, the archive's."""
-    match = _FAKES.fullmatch(name)
-    return f"1m_faces_{match[1]}" if match else name
-
-
 def known(name: str) -> Importer | None:
-    """The importer of a folder label, or None; every `1m_faces_NN` has one."""
-    name = canonical(name)
-    return replace(KNOWN["1m_faces_00"], source=name) if _FAKES.fullmatch(name) else KNOWN.get(name)
+    """The importer of a source's name, or None. Every `1m_faces_NN` has one; `lm_faces_NN` is the study's spelling."""
+    match = _FAKES.fullmatch(name)
+    return replace(KNOWN["1m_faces_00"], source=f"1m_faces_{match[1]}") if match else KNOWN.get(name)
 
 
 def find(name: str, given: str, scratch: Path) -> list[Found]:
@@ -207,7 +196,9 @@ def find(name: str, given: str, scratch: Path) -> list[Found]:
         path, label = given, ""
     place, importer = Path(path).expanduser(), known(name)
     if importer and label not in {"", importer.label}:
-        raise UsageError(f"{name} is {importer.label}, not {label}", f"leave :{label} off, or take another name")
+        raise UsageError(
+            f"{importer.source} is {importer.label}, not {label}", f"leave :{label} off, or take another name"
+        )
     if importer:
         found = [importer.find(place, scratch)]
     elif label:
@@ -261,7 +252,7 @@ def _locate(path: Path, name: str) -> Path:
 def _corpus(name: str, root: Path) -> list[Found]:
     """Each source of a folder with an images.csv; `edited` images are left out."""
     corpus = read_dataset(root)
-    seen = {item.name: item for item in listing(root, root).items}
+    seen = {item.name: item for item in listing(root).items}
     sources: dict[str, Found] = {}
     for record in corpus.rows:
         if record.label == "edited":

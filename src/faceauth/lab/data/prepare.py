@@ -147,7 +147,7 @@ def _find(config: PrepareConfig, output: Path, say: Say) -> dict[str, Found]:
         raise UsageError("no data is named", "--data NAME=PATH, once a source; `faceauth lab sources` lists the known")
     sources: dict[str, Found] = {}
     for name, given in places.items():
-        for found in importers.find(importers.canonical(name), given, output / SCRATCH):
+        for found in importers.find(name, given, output / SCRATCH):
             if found.source in sources:
                 raise UsageError(f"two sources are called {found.source}", "leave one out, or give it another name")
             sources[found.source] = found
