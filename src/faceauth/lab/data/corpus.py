@@ -15,17 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+import urllib3
 
 from faceauth import __version__
 from faceauth.errors import DataError, UsageError
-from faceauth.files import locked, replacing, write_text
+from faceauth.files import locked, write_bytes, write_text
 from faceauth.lab.data.dataset import IMAGES_COLUMNS, LABELS, leads_outside
 from faceauth.lab.progress import tracked
-
-if TYPE_CHECKING:
-    import urllib3
 
 URL = "https://raw.githubusercontent.com/{repo}/{commit}/{path}"
 CONNECTIONS = 4  # at once; more is not polite
@@ -148,11 +146,9 @@ def fetch(
         with locked(output / "images.csv"):
             for leftover in output.rglob(".*.part"):
                 leftover.unlink()
-            outcomes = list(_outcomes(entries, output, get, connections))
-            fetched = Fetched(
-                tuple(e for e, gone in zip(entries, outcomes, strict=True) if gone is None),
-                tuple(gone for gone in outcomes if gone is not None),
-            )
+            outcomes = _outcomes(entries, output, get, connections)
+            here = tuple(e for e, gone in zip(entries, outcomes, strict=True) if gone is None)
+            fetched = Fetched(here, tuple(gone for gone in outcomes if gone is not None))
             _write_gone(output / GONE, fetched.gone)
             _raise_unfinished(fetched, output)
             rows = ([getattr(e, c) for c in IMAGES_COLUMNS] for e in fetched.here)
@@ -170,37 +166,27 @@ def summary(fetched: Fetched) -> Iterator[str]:
         yield f"{count:,} not: {reason}"
 
 
-Get = Callable[[Entry], bytes]
+Get = Callable[[Entry], bytes | Gone]
 
 
-class _NotHad(Exception):
-    """Why one image cannot be had."""
-
-    def __init__(self, reason: str, again: bool = False) -> None:
-        super().__init__(reason)
-        self.reason, self.again = reason, again
-
-
-def _outcomes(entries: Sequence[Entry], output: Path, get: Get, connections: int) -> Iterator[Gone | None]:
+def _outcomes(entries: Sequence[Entry], output: Path, get: Get, connections: int) -> list[Gone | None]:
     """For each entry None where its file is in the folder now, or why it is not."""
 
     def obtain(entry: Entry) -> Gone | None:
         target = output / entry.path
         if target.is_file() and _sha256(target.read_bytes()) == entry.sha256:
             return None
-        try:
-            data = get(entry)
-        except _NotHad as error:
+        data = get(entry)
+        if isinstance(data, Gone):
             target.unlink(missing_ok=True)  # what is there is something else
-            return Gone(entry, error.reason, error.again)
+            return data
         target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as part:
-            part.write_bytes(data)
+        write_bytes(target, data)
         return None
 
     pool = ThreadPoolExecutor(connections)
     try:
-        yield from tracked(pool.map(obtain, entries), len(entries), "fetching")
+        return list(tracked(pool.map(obtain, entries), len(entries), "fetching"))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -213,15 +199,15 @@ def _from_folder(folder: Path) -> Get:
     if not folder.is_dir():
         raise UsageError(f"no folder {str(folder)!r}", "--from-folder takes a copy of the corpus")
 
-    def get(entry: Entry) -> bytes:
+    def get(entry: Entry) -> bytes | Gone:
         try:
             data = (folder / entry.path).read_bytes()
         except FileNotFoundError:
-            raise _NotHad("not in the folder") from None
+            return Gone(entry, "not in the folder")
         except OSError as error:
-            raise _NotHad(f"cannot be read in the folder: {error.strerror}") from error
+            return Gone(entry, f"cannot be read in the folder: {error.strerror}")
         if _sha256(data) != entry.sha256:
-            raise _NotHad("other bytes in the folder than the table says")
+            return Gone(entry, "other bytes in the folder than the table says")
         return data
 
     return get
@@ -231,8 +217,6 @@ class _Server:
     """Files from a public server, politely: few connections, kept open, and back-off where it asks for it."""
 
     def __init__(self, url: str, connections: int) -> None:
-        import urllib3
-
         try:
             url.format(repo="r", commit="c", path="p")
         except (KeyError, IndexError, ValueError) as error:
@@ -247,56 +231,45 @@ class _Server:
             headers={"User-Agent": f"faceauth/{__version__} (lab corpus fetch)"}, retries=_retries(),
         )  # fmt: skip
 
-    def get(self, entry: Entry) -> bytes:
-        """The bytes of an image. Raises _NotHad."""
-        import urllib3
-
+    def get(self, entry: Entry) -> bytes | Gone:
+        """The bytes of an image, or why there are none."""
         if entry.change:
-            raise _NotHad(f"changed after publication, which cannot be remade byte for byte ({_sort(entry.change)})")
+            sort = entry.change.split(" ")[0] if entry.change.startswith("cropped ") else entry.change  # no numbers
+            return Gone(entry, f"changed after publication, which cannot be remade byte for byte ({sort})")
         if not entry.repo or not entry.commit or not entry.repo_path:
-            raise _NotHad("where it was published is not known file by file")
+            return Gone(entry, "where it was published is not known file by file")
         if self._unanswered >= _GIVE_UP:
-            raise _NotHad("the server does not answer", again=True)
+            return Gone(entry, "the server does not answer", again=True)
         url = self._url.format(repo=quote(entry.repo), commit=quote(entry.commit), path=quote(entry.repo_path))
         try:
             response = self._pool.request("GET", url)
         except urllib3.exceptions.HTTPError as error:
             with self._lock:
                 self._unanswered += 1
-            raise _NotHad(f"the server does not answer: {_reason(error)}", again=True) from error
+            cause = getattr(error, "reason", None)  # the innermost says what happened
+            name = type(cause if isinstance(cause, Exception) else error).__name__
+            return Gone(entry, f"the server does not answer: {name}", again=True)
         busy = response.status == 429 or response.status >= 500
         with self._lock:
             self._unanswered = self._unanswered + 1 if busy else 0
         if response.status != 200:
-            raise _NotHad(f"HTTP {response.status}", again=busy)
+            return Gone(entry, f"HTTP {response.status}", again=busy)
         if _sha256(response.data) != entry.sha256:
-            raise _NotHad("other bytes on the server than the table says")
+            return Gone(entry, "other bytes on the server than the table says")
         return response.data
 
 
-def _retries() -> "urllib3.Retry":
+class _Waiting(urllib3.Retry):
+    def get_backoff_time(self) -> float:
+        return max(float(self.backoff_factor), super().get_backoff_time())  # the first wait too
+
+
+def _retries() -> urllib3.Retry:
     """Up to `_TRIES` tries, each after a longer wait, or after what `Retry-After` asks for."""
-    import urllib3
-
-    class Waiting(urllib3.Retry):
-        def get_backoff_time(self) -> float:
-            return max(float(self.backoff_factor), super().get_backoff_time())  # the first wait too
-
-    return Waiting(
+    return _Waiting(
         total=_TRIES, backoff_factor=_BACKOFF, backoff_max=60, status_forcelist=(429, 500, 502, 503, 504),
         raise_on_status=False, redirect=3, retry_after_max=_PATIENCE,
     )  # fmt: skip
-
-
-def _reason(error: Exception) -> str:
-    """The innermost cause, which says what happened."""
-    reason = getattr(error, "reason", None)
-    return type(reason).__name__ if isinstance(reason, Exception) else type(error).__name__
-
-
-def _sort(change: str) -> str:
-    """A change without its numbers, so that one reason counts all of a sort."""
-    return change.split(" ")[0] if change.startswith("cropped ") else change
 
 
 def _raise_unfinished(fetched: Fetched, output: Path) -> None:
