@@ -63,8 +63,10 @@ def test_a_killed_process_leaves_what_it_wrote_down(tmp_path):
 
 def test_a_plan_is_read_as_it_was_written(tmp_path):
     planned = [(row, tmp_path / f"{k}.png") for k, row in enumerate(rows(5))]
-    write_plan(tmp_path / "moves.jsonl", planned)
-    assert read_plan(tmp_path / "moves.jsonl") == planned
+    assert read_plan(tmp_path) is None
+    write_plan(tmp_path, planned)
+    assert read_plan(tmp_path) == planned
+    assert [p.name for p in tmp_path.iterdir()] == ["moves.jsonl"]
 
 
 def test_a_state_belongs_to_one_configuration(tmp_path):

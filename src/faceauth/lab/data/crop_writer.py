@@ -62,7 +62,11 @@ def store(job: Job) -> Outcome:
     try:
         face = _write(job, data, image, face)
     except OSError as error:
-        raise _unwritable(job, error) from error
+        if job.mode == "link" and error.errno in {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP}:
+            what, hint = f"link {job.item.origin!r} into the data set", "use --copy instead"
+        else:
+            what, hint = f"write {job.target!r}", "the same command goes on where it stopped"
+        raise DataError(f"cannot {what}: {error.strerror}", hint) from error
     box = (round(face[0], 2), round(face[1], 2), round(face[2], 2), round(face[3], 2)) if face else None
     return Outcome(hashlib.sha256(data).hexdigest(), images.dhash(image), image.width, image.height, box)
 
@@ -84,9 +88,3 @@ def _write(job: Job, data: bytes, image: Image.Image, face: tuple[float, ...] | 
     if job.mode != "move":
         os.replace(part, job.target)
     return face
-
-
-def _unwritable(job: Job, error: OSError) -> DataError:
-    if job.mode == "link" and error.errno in {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP}:
-        return DataError(f"cannot link {job.item.origin!r} into the data set: {error.strerror}", "use --copy instead")
-    return DataError(f"cannot write {job.target!r}: {error.strerror}", "the same command goes on where it stopped")

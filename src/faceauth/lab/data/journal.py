@@ -69,16 +69,18 @@ def sweep(output: Path) -> None:
     shutil.rmtree(output / SCRATCH, ignore_errors=True)
 
 
-def write_plan(path: Path, rows: list[tuple[ImageRow, Path]]) -> None:
+def write_plan(output: Path, rows: list[tuple[ImageRow, Path]]) -> None:
     """Write which file becomes which row, in one go and onto the disk. Raises OSError."""
-    with replacing(path) as part, open(part, "w", encoding="utf-8") as file:
+    with replacing(output / PLAN) as part, open(part, "w", encoding="utf-8") as file:
         file.writelines(json.dumps({"origin": str(origin.absolute()), **asdict(row)}) + "\n" for row, origin in rows)
 
 
-def read_plan(path: Path) -> list[tuple[ImageRow, Path]]:
-    """Rows of the manifest, and where each one's file lay before the move. Raises OSError."""
+def read_plan(output: Path) -> list[tuple[ImageRow, Path]] | None:
+    """Rows of the manifest, and where each one's file lay before the move; None without a plan. Raises OSError."""
+    if not (output / PLAN).exists():
+        return None
     rows = []
-    with open(path, encoding="utf-8") as file:
+    with open(output / PLAN, encoding="utf-8") as file:
         for line in file:
             values = json.loads(line)
             origin = Path(values.pop("origin"))
@@ -133,14 +135,11 @@ class Journal:
         except sqlite3.Error as error:
             raise OSError(errno.EIO, f"cannot write the journal: {error}") from error
 
-    def close(self) -> None:
-        self._database.close()
-
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._database.close()
 
 
 def _remove(path: Path) -> None:

@@ -27,7 +27,6 @@ from faceauth.lab.data.file_moves import move_all
 from faceauth.lab.data.importers import Found
 from faceauth.lab.data.journal import (
     JOURNAL,
-    PLAN,
     SCRATCH,
     Journal,
     finish_state,
@@ -107,12 +106,13 @@ def _prepare(config: PrepareConfig, output: Path, workers: Workers, say: Say) ->
         say(f"{output} is finished already")
         sweep(output)
         return read_dataset(output / "manifest.xlsx")
-    if not (output / PLAN).exists():
-        sources = _find(config, output, say)
-        rows = _choose_and_store(config, output, sources, workers, say)
-    else:
+    rows = read_plan(output)
+    if rows is not None:
         say("going on with the moves that were broken off")
-        rows = read_plan(output / PLAN)
+    else:
+        rows = _choose_and_store(config, output, _find(config, output, say), workers, say)
+        if config.mode == "move":
+            write_plan(output, rows)
     return _finish(config, output, rows, say)
 
 
@@ -316,8 +316,6 @@ def _remove_rest(output: Path, journal: Journal, kept: set[str], mode: str) -> N
 
 def _finish(config: PrepareConfig, output: Path, rows: list[tuple[ImageRow, Path]], say: Say) -> DataSet:
     if config.mode == "move":
-        if not (output / PLAN).exists():
-            write_plan(output / PLAN, rows)
         moves = ((origin, output / row.path, row.sha256) for row, origin in rows)
         for _ in tracked(move_all(moves), len(rows), "moving"):
             continue
