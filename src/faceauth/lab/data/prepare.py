@@ -113,7 +113,15 @@ def _prepare(config: PrepareConfig, output: Path, workers: Workers, say: Say) ->
         rows = _choose_and_store(config, output, _find(config, output, say), workers, say)
         if config.mode == "move":
             write_plan(output, rows)
-    return _finish(config, output, rows, say)
+    if config.mode == "move":
+        moves = ((origin, output / row.path, row.sha256) for row, origin in rows)
+        for _ in tracked(move_all(moves), len(rows), "moving"):
+            continue
+    manifest = write_manifest(output, [row for row, _ in rows])
+    finish_state(output)
+    for line in summary(manifest):
+        say(line)
+    return manifest
 
 
 def _identity(config: PrepareConfig) -> dict[str, Any]:
@@ -187,7 +195,7 @@ def _choose_and_store(
     """The rows of the manifest, and where each image lies now."""
     labels = {name: found.label for name, found in sources.items()}
     sizes = {name: len({i.name for i in found.items}) for name, found in sources.items()}
-    _wanted(config, labels, sizes, say)  # what cannot be done is refused before anything is written
+    wanted = _wanted(config, labels, sizes, say)  # what cannot be done is refused before anything is written
     output.mkdir(parents=True, exist_ok=True)
     write_state(output, _state(config, sources))
     for folder in (SCRATCH, *(f"{IMAGES}/{name}" for name in sources)):
@@ -195,28 +203,27 @@ def _choose_and_store(
     with Journal(output / JOURNAL) as journal:
         candidates = {name: _candidates(found, config, output, journal) for name, found in sources.items()}
         while True:
-            wanted = _wanted(config, labels, sizes)
             choice = choose(wanted, {name: c.outcomes for name, c in candidates.items()})
             if choice.unknown:
                 _look(choice.unknown, candidates, config.mode, output, journal, workers)
                 _refuse_both_labels(candidates)
             elif choice.usable:
                 sizes |= choice.usable
-                _wanted(config, labels, sizes, say)
+                wanted = _wanted(config, labels, sizes, say)
             else:
                 break
     for name, c in candidates.items():
-        _say_unreadable(name, c, say)
+        broken = [(i.name, o.error) for i, o in zip(c.items, c.outcomes, strict=True) if o and o.error]
+        if broken:
+            say(f"{name}: {len(broken):,} images cannot be used, others took their place; {': '.join(broken[0])}")
     rows = _rows(config, candidates, choice)
     _remove_rest(output, journal, {row.path for row, _ in rows}, config.mode)
     return rows
 
 
-def _wanted(
-    config: PrepareConfig, labels: dict[str, str], sizes: dict[str, int], say: Say | None = None
-) -> dict[str, int]:
+def _wanted(config: PrepareConfig, labels: dict[str, str], sizes: dict[str, int], say: Say) -> dict[str, int]:
     wanted = quotas(labels, sizes, config.count)
-    if say and config.count:
+    if config.count:
         classes = Counter(labels.values())
         need = {name: config.count // 2 // classes[label] for name, label in labels.items()}
         small = ", ".join(f"{n} has {sizes[n]:,} of {need[n]:,}" for n in sorted(labels) if sizes[n] < need[n])
@@ -278,12 +285,6 @@ def _refuse_both_labels(candidates: dict[str, _Candidates]) -> None:
                 )
 
 
-def _say_unreadable(name: str, candidates: _Candidates, say: Say) -> None:
-    broken = [(i.name, o.error) for i, o in zip(candidates.items, candidates.outcomes, strict=True) if o and o.error]
-    if broken:
-        say(f"{name}: {len(broken):,} images cannot be used, others took their place; {broken[0][0]}: {broken[0][1]}")
-
-
 def _rows(config: PrepareConfig, candidates: dict[str, _Candidates], choice: Choice) -> list[tuple[ImageRow, Path]]:
     chosen: list[tuple[Found, Item, Outcome]] = []
     for name, picked in choice.picked.items():
@@ -309,21 +310,6 @@ def _remove_rest(output: Path, journal: Journal, kept: set[str], mode: str) -> N
         path = destination(folder, name, mode)
         if path not in kept:
             (output / path).unlink(missing_ok=True)
-
-
-# -- finishing --------------------------------------------------------------------------------------------------------
-
-
-def _finish(config: PrepareConfig, output: Path, rows: list[tuple[ImageRow, Path]], say: Say) -> DataSet:
-    if config.mode == "move":
-        moves = ((origin, output / row.path, row.sha256) for row, origin in rows)
-        for _ in tracked(move_all(moves), len(rows), "moving"):
-            continue
-    manifest = write_manifest(output, [row for row, _ in rows])
-    finish_state(output)
-    for line in summary(manifest):
-        say(line)
-    return manifest
 
 
 def summary(manifest: DataSet) -> Iterable[str]:
