@@ -6,7 +6,6 @@ size drawn from one distribution, blurred or sharpened, made noisy and saved aga
 core's preprocessing. Every draw comes from the generator handed in. It knows nothing of classes.
 """
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,10 +13,8 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 from pydantic import BaseModel, ConfigDict, Field
 
-from faceauth.preprocess import FILTERS, PreprocessSpec, square
-
-_FILTERS = tuple(FILTERS.values())
-Rng = np.random.Generator
+from faceauth.lab.data.edits import RESAMPLING, Rng, resave
+from faceauth.preprocess import PreprocessSpec, square
 
 
 class AugmentConfig(BaseModel):
@@ -71,7 +68,7 @@ def _rescale(crop: Image.Image, face: Sequence[float], size: int, config: Augmen
     largest = max(min(native, 2 * size), config.smallest)
     target = int(np.exp(rng.uniform(np.log(config.smallest), np.log(largest))))
     target = max(16, min(target, native))
-    return crop.resize((target, target), _FILTERS[rng.integers(len(_FILTERS))], box=region)
+    return crop.resize((target, target), RESAMPLING[rng.integers(len(RESAMPLING))], box=region)
 
 
 def _sharpness(image: Image.Image, config: AugmentConfig, rng: Rng) -> Image.Image:
@@ -92,14 +89,9 @@ def _noise(image: Image.Image, rng: Rng) -> Image.Image:
 
 def _resave(image: Image.Image, config: AugmentConfig, rng: Rng) -> Image.Image:
     draw, quality = rng.random(), int(rng.integers(config.quality[0], config.quality[1] + 1))
-    file = io.BytesIO()
     if draw < config.jpeg:
-        image.save(file, "JPEG", quality=quality, subsampling=int(rng.choice([0, 2])))
-    elif draw < config.jpeg + config.webp:
-        image.save(file, "WEBP", quality=quality, method=0)
-    else:
-        return image
-    return Image.open(file).convert("RGB")
+        return resave(image, quality, "JPEG", int(rng.choice([0, 2])))
+    return resave(image, quality, "WEBP") if draw < config.jpeg + config.webp else image
 
 
 def _colour(pixels: npt.NDArray[np.uint8], config: AugmentConfig, rng: Rng) -> npt.NDArray[np.uint8]:

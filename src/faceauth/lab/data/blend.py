@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from faceauth.lab.data.augment import Rng, recoloured
-from faceauth.preprocess import FILTERS
+from faceauth.lab.data.augment import recoloured
+from faceauth.lab.data.edits import RESAMPLING, Rng
 
 Mask = npt.NDArray[np.floating[Any]]
 
-_FILTERS = tuple(FILTERS.values())
 BLENDED = "blended"  # the source that photographs become so, where `data.fake` of a training config names it
 STRENGTHS = (0.5, 0.75, 1.0, 1.0, 1.0, 1.0)  # of the pasted face, drawn evenly
 
@@ -43,7 +42,7 @@ def _changed(image: Image.Image, rng: Rng) -> Image.Image:
     if draw < 0.5:
         k = rng.uniform(0.25, 0.8)
         small = max(8, round(image.width * k)), max(8, round(image.height * k))
-        first, second = (_FILTERS[i] for i in rng.integers(len(_FILTERS), size=2))
+        first, second = (RESAMPLING[i] for i in rng.integers(len(RESAMPLING), size=2))
         return image.resize(small, first).resize(image.size, second)
     if draw < 0.7:
         return image.filter(ImageFilter.UnsharpMask(rng.uniform(0.5, 2), int(rng.uniform(20, 150)), 0))

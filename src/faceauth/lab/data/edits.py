@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+from faceauth.preprocess import FILTERS
+
+RESAMPLING = tuple(FILTERS.values())  # what a size may be changed by, drawn evenly
 Rng = np.random.Generator
 Edit = Callable[[Image.Image, Rng], Image.Image]
 

@@ -16,7 +16,7 @@ from faceauth.lab.data import edits
 from faceauth.lab.data.blend import self_blended
 from faceauth.lab.data.edits import Rng
 from faceauth.lab.data.launder import launderer
-from faceauth.preprocess import square
+from faceauth.preprocess import PreprocessSpec
 
 VERSION = 1  # raised with every change of pixels: what is cached of variants is then made anew
 ROBUSTNESS = ("resaved", "noise", "grey", "blur", "crop", "half", "laundered")  # what a picture may meet, one by one
@@ -109,8 +109,7 @@ def _matched(image: Image.Image, face: FoundFace) -> tuple[Image.Image, FoundFac
 
 def _about(image: Image.Image, face: FoundFace, size: Callable[[float], float]) -> Image.Image:
     """The square of 1.6 face boxes; `size` gives its side in pixels from what that is in the picture."""
-    left, top, right, bottom = face.box
-    region = square(((left + right) / 2, (top + bottom) / 2), 1.6 * face.side, *image.size)
+    region = PreprocessSpec(crop=1.6).region(face.box, *image.size)
     side = max(16, round(size(region[2] - region[0])))
     return image.resize((side, side), Image.Resampling.BICUBIC, region, reducing_gap=2.0)
 
@@ -145,24 +144,24 @@ EDITS: tuple[tuple[float, edits.Edit], ...] = (
 
 def _blended(image: Image.Image, face: FoundFace, rng: Rng) -> tuple[Image.Image, FoundFace]:
     """The part of a picture about a face, its longest side at most 640 pixels, with the face blended into itself."""
-    left, top, right, bottom = face.box
-    region = square(((left + right) / 2, (top + bottom) / 2), CONTEXT * face.side, *image.size)
+    region = PreprocessSpec(crop=CONTEXT).region(face.box, *image.size)
     side = int(min(640, region[2] - region[0]))
     k = side / (region[2] - region[0])
     cut = image.resize((side, side), Image.Resampling.BICUBIC, region, reducing_gap=2.0)
-    box = [round((v - region[i % 2]) * k) for i, v in enumerate(face.box)]
-    return self_blended(cut, box, rng), FoundFace((box[0], box[1], box[2], box[3]), turns=face.turns)
+    left, top, right, bottom = (round((v - region[i % 2]) * k) for i, v in enumerate(face.box))
+    box = left, top, right, bottom
+    return self_blended(cut, box, rng), FoundFace(box, turns=face.turns)
 
 
 def augmented(image: Image.Image, face: FoundFace, rng: Rng) -> tuple[Image.Image, FoundFace]:
     """A training view: the face and what is about it, at a random size, edited and saved again once or twice."""
     left, top, right, bottom = face.box
     center = (left + right) / 2, (top + bottom) / 2
-    region = square(center, CONTEXT * face.side, *image.size)
+    region = PreprocessSpec(crop=CONTEXT).region(face.box, *image.size)
     native = region[2] - region[0]
     side = int(min(native, np.exp(rng.uniform(np.log(112), np.log(640)))))
-    filters = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX)
-    view = image.resize((side, side), filters[int(rng.integers(4))], region, reducing_gap=2.0)
+    resampling = edits.RESAMPLING[rng.integers(len(edits.RESAMPLING))]
+    view = image.resize((side, side), resampling, region, reducing_gap=2.0)
     for share, edit in EDITS:
         if rng.random() < share:
             view = edit(view, rng)
