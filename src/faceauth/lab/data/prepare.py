@@ -9,7 +9,7 @@ that was broken off goes on when the same command is given again.
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,7 +37,7 @@ from faceauth.lab.data.journal import (
     write_state,
 )
 from faceauth.lab.data.manifest import write_manifest
-from faceauth.lab.data.sampling import Choice, Outcome, choose, order, quotas
+from faceauth.lab.data.sampling import Outcome, choose, order, quotas
 from faceauth.lab.data.splits import given_or_assigned, shares, tie
 from faceauth.lab.parallel import Workers, parallel
 from faceauth.lab.progress import tracked
@@ -180,13 +180,8 @@ def _check(found: Found, mode: str, output: Path) -> None:
 # -- choosing and storing ---------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Candidates:
-    """The images of one source in the order drawn for it, and what became of those that were read."""
-
-    found: Found
-    items: list[Item]
-    outcomes: list[Outcome | None]
+Drawn = dict[str, dict[str, Item]]  # the images of every source by name, in the order drawn for it
+Outcomes = Mapping[tuple[str, str], Outcome]  # by source and name: what became of the images that were read
 
 
 def _choose_and_store(
@@ -194,31 +189,42 @@ def _choose_and_store(
 ) -> list[tuple[ImageRow, Path]]:
     """The rows of the manifest, and where each image lies now."""
     labels = {name: found.label for name, found in sources.items()}
-    sizes = {name: len({i.name for i in found.items}) for name, found in sources.items()}
+    drawn = {name: _drawn(found, config.seed) for name, found in sources.items()}
+    sizes = {name: len(items) for name, items in drawn.items()}
     wanted = _wanted(config, labels, sizes, say)  # what cannot be done is refused before anything is written
     output.mkdir(parents=True, exist_ok=True)
     write_state(output, _state(config, sources))
     for folder in (SCRATCH, *(f"{IMAGES}/{name}" for name in sources)):
         (output / folder).mkdir(parents=True, exist_ok=True)
     with Journal(output / JOURNAL) as journal:
-        candidates = {name: _candidates(found, config, output, journal) for name, found in sources.items()}
+        _forget(journal, config.mode, output)
         while True:
-            choice = choose(wanted, {name: c.outcomes for name, c in candidates.items()})
+            choice = choose(wanted, drawn, journal.outcomes)
             if choice.unknown:
-                _look(choice.unknown, candidates, config.mode, output, journal, workers)
-                _refuse_both_labels(candidates)
+                _look(choice.unknown, drawn, config.mode, output, journal, workers)
+                _refuse_both_labels(labels, drawn, journal.outcomes)
             elif choice.usable:
                 sizes |= choice.usable
                 wanted = _wanted(config, labels, sizes, say)
             else:
                 break
-    for name, c in candidates.items():
-        broken = [(i.name, o.error) for i, o in zip(c.items, c.outcomes, strict=True) if o and o.error]
+    for source, items in drawn.items():
+        broken = [(n, o.error) for n in items if (o := journal.outcomes.get((source, n))) and o.error]
         if broken:
-            say(f"{name}: {len(broken):,} images cannot be used, others took their place; {': '.join(broken[0])}")
-    rows = _rows(config, candidates, choice)
+            say(f"{source}: {len(broken):,} images cannot be used, others took their place; {': '.join(broken[0])}")
+    chosen = [
+        (sources[source], drawn[source][name], journal.outcomes[source, name])
+        for source, names in choice.picked.items()
+        for name in names
+    ]
+    rows = _rows(config, chosen)
     _remove_rest(output, journal, {row.path for row, _ in rows}, config.mode)
     return rows
+
+
+def _drawn(found: Found, seed: int) -> dict[str, Item]:
+    by_name = {item.name: item for item in found.items}  # the last of those that share a name, as unpacking has it
+    return {name: by_name[name] for name in order(by_name, f"{seed}:{found.source}")}
 
 
 def _wanted(config: PrepareConfig, labels: dict[str, str], sizes: dict[str, int], say: Say) -> dict[str, int]:
@@ -235,61 +241,46 @@ def _wanted(config: PrepareConfig, labels: dict[str, str], sizes: dict[str, int]
     return wanted
 
 
-def _candidates(found: Found, config: PrepareConfig, output: Path, journal: Journal) -> _Candidates:
-    def before(name: str) -> Outcome | None:
-        outcome = journal.outcomes.get((found.source, name))
-        if outcome is None or outcome.error:  # what could not be read may have been mended
-            return None
-        stored = config.mode == "move" or (output / destination(found.source, name, config.mode)).exists()
-        return outcome if stored else None
-
-    by_name = {item.name: item for item in found.items}  # the last of those that share a name, as unpacking has it
-    names = list(by_name)
-    items = [by_name[names[k]] for k in order(names, f"{config.seed}:{found.source}")]
-    return _Candidates(found, items, [before(item.name) for item in items])
+def _forget(journal: Journal, mode: str, output: Path) -> None:
+    """Forget what could not be read, which may have been mended, and what is no longer stored."""
+    for (source, name), outcome in list(journal.outcomes.items()):
+        stored = mode == "move" or (output / destination(source, name, mode)).exists()
+        if outcome.error or not stored:
+            del journal.outcomes[source, name]
 
 
 def _look(
-    unknown: list[tuple[str, int]],
-    candidates: dict[str, _Candidates],
-    mode: str,
-    output: Path,
-    journal: Journal,
-    workers: Workers,
+    unknown: list[tuple[str, str]], drawn: Drawn, mode: str, output: Path, journal: Journal, workers: Workers
 ) -> None:
-    jobs = []
-    for name, index in unknown:
-        item = candidates[name].items[index]
-        jobs.append(Job(item, str(output / destination(name, item.name, mode)), str(output / SCRATCH), mode))
-    for (name, index), outcome in zip(unknown, parallel(_start, None, jobs, workers, "preparing"), strict=True):
-        candidates[name].outcomes[index] = outcome
-        journal.add(name, candidates[name].items[index].name, outcome)
+    jobs = [
+        Job(drawn[source][name], str(output / destination(source, name, mode)), str(output / SCRATCH), mode)
+        for source, name in unknown
+    ]
+    for (source, name), outcome in zip(unknown, parallel(_start, None, jobs, workers, "preparing"), strict=True):
+        journal.add(source, name, outcome)
 
 
 def _start(_: None) -> Callable[[Job], Outcome]:
     return store
 
 
-def _refuse_both_labels(candidates: dict[str, _Candidates]) -> None:
+def _refuse_both_labels(labels: Mapping[str, str], drawn: Drawn, outcomes: Outcomes) -> None:
     """Raises DataError for a file that is both real and fake."""
     first: dict[str, tuple[str, str]] = {}
-    for c in candidates.values():
-        for item, outcome in zip(c.items, c.outcomes, strict=True):
+    for source, items in drawn.items():
+        for name, item in items.items():
+            outcome = outcomes.get((source, name))
             if outcome is None or outcome.error:
                 continue
-            label, origin = first.setdefault(outcome.sha256, (c.found.label, item.origin))
-            if label != c.found.label:
+            label, origin = first.setdefault(outcome.sha256, (labels[source], item.origin))
+            if label != labels[source]:
                 raise DataError(
-                    f"one file is under both labels: {origin!r} is {label}, {item.origin!r} is {c.found.label}",
+                    f"one file is under both labels: {origin!r} is {label}, {item.origin!r} is {labels[source]}",
                     "remove it from one of them",
                 )
 
 
-def _rows(config: PrepareConfig, candidates: dict[str, _Candidates], choice: Choice) -> list[tuple[ImageRow, Path]]:
-    chosen: list[tuple[Found, Item, Outcome]] = []
-    for name, picked in choice.picked.items():
-        c = candidates[name]
-        chosen += [(c.found, c.items[k], outcome) for k in picked if (outcome := c.outcomes[k])]
+def _rows(config: PrepareConfig, chosen: list[tuple[Found, Item, Outcome]]) -> list[tuple[ImageRow, Path]]:
     rows = [
         ImageRow(
             destination(f.source, i.name, config.mode), f.source, f.label, f.family, f.source, i.group, f.source,

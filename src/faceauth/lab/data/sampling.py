@@ -5,7 +5,7 @@ has its images in an order drawn by hash, and gives the first ones that can be u
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from faceauth.errors import DataError
@@ -31,9 +31,9 @@ class Outcome:
     error: str = ""
 
 
-def order(names: Sequence[str], key: str) -> list[int]:
-    """Indices of names in the order drawn by hash with `key`, whatever order they came in."""
-    return sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{key}:{names[i]}".encode()).digest())
+def order(names: Iterable[str], key: str) -> list[str]:
+    """Names in the order drawn by hash with `key`, whatever order they came in."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{key}:{name}".encode()).digest())
 
 
 def quotas(labels: Mapping[str, str], sizes: Mapping[str, int], count: int | None) -> dict[str, int]:
@@ -74,34 +74,37 @@ class Choice:
     """Which images are chosen, as things stand.
 
     Attributes:
-        picked: indices into each source's order; unknown: (source, index) that must be read first.
+        picked: names of each source; unknown: (source, name) that must be read first.
         usable: how many images a source has that fell short, none where it did not.
     """
 
-    picked: dict[str, list[int]]
-    unknown: list[tuple[str, int]]
+    picked: dict[str, list[str]]
+    unknown: list[tuple[str, str]]
     usable: dict[str, int]
 
 
-def choose(wanted: Mapping[str, int], known: Mapping[str, Sequence[Outcome | None]]) -> Choice:
+def choose(
+    wanted: Mapping[str, int], names: Mapping[str, Iterable[str]], outcomes: Mapping[tuple[str, str], Outcome]
+) -> Choice:
     """The first usable images of every source. A file that comes twice under one label counts once.
 
     Args:
-        known: for each source, in its order, what became of each image; None where it was not read yet.
+        names: of the images of each source, in its order; outcomes: of those that were read, by source and name.
     """
     choice = Choice({}, [], {})
     taken: set[str] = set()
     for source in sorted(wanted):
-        picked: list[int] = []
-        for index, outcome in enumerate(known[source]):
+        picked: list[str] = []
+        for name in names[source]:
             if len(picked) >= wanted[source]:
                 break
+            outcome = outcomes.get((source, name))
             if outcome is None:
-                choice.unknown.append((source, index))
-                picked.append(index)
+                choice.unknown.append((source, name))
+                picked.append(name)
             elif not outcome.error and outcome.sha256 not in taken:
                 taken.add(outcome.sha256)
-                picked.append(index)
+                picked.append(name)
         choice.picked[source] = picked
         if len(picked) < wanted[source]:
             choice.usable[source] = len(picked)
