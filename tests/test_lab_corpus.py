@@ -4,7 +4,6 @@ import csv
 import hashlib
 import threading
 from collections import Counter, defaultdict
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -86,14 +85,14 @@ def entry(k, data=None, **changes):
         "gan" if fake else "real", "stylegan" if fake else "camera", f"person {k // 4}" if k % 3 else "", "owner/name",
         "c0ffee", f"a folder/{k} #1+%.jpg", "", hashlib.sha256(data).hexdigest(), "",
     )  # fmt: skip
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 def write_table(path, entries):
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Entry.__slots__)
-        writer.writerows([getattr(e, c) for c in Entry.__slots__] for e in entries)
+        writer.writerow(Entry._fields)
+        writer.writerows([getattr(e, c) for c in Entry._fields] for e in entries)
     return path
 
 
@@ -145,8 +144,8 @@ def test_what_is_gone_is_listed_with_the_reason(server, tmp_path):
     entries = served(server, 8)
     del server.files[url_of(1)]
     server.files[url_of(2)] = b"a pointer to large file storage"
-    entries[3] = replace(entries[3], change="cropped 10x10+1+2", original_sha256="0" * 64)
-    entries[4] = replace(entries[4], commit="", repo_path="")
+    entries[3] = entries[3]._replace(change="cropped 10x10+1+2", original_sha256="0" * 64)
+    entries[4] = entries[4]._replace(commit="", repo_path="")
     table = write_table(tmp_path / "corpus.csv", entries)
     fetched = fetch(table, tmp_path / "out", url=template(server))
     reasons = {g.entry.path[-8:-4]: g.reason for g in fetched.gone}
@@ -236,7 +235,7 @@ def test_a_copy_at_hand_is_not_written_over(tmp_path):
 
 def test_a_copy_at_hand_needs_no_server(tmp_path):
     entries = [entry(k) for k in range(5)]
-    entries[2] = replace(entries[2], change="tile")
+    entries[2] = entries[2]._replace(change="tile")
     copy = tmp_path / "copy"
     for k, e in enumerate(entries[:4]):
         (copy / e.path).parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import urllib3
@@ -36,8 +37,7 @@ _GIVE_UP = 5  # files in a row that the server did not answer for
 _HEX = set("0123456789abcdef")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One image of the table: what `images.csv` says of it, and where its file was published.
 
     Attributes:
@@ -89,10 +89,9 @@ def read_table(path: Path) -> list[Entry]:
         records = list(rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the table {str(path)!r}: {error}", "configs/corpus.csv is one") from error
-    names = [f.name for f in fields(Entry)]
-    if missing := [n for n in names if n not in (rows.fieldnames or [])]:
+    if missing := [n for n in Entry._fields if n not in (rows.fieldnames or [])]:
         raise DataError(f"{path} lacks the columns {', '.join(missing)}", "configs/corpus.csv has them")
-    entries = [Entry(*((record[n] or "").strip() for n in names)) for record in records]
+    entries = [Entry(*((record[n] or "").strip() for n in Entry._fields)) for record in records]
     seen: set[str] = set()
     for number, entry in enumerate(entries, 2):
         if fault := _fault(entry, seen):
@@ -116,11 +115,7 @@ def _fault(entry: Entry, seen: set[str]) -> str:
 
 
 def fetch(
-    table: Path,
-    output: Path,
-    from_folder: Path | None = None,
-    url: str = URL,
-    connections: int = CONNECTIONS,
+    table: Path, output: Path, from_folder: Path | None = None, url: str = URL, connections: int = CONNECTIONS
 ) -> Fetched:
     """Make `output` a data set of a table's images: its files, `images.csv` and, if need be, `gone.csv`.
 
@@ -283,11 +278,10 @@ def _raise_unfinished(fetched: Fetched, output: Path) -> None:
 
 
 def _write_gone(path: Path, gone: Sequence[Gone]) -> None:
-    if not gone:
+    if gone:
+        write_text(path, _csv([*Entry._fields, "reason"], ([*g.entry, g.reason] for g in gone)))
+    else:
         path.unlink(missing_ok=True)
-        return
-    names = [f.name for f in fields(Entry)]
-    write_text(path, _csv([*names, "reason"], ([*astuple(g.entry), g.reason] for g in gone)))
 
 
 def _csv(columns: Sequence[str], rows: Iterator[Sequence[object]]) -> str:

@@ -11,7 +11,6 @@ import hashlib
 import io
 import math
 import os
-import stat
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -386,13 +385,10 @@ def _check_files(root: Path, named: str, study: bool, rows: Sequence[tuple[int, 
     real = functools.cache(os.path.realpath)  # a data set has many files and few folders
     for number, row in rows:
         path = os.path.join(top, row.path)
-        try:
-            mode = os.lstat(path).st_mode
-        except OSError:
+        whole = os.path.realpath(path) if os.path.islink(path) else os.path.join(real(os.path.dirname(path)), "x")
+        if not os.path.lexists(path):
             faults[f"the file of {named} is missing"].append(number)
-            continue
-        whole = os.path.realpath(path) if stat.S_ISLNK(mode) else os.path.join(real(os.path.dirname(path)), "x")
-        if study and not whole.startswith(os.path.join(top, "")):
+        elif study and not whole.startswith(os.path.join(top, "")):
             faults[f"{named} is a link that leads outside the table's folder"].append(number)
         elif not os.path.isfile(path):
             faults[f"{named} is no file"].append(number)

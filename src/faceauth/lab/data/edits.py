@@ -149,14 +149,7 @@ def cover(image: Image.Image, rng: Rng) -> Image.Image:
     return copy
 
 
-PROTOCOL: tuple[Edit, ...] = (
-    grey,
-    old_print,
-    lambda image, rng: noisy(image, 8, rng),
-    night,
-    watermark,
-    screen,
-)
+PROTOCOL: tuple[Edit, ...] = (grey, old_print, lambda image, rng: noisy(image, 8, rng), night, watermark, screen)
 """The six of the protocol's `edited` variant."""
 
 

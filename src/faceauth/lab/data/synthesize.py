@@ -87,12 +87,9 @@ def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 
     loss = float(np.mean(losses[-20:]))
     _write(output, draw(model, count, seed))
     recipe = {
-        "command": "faceauth lab synthesize",
-        "images": images,
-        "seed": seed,
-        "corpus_sha256": corpus.sha256,
+        "command": "faceauth lab synthesize", "images": images, "seed": seed, "corpus_sha256": corpus.sha256,
         "loss": loss,
-    }
+    }  # fmt: skip
     (output / "recipe.json").write_text(json.dumps(recipe, indent=1), encoding="utf-8")
     return loss
 
@@ -101,13 +98,13 @@ def _write(folder: Path, faces: list[Image.Image]) -> None:
     """The faces as a corpus of one fake source, `vae`."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "images.csv").open("w", encoding="utf-8", newline="") as table:
-        rows = csv.DictWriter(table, IMAGES_COLUMNS)
-        rows.writeheader()
+        rows = csv.writer(table)
+        rows.writerow(IMAGES_COLUMNS)
         for number, face in enumerate(faces):
             path = folder / f"vae-{number:02}.png"
             face.save(path)
-            known = {"source": "vae", "label": "fake", "family": "vae", "generator": "faceauth-vae", "group": ""}
-            rows.writerow({"path": path.name, **known, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            rows.writerow((path.name, "vae", "fake", "vae", "faceauth-vae", "", sha256))
 
 
 def _batches(crops: Crops, chosen: list[int], images: int, seed: int, size: int = 64) -> Iterator[Tensor]:
