@@ -53,6 +53,11 @@ def parallel(
             yield answer
 
 
+def as_it_is(work: Callable[[Job], Answer]) -> Callable[[Job], Answer]:
+    """A `start` of `parallel` for work that needs nothing made ready."""
+    return work
+
+
 def _begin(given: tuple[Callable[[Any], Callable[[Any], Any]], Any, str]) -> Callable[[Any], Any]:
     start, arguments, folder = given
     try:

@@ -6,7 +6,7 @@ never enlarged, so that augmentation can still move and scale them. A prepared d
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +22,7 @@ from faceauth.faces import REVISION, finder
 from faceauth.files import locked, replacing
 from faceauth.lab.data.dataset import DataSet, ImageRow, check_bytes, need_hashes
 from faceauth.lab.data.splits import FRACTIONS, check_given, given_or_assigned, tie
-from faceauth.lab.parallel import parallel
+from faceauth.lab.parallel import as_it_is, parallel
 from faceauth.lab.progress import notice
 from faceauth.preprocess import PreprocessSpec
 
@@ -230,7 +230,7 @@ def _cut_all(data: DataSet, folder: Path, workers: int) -> None:
     cut = []
     files = [(str(data.file(r)), r.sha256) for r in data.rows]
     with replacing(folder / "pixels.bin") as part, open(part, "wb") as pixels:
-        for crop, face, found, dhash in parallel(_start, None, files, workers, "cutting faces"):
+        for crop, face, found, dhash in parallel(as_it_is, _cut, files, workers, "cutting faces"):
             pixels.write(crop.tobytes())
             cut.append((len(crop), face, found, dhash))
     sides, faces, were_found, dhashes = zip(*cut, strict=True)
@@ -240,10 +240,6 @@ def _cut_all(data: DataSet, folder: Path, workers: int) -> None:
             index, sides=np.asarray(sides), offsets=np.cumsum(sizes) - sizes, found=np.asarray(were_found),
             faces=np.asarray(faces, np.float32), dhashes=np.asarray(dhashes, np.uint64),
         )  # fmt: skip
-
-
-def _start(_: None) -> Callable[[tuple[str, str]], tuple[Pixels, Sequence[float], bool, int]]:
-    return _cut
 
 
 def _cut(file: tuple[str, str]) -> tuple[Pixels, Sequence[float], bool, int]:

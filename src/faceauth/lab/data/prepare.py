@@ -39,7 +39,7 @@ from faceauth.lab.data.journal import (
 from faceauth.lab.data.manifest import write_manifest
 from faceauth.lab.data.sampling import Outcome, choose, order, quotas
 from faceauth.lab.data.splits import given_or_assigned, shares, tie
-from faceauth.lab.parallel import Workers, parallel
+from faceauth.lab.parallel import Workers, as_it_is, parallel
 from faceauth.lab.progress import tracked
 
 Say = Callable[[str], None]
@@ -256,12 +256,8 @@ def _look(
         Job(drawn[source][name], str(output / destination(source, name, mode)), str(output / SCRATCH), mode)
         for source, name in unknown
     ]
-    for (source, name), outcome in zip(unknown, parallel(_start, None, jobs, workers, "preparing"), strict=True):
+    for (source, name), outcome in zip(unknown, parallel(as_it_is, store, jobs, workers, "preparing"), strict=True):
         journal.add(source, name, outcome)
-
-
-def _start(_: None) -> Callable[[Job], Outcome]:
-    return store
 
 
 def _refuse_both_labels(labels: Mapping[str, str], drawn: Drawn, outcomes: Outcomes) -> None:
