@@ -80,7 +80,7 @@ def _since(start: tuple[float, float]) -> str:
 
 def _manifest(count: int) -> None:
     from faceauth.lab.data.dataset import ImageRow, read_dataset
-    from faceauth.lab.data.manifest import write_manifest
+    from faceauth.lab.data.storing import write_manifest
 
     rows = [
         ImageRow(

@@ -22,9 +22,8 @@ from PIL import Image
 
 from faceauth.cpus import usable_cpus
 from faceauth.errors import FaceAuthError
-from faceauth.lab.data.crop_writer import JPEG, SPEC
 from faceauth.lab.data.dataset import ImageRow
-from faceauth.lab.data.manifest import write_manifest
+from faceauth.lab.data.storing import JPEG, SPEC, write_manifest
 from faceauth.lab.training.config import TrainConfig, read_config
 from faceauth.lab.training.devices import place
 from faceauth.lab.training.loop import train

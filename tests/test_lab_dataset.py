@@ -11,9 +11,9 @@ pytest.importorskip("python_calamine")
 from python_calamine import CalamineWorkbook
 
 from faceauth.errors import DataError
-from faceauth.lab.data import manifest as module
+from faceauth.lab.data import storing
 from faceauth.lab.data.dataset import COLUMNS, DETAILS, ImageRow, read_dataset, read_kinds
-from faceauth.lab.data.manifest import write_manifest
+from faceauth.lab.data.storing import write_manifest
 from lab_corpus import write_corpus
 
 ODD = (
@@ -255,7 +255,7 @@ def test_no_table_is_one_line(tmp_path, name):
 
 
 def test_more_rows_than_a_sheet_has(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MOST_ROWS", 3)
+    monkeypatch.setattr(storing, "MOST_ROWS", 3)
     with pytest.raises(DataError, match="more than an Excel sheet holds"):
         write_manifest(tmp_path, rows(4))
     assert not list(tmp_path.iterdir())

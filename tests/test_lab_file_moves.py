@@ -11,9 +11,9 @@ import lab_trees
 
 pytest.importorskip("pydantic")
 from faceauth.errors import DataError
-from faceauth.lab.data import file_moves
+from faceauth.lab.data import storing
 from faceauth.lab.data.dataset import read_dataset
-from faceauth.lab.data.file_moves import move_all
+from faceauth.lab.data.storing import move_all
 
 pytestmark = pytest.mark.torch  # a killed run starts the laboratory a dozen times
 
@@ -101,7 +101,7 @@ def test_every_state_that_a_kill_leaves_is_finished(tmp_path_factory, states, ac
         moves.append((origin, destination, hashlib.sha256(data).hexdigest()))
     with pytest.MonkeyPatch.context() as patch:
         if across:
-            patch.setattr(file_moves.os, "rename", cross_device)
+            patch.setattr(storing.os, "rename", cross_device)
         assert list(move_all(moves)) == [m[1] for m in moves]
     assert sorted(p.name for p in root.iterdir()) == ["b"]
     assert [m[1].read_bytes() for m in moves] == [b"image %d" % k for k in range(len(states))]
@@ -123,8 +123,8 @@ def test_a_file_that_changed_is_not_moved_and_nothing_is_deleted(tmp_path):
 
 def test_a_copy_that_went_wrong_keeps_the_original(tmp_path, monkeypatch):
     origin, destination = lab_trees.put(tmp_path, "a", b"data"), tmp_path / "b"
-    monkeypatch.setattr(file_moves.os, "rename", cross_device)
-    monkeypatch.setattr(file_moves.shutil, "copyfileobj", lambda source, copy, size: copy.write(b"dat"))
+    monkeypatch.setattr(storing.os, "rename", cross_device)
+    monkeypatch.setattr(storing.shutil, "copyfileobj", lambda source, copy, size: copy.write(b"dat"))
     with pytest.raises(DataError, match="has changed"):
         list(move_all([(origin, destination, hashlib.sha256(b"data").hexdigest())]))
     assert origin.read_bytes() == b"data"

@@ -20,7 +20,7 @@ pytest.importorskip("pydantic")
 from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.images import dhash
 from faceauth.lab.cli import app
-from faceauth.lab.data import crop_writer
+from faceauth.lab.data import storing
 from faceauth.lab.data.dataset import read_dataset
 from faceauth.lab.data.examples import from_manifest
 from faceauth.lab.data.journal import Journal
@@ -284,7 +284,7 @@ def test_a_full_disk_is_no_unreadable_image(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(DataError, match="No space left"):
-        patch.setattr(crop_writer.os, "replace", full)
+        patch.setattr(storing.os, "replace", full)
         patch.setattr("faceauth.lab.data.prepare.write_state", lambda *_: None)
         prepare(config, tmp_path / "out", 1, silent)
 
@@ -295,7 +295,7 @@ def test_a_full_disk_is_no_unreadable_image(tmp_path, monkeypatch):
 def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
     config, out = two(tmp_path, 8, 8), tmp_path / "out"
     done = []
-    original = crop_writer.store
+    original = storing.store
 
     def dies(job):
         if len(done) == 5:
@@ -328,7 +328,7 @@ def test_a_damaged_journal_is_started_anew(tmp_path, monkeypatch):
 
 def test_two_runs_at_once_do_not_meet(tmp_path, monkeypatch):
     config, out, refused = two(tmp_path, 3, 3), tmp_path / "out", []
-    original = crop_writer.store
+    original = storing.store
 
     def meets(job):
         with pytest.raises(UsageError, match="another faceauth is writing"):

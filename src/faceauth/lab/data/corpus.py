@@ -23,7 +23,7 @@ import urllib3
 from faceauth import __version__
 from faceauth.errors import DataError, UsageError
 from faceauth.files import locked, write_bytes, write_text
-from faceauth.lab.data.dataset import IMAGES_COLUMNS, LABELS, leads_outside
+from faceauth.lab.data.dataset import AGAIN, IMAGES_COLUMNS, LABELS, leads_outside
 from faceauth.lab.progress import tracked
 
 URL = "https://raw.githubusercontent.com/{repo}/{commit}/{path}"
@@ -270,9 +270,7 @@ def _retries() -> urllib3.Retry:
 def _raise_unfinished(fetched: Fetched, output: Path) -> None:
     again = [g for g in fetched.gone if g.again]
     if again:
-        raise DataError(
-            f"{len(again):,} images were not fetched: {again[0].reason}", "the same command goes on where it stopped"
-        )
+        raise DataError(f"{len(again):,} images were not fetched: {again[0].reason}", AGAIN)
     if not fetched.here:
         raise DataError(f"none of the images can be had: {fetched.gone[0].reason}", f"see {output / GONE}")
 

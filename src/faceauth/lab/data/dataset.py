@@ -27,6 +27,7 @@ DETAILS = ("sha256", "width", "height", "group", "family", "face_left", "face_to
 TABLES = ("images.csv", "manifest.xlsx", "manifest.parquet")  # what a folder is searched for, in this order
 CLASSES = ("fake", "real")  # of the study, by target
 FETCH = "`faceauth lab corpus fetch configs/corpus.csv -o DIR` fetches the corpus, `faceauth lab prepare` makes another"
+AGAIN = "the same command goes on where it stopped"
 _FACE = DETAILS[5:]
 _STUDY_NAMES = {  # the study's names of the columns of an images.csv
     "path": "destination_path", "source": "Folder", "label": "target_class", "generator": "Folder",
@@ -152,19 +153,18 @@ def read_kinds(path: Path) -> dict[str, str]:
     return kinds
 
 
-def study_values(row: ImageRow) -> tuple[str | int, ...]:
-    """The study's six columns, `COLUMNS`."""
-    return row.original, row.path, row.source, row.split, CLASSES[row.target], row.target
-
-
-def detail_values(row: ImageRow) -> tuple[str | int | float | None, ...]:
-    """What else a manifest keeps, `DETAILS`."""
-    return row.sha256, row.width, row.height, row.group, row.family, *(row.face or (None,) * 4)
+def manifest_values(row: ImageRow) -> tuple[str | int | float | None, ...]:
+    """What a manifest keeps of an image: the study's six columns, `COLUMNS`, then `DETAILS`."""
+    study = row.original, row.path, row.source, row.split, CLASSES[row.target], row.target
+    return *study, row.sha256, row.width, row.height, row.group, row.family, *(row.face or (None,) * 4)
 
 
 def digest(rows: Sequence[ImageRow]) -> str:
     """SHA-256 of what the rows say, in whatever order and format they are written down."""
-    told = (repr((*study_values(r), r.label, r.generator, *detail_values(r))) for r in rows)
+    told = []
+    for row in rows:
+        values = manifest_values(row)
+        told.append(repr((*values[: len(COLUMNS)], row.label, row.generator, *values[len(COLUMNS) :])))
     return hashlib.sha256("\n".join(sorted(told)).encode()).hexdigest()
 
 

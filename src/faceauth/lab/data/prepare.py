@@ -1,9 +1,8 @@
 """From folders and archives to a prepared data set: found, chosen, split, stored, and written into a manifest.
 
-This is the order of events and nothing more: `importers` find, `sampling` chooses, `crop_writer` reads images and
-writes them, `splits` divides, `file_moves` moves, `manifest` writes. A million images are never all opened: each
-source is asked for as many as are wanted, in an order drawn by the seed, and for more where one cannot be used. A run
-that was broken off goes on when the same command is given again.
+This is the order of events and nothing more: `importers` find, `sampling` chooses, `splits` divides, `storing` reads
+and writes. A million images are never all opened: each source is asked for as many as are wanted, in an order drawn by
+the seed, and for more where one cannot be used. A run that was broken off goes on when the same command is given again.
 """
 
 import difflib
@@ -21,9 +20,7 @@ from faceauth.errors import ConfigError, DataError, UsageError
 from faceauth.files import locked
 from faceauth.lab.data import importers
 from faceauth.lab.data.archives import Item
-from faceauth.lab.data.crop_writer import IMAGES, JPEG, SPEC, Job, destination, store
-from faceauth.lab.data.dataset import DataSet, ImageRow, read_dataset
-from faceauth.lab.data.file_moves import move_all
+from faceauth.lab.data.dataset import AGAIN, DataSet, ImageRow, read_dataset
 from faceauth.lab.data.importers import Found
 from faceauth.lab.data.journal import (
     JOURNAL,
@@ -36,9 +33,9 @@ from faceauth.lab.data.journal import (
     write_plan,
     write_state,
 )
-from faceauth.lab.data.manifest import write_manifest
 from faceauth.lab.data.sampling import Outcome, choose, order, quotas
 from faceauth.lab.data.splits import given_or_assigned, shares, tie
+from faceauth.lab.data.storing import IMAGES, JPEG, SPEC, Job, destination, move_all, store, write_manifest
 from faceauth.lab.parallel import Workers, as_it_is, parallel
 from faceauth.lab.progress import tracked
 
@@ -95,10 +92,7 @@ def prepare(config: PrepareConfig, output: Path, workers: Workers | None = None,
         with locked(output.absolute()):
             return _prepare(config, output, workers or usable_cpus(), say)
     except OSError as error:
-        raise DataError(
-            f"cannot write the data set: {error.strerror}: {error.filename}",
-            "the same command goes on where it stopped",
-        ) from error
+        raise DataError(f"cannot write the data set: {error.strerror}: {error.filename}", AGAIN) from error
 
 
 def _prepare(config: PrepareConfig, output: Path, workers: Workers, say: Say) -> DataSet:
