@@ -49,13 +49,13 @@ def move_all(moves):
     return original(moves)
 
 original, module.move_all = module.move_all, move_all
-if moment in ("write_manifest", "finish_state"):
+if moment in ("write_manifest", "finish"):
     setattr(module, moment, die)
 data = {"cam": f"{root}/real:real", "gan": f"{root}/fake:fake"}
 print(module.prepare(module.PrepareConfig(data=data, mode="move"), root / "out", 1, lambda _: None).sha256)
 """
 MOMENTS = {  # steps before which, or in the middle of which, the process is killed; each run takes up what is left
-    "one": ("1", "2", "9", "write_manifest", "finish_state"),
+    "one": ("1", "2", "9", "write_manifest", "finish"),
     "two": ("1", "2", "3", "4", "5", "6", "40"),  # rename, half a copy, fsync, replace, fsync of the folder, unlink
 }
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("pydantic")
 from faceauth.errors import UsageError
-from faceauth.lab.data.journal import Journal, finish_state, read_plan, read_state, write_plan, write_state
+from faceauth.lab.data.journal import Journal, finish, read_plan, read_state, write_plan, write_state
 from faceauth.lab.data.sampling import Outcome
 from test_lab_dataset import rows
 
@@ -20,15 +20,15 @@ OUTCOME = st.builds(
 @settings(max_examples=40, deadline=None)
 @given(outcomes=st.lists(OUTCOME, min_size=1, max_size=6))
 def test_a_journal_keeps_what_it_was_told(tmp_path_factory, outcomes):
-    path = tmp_path_factory.mktemp("j") / "journal.sqlite"
-    with Journal(path) as journal:
+    folder = tmp_path_factory.mktemp("j")
+    with Journal(folder) as journal:
         for k, outcome in enumerate(outcomes):
             journal.add("a", f"{k}\n{k}", outcome)
-    with Journal(path) as journal:
+    with Journal(folder) as journal:
         assert list(journal.outcomes.values()) == outcomes
         journal.add("a", "0\n0", outcomes[-1])
         journal.add("b", "x", outcomes[0])
-    with Journal(path) as journal:
+    with Journal(folder) as journal:
         assert len(journal.outcomes) == len(outcomes) + 1
         assert journal.outcomes["a", "0\n0"] == outcomes[-1]
 
@@ -38,15 +38,15 @@ def test_a_journal_keeps_what_it_was_told(tmp_path_factory, outcomes):
 def test_a_journal_that_was_cut_off_never_says_what_it_was_not_told(tmp_path_factory, cut, garbage):
     path = tmp_path_factory.mktemp("j") / "journal.sqlite"
     told = {("a", str(k)): Outcome(sha256=f"{k:064x}", dhash=k) for k in range(12)}
-    with Journal(path) as journal:
+    with Journal(path.parent) as journal:
         for (source, name), outcome in told.items():
             journal.add(source, name, outcome)
     data = path.read_bytes()
     path.write_bytes(data[:cut] + garbage)
-    with Journal(path) as journal:
+    with Journal(path.parent) as journal:
         assert set(journal.outcomes.items()) <= set(told.items())
         journal.add("b", "x", Outcome(error="broken"))
-    with Journal(path) as journal:
+    with Journal(path.parent) as journal:
         assert journal.outcomes["b", "x"] == Outcome(error="broken")
 
 
@@ -55,9 +55,8 @@ def test_a_killed_process_leaves_what_it_wrote_down(tmp_path):
         "import os, sys; from pathlib import Path; from faceauth.lab.data.journal import Journal, Outcome\n"
         "j = Journal(Path(sys.argv[1])); j.add('a', 'b', Outcome(sha256='1')); os._exit(9)"
     )
-    path = tmp_path / "journal.sqlite"
-    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
-    with Journal(path) as journal:
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
+    with Journal(tmp_path) as journal:
         assert journal.outcomes == {("a", "b"): Outcome(sha256="1")}
 
 
@@ -76,7 +75,7 @@ def test_a_state_belongs_to_one_configuration(tmp_path):
     assert read_state(tmp_path, {"seed": 1})["finished"] is False
     with pytest.raises(UsageError, match="another seed"):
         read_state(tmp_path, {"seed": 2})
-    finish_state(tmp_path)
+    finish(tmp_path)
     assert read_state(tmp_path, {"seed": 1})["finished"] is True
     assert [p.name for p in tmp_path.iterdir()] == ["prepare.json"]
 

@@ -382,7 +382,7 @@ def test_a_killed_run_with_workers_goes_on_and_leaves_none_behind(tmp_path):
     while any(map(alive, workers)):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.02)
-    with Journal(tmp_path / "out" / "journal.sqlite") as journal:
+    with Journal(tmp_path / "out") as journal:
         assert len(journal.outcomes) == 9
     manifest = prepare(config, tmp_path / "out", 1, silent)
     assert manifest.sha256 == prepare(config, tmp_path / "whole", 1, silent).sha256

@@ -69,10 +69,8 @@ def _mask(size: tuple[int, int], face: Sequence[float], rng: Rng) -> Mask:
     angle, power = np.arctan2(down, right), rng.uniform(2, 3.5)
     bent = 1 + sum(rng.normal(0, 0.06 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in range(1, 6))
     inside = (np.abs(right) ** power + np.abs(down) ** power) ** (1 / power) < bent
-    edge = Image.fromarray((inside * 255).astype(np.uint8)).filter(
-        ImageFilter.GaussianBlur(rng.uniform(0.01, 0.09) * wide)
-    )
-    mask = np.asarray(edge, np.float32) / 255
+    softened = ImageFilter.GaussianBlur(rng.uniform(0.01, 0.09) * wide)
+    mask = np.asarray(Image.fromarray((inside * 255).astype(np.uint8)).filter(softened), np.float32) / 255
     if rng.random() < 0.5:  # the soft edge all inside or all outside of the ellipse
         mask = np.clip(2 * mask - np.float32(rng.integers(2)), 0, 1)
     return mask * np.float32(rng.choice(STRENGTHS))

@@ -53,7 +53,7 @@ def write_state(output: Path, state: Mapping[str, Any]) -> None:
     write_text(output / STATE, json.dumps(state, indent=1) + "\n")
 
 
-def finish_state(output: Path) -> None:
+def finish(output: Path) -> None:
     """Note that the data set is whole, and remove what only an unfinished one needs."""
     state = json.loads((output / STATE).read_text(encoding="utf-8"))
     write_state(output, state | {"finished": True})
@@ -95,8 +95,9 @@ class Journal:
     A file that is cut off or damaged is started anew: its images are read again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, output: Path) -> None:
         """Read what is there, and open for more. Raises OSError."""
+        path = output / JOURNAL
         self.outcomes: dict[tuple[str, str], Outcome] = {}
         try:
             self._database = self._open(path)

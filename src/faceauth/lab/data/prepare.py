@@ -22,17 +22,7 @@ from faceauth.lab.data import importers
 from faceauth.lab.data.archives import Item
 from faceauth.lab.data.dataset import AGAIN, DataSet, ImageRow, read_dataset
 from faceauth.lab.data.importers import Found
-from faceauth.lab.data.journal import (
-    JOURNAL,
-    SCRATCH,
-    Journal,
-    finish_state,
-    read_plan,
-    read_state,
-    sweep,
-    write_plan,
-    write_state,
-)
+from faceauth.lab.data.journal import SCRATCH, Journal, finish, read_plan, read_state, sweep, write_plan, write_state
 from faceauth.lab.data.sampling import Outcome, choose, order, quotas
 from faceauth.lab.data.splits import given_or_assigned, shares, tie
 from faceauth.lab.data.storing import IMAGES, JPEG, SPEC, Job, destination, move_all, store, write_manifest
@@ -112,7 +102,7 @@ def _prepare(config: PrepareConfig, output: Path, workers: Workers, say: Say) ->
         for _ in tracked(move_all(moves), len(rows), "moving"):
             continue
     manifest = write_manifest(output, [row for row, _ in rows])
-    finish_state(output)
+    finish(output)
     for line in summary(manifest):
         say(line)
     return manifest
@@ -157,18 +147,14 @@ def _find(config: PrepareConfig, output: Path, say: Say) -> dict[str, Found]:
     if unknown:
         raise UsageError(f"cannot leave out {', '.join(unknown)}", f"there are {', '.join(sorted(sources))}")
     kept = {name: found for name, found in sorted(sources.items()) if name not in config.leave_out}
-    for found in kept.values():
+    for name, found in kept.items():
         say(found.line())
-        _check(found, config.mode, output)
+        place = found.items[0].place
+        if config.mode in {"link", "move"} and place.kind != "folder":
+            raise UsageError(f"{name} lies in an archive, so --{config.mode} cannot take its files", "use --copy")
+        if place.kind == "folder" and output.resolve().is_relative_to(Path(place.file).resolve()):
+            raise UsageError(f"{str(output)!r} lies inside the source {name}", "give a folder outside of it")
     return kept
-
-
-def _check(found: Found, mode: str, output: Path) -> None:
-    place = found.items[0].place
-    if mode in {"link", "move"} and place.kind != "folder":
-        raise UsageError(f"{found.source} lies in an archive, so --{mode} cannot take its files", "use --copy")
-    if place.kind == "folder" and output.resolve().is_relative_to(Path(place.file).resolve()):
-        raise UsageError(f"{str(output)!r} lies inside the source {found.source}", "give a folder outside of it")
 
 
 # -- choosing and storing ---------------------------------------------------------------------------------------------
@@ -190,7 +176,7 @@ def _choose_and_store(
     write_state(output, _state(config, sources))
     for folder in (SCRATCH, *(f"{IMAGES}/{name}" for name in sources)):
         (output / folder).mkdir(parents=True, exist_ok=True)
-    with Journal(output / JOURNAL) as journal:
+    with Journal(output) as journal:
         _forget(journal, config.mode, output)
         while True:
             choice = choose(wanted, drawn, journal.outcomes)

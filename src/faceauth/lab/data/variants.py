@@ -47,10 +47,8 @@ def make(name: str, image: Image.Image, face: FoundFace, key: str) -> tuple[Imag
         return augmented(*_blended(image, face, rng), rng)
     if name == "matched":
         return _matched(image, face)
-    if name == "face-hidden":
-        return _painted(image, face, inside=True), face
-    if name == "face-only":
-        return _painted(image, face, inside=False), face
+    if name in ("face-hidden", "face-only"):
+        return _painted(image, face, inside=name == "face-hidden"), face
     if name == "laundered":
         return launderer()(_about(image, face, lambda width: min(LAUNDERED, width))), None
     return whole(name, image, key), None
