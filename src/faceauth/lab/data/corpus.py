@@ -144,8 +144,16 @@ def fetch(
             outcomes = _outcomes(entries, output, get, connections)
             here = tuple(e for e, gone in zip(entries, outcomes, strict=True) if gone is None)
             fetched = Fetched(here, tuple(gone for gone in outcomes if gone is not None))
-            _write_gone(output / GONE, fetched.gone)
-            _raise_unfinished(fetched, output)
+            if fetched.gone:
+                lines = ([*g.entry, g.reason] for g in fetched.gone)
+                write_text(output / GONE, _csv([*Entry._fields, "reason"], lines))
+            else:
+                (output / GONE).unlink(missing_ok=True)
+            again = [g for g in fetched.gone if g.again]
+            if again:
+                raise DataError(f"{len(again):,} images were not fetched: {again[0].reason}", AGAIN)
+            if not here:
+                raise DataError(f"none of the images can be had: {fetched.gone[0].reason}", f"see {output / GONE}")
             rows = ([getattr(e, c) for c in IMAGES_COLUMNS] for e in fetched.here)
             write_text(output / "images.csv", _csv(IMAGES_COLUMNS, rows))
     except OSError as error:
@@ -265,21 +273,6 @@ def _retries() -> urllib3.Retry:
         total=_TRIES, backoff_factor=_BACKOFF, backoff_max=60, status_forcelist=(429, 500, 502, 503, 504),
         raise_on_status=False, redirect=3, retry_after_max=_PATIENCE,
     )  # fmt: skip
-
-
-def _raise_unfinished(fetched: Fetched, output: Path) -> None:
-    again = [g for g in fetched.gone if g.again]
-    if again:
-        raise DataError(f"{len(again):,} images were not fetched: {again[0].reason}", AGAIN)
-    if not fetched.here:
-        raise DataError(f"none of the images can be had: {fetched.gone[0].reason}", f"see {output / GONE}")
-
-
-def _write_gone(path: Path, gone: Sequence[Gone]) -> None:
-    if gone:
-        write_text(path, _csv([*Entry._fields, "reason"], ([*g.entry, g.reason] for g in gone)))
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _csv(columns: Sequence[str], rows: Iterator[Sequence[object]]) -> str:

@@ -285,8 +285,7 @@ def _checked(table: Path, study: bool, records: Sequence[Record], first: int) ->
             faults[fault].append(number)
         else:
             numbered.append((number, row))
-    _check_files(table.parent, named, study, numbered, faults)
-    _check_twice(named, numbered, faults)
+    _check_rows(table.parent, named, study, numbered, faults)
     _raise(table, faults)
     if not numbered:
         raise DataError(f"{table} names no images", FETCH)
@@ -379,8 +378,8 @@ def _face(values: Mapping[str, str]) -> tuple[float, float, float, float] | None
     return left, top, right, bottom
 
 
-def _check_files(root: Path, named: str, study: bool, rows: Sequence[tuple[int, ImageRow]], faults: Faults) -> None:
-    """Note files that are missing or none; in the study's manifest, links that lead outside the folder as well."""
+def _check_rows(root: Path, named: str, study: bool, rows: Sequence[tuple[int, ImageRow]], faults: Faults) -> None:
+    """Note files that are missing or none, in the study's manifest links that lead outside, and what is there twice."""
     top = os.path.realpath(root)
     real = functools.cache(os.path.realpath)  # a data set has many files and few folders
     for number, row in rows:
@@ -392,9 +391,6 @@ def _check_files(root: Path, named: str, study: bool, rows: Sequence[tuple[int, 
             faults[f"{named} is a link that leads outside the table's folder"].append(number)
         elif not os.path.isfile(path):
             faults[f"{named} is no file"].append(number)
-
-
-def _check_twice(named: str, rows: Sequence[tuple[int, ImageRow]], faults: Faults) -> None:
     first: dict[str, int] = {}
     labels: dict[str, tuple[str, int]] = {}
     for number, row in rows:

@@ -127,9 +127,6 @@ def _state(config: PrepareConfig, sources: Mapping[str, Found]) -> dict[str, Any
     return made | {"sources": found, "finished": False}
 
 
-# -- finding ----------------------------------------------------------------------------------------------------------
-
-
 def _find(config: PrepareConfig, output: Path, say: Say) -> dict[str, Found]:
     places = dict(config.data)
     for name in config.download:
@@ -155,9 +152,6 @@ def _find(config: PrepareConfig, output: Path, say: Say) -> dict[str, Found]:
         if place.kind == "folder" and output.resolve().is_relative_to(Path(place.file).resolve()):
             raise UsageError(f"{str(output)!r} lies inside the source {name}", "give a folder outside of it")
     return kept
-
-
-# -- choosing and storing ---------------------------------------------------------------------------------------------
 
 
 Drawn = dict[str, dict[str, Item]]  # the images of every source by name, in the order drawn for it
@@ -198,7 +192,11 @@ def _choose_and_store(
         for name in names
     ]
     rows = _rows(config, chosen)
-    _remove_rest(output, journal, {row.path for row, _ in rows}, config.mode)
+    kept = {row.path for row, _ in rows}
+    for source, name in journal.outcomes:  # what was stored and then not chosen, nothing else
+        path = destination(source, name, config.mode)
+        if path not in kept:
+            (output / path).unlink(missing_ok=True)
     return rows
 
 
@@ -269,14 +267,6 @@ def _rows(config: PrepareConfig, chosen: list[tuple[Found, Item, Outcome]]) -> l
     origins = [Path(i.place.file) / i.name for _, i, _ in chosen]
     placed = [(replace(r, split=s), origin) for r, s, origin in zip(rows, splits, origins, strict=True)]
     return sorted(placed, key=lambda pair: pair[0].path)
-
-
-def _remove_rest(output: Path, journal: Journal, kept: set[str], mode: str) -> None:
-    """Delete what was stored and then not chosen. Nothing that this run did not write is touched."""
-    for folder, name in journal.outcomes:
-        path = destination(folder, name, mode)
-        if path not in kept:
-            (output / path).unlink(missing_ok=True)
 
 
 def summary(manifest: DataSet) -> Iterable[str]:

@@ -142,8 +142,12 @@ def deal(
     for row, name in zip(rows, names, strict=True):
         altered = by == "source" and row.label == "fake" and row.family in ALTERED
         counts[joined[name]]["altered" if altered else row.label] += 1
+    classes: dict[str, dict[str, int]] = {"real": {}, "fake": {}, "altered": {}, "edited": {}}
+    for name, labels in counts.items():  # a kind belongs to the first class that it has images of
+        label = next(label for label in classes if labels[label])
+        classes[label][name] = labels[label]
     fold: dict[str, int] = {}
-    for label, of_class in _by_class(counts).items():
+    for label, of_class in classes.items():
         if label in ("real", "fake") and len(of_class) < folds:
             raise DataError(
                 f"{len(of_class)} {by}s of {label} images cannot be dealt into {folds} folds",
@@ -165,15 +169,6 @@ def may_fit(components: Sequence[int], folds: Sequence[int], fold: int) -> list[
     """Whether the models of a fold may be fitted to each row: neither it nor what it is tied to is held out there."""
     held = {component for component, k in zip(components, folds, strict=True) if k == fold}
     return [component not in held for component in components]
-
-
-def _by_class(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
-    """Kinds by the first of real, fake, altered, edited that they have images of, and how many of these."""
-    sizes: dict[str, dict[str, int]] = {"real": {}, "fake": {}, "altered": {}, "edited": {}}
-    for kind, labels in counts.items():
-        label = next(label for label in sizes if labels[label])
-        sizes[label][kind] = labels[label]
-    return sizes
 
 
 def _joined(names: Sequence[str], components: Sequence[int]) -> dict[str, str]:

@@ -35,7 +35,6 @@ from faceauth.preprocess import PreprocessSpec
 SPEC = PreprocessSpec(size=256, crop=1.3)
 JPEG: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}  # 4:4:4
 IMAGES = "images"
-MANIFEST = "manifest"
 MOST_ROWS = 1_048_575  # of an Excel sheet, below its header
 _MEND = "restore it, or delete its line from moves.jsonl, and give the same command again"
 Move = tuple[Path, Path, str]  # origin, target, SHA-256 of the bytes
@@ -168,22 +167,26 @@ def write_manifest(folder: Path, rows: Sequence[ImageRow]) -> DataSet:
         DataError: more rows than an Excel sheet has.
         OSError: nothing can be written there.
     """
+    import pyarrow as pa
+    import xlsxwriter
+    from pyarrow import parquet
+
     if len(rows) > MOST_ROWS:
         raise DataError(f"{len(rows):,} images are more than an Excel sheet holds", f"at most {MOST_ROWS:,}")
-    _write_parquet(folder / f"{MANIFEST}.parquet", rows)
-    _write_xlsx(folder / f"{MANIFEST}.xlsx", rows)
-    return DataSet(tuple(rows), folder, digest(rows))
-
-
-def _write_xlsx(path: Path, rows: Sequence[ImageRow]) -> None:
-    import xlsxwriter
-
-    with replacing(path) as part, xlsxwriter.Workbook(str(part), {"constant_memory": True}) as book:
-        # write_string makes no formula and no link
-        study = len(COLUMNS)
-        _sheet(book.add_worksheet(MANIFEST), COLUMNS, (manifest_values(row)[:study] for row in rows))
+    names = (*COLUMNS, *DETAILS)
+    columns = list(zip(*map(manifest_values, rows), strict=True)) or [()] * len(names)
+    whole = {"target": pa.int64(), "width": pa.int64(), "height": pa.int64()}
+    types = [pa.float64() if n.startswith("face_") else whole.get(n, pa.string()) for n in names]
+    arrays = [pa.array(values, kind) for values, kind in zip(columns, types, strict=True)]
+    with replacing(folder / "manifest.parquet") as part:
+        parquet.write_table(pa.table(arrays, names=list(names)), part)
+    study = len(COLUMNS)
+    excel = {"constant_memory": True}
+    with replacing(folder / "manifest.xlsx") as part, xlsxwriter.Workbook(str(part), excel) as book:
+        _sheet(book.add_worksheet("manifest"), COLUMNS, (manifest_values(row)[:study] for row in rows))
         details = ((row.path, *manifest_values(row)[study:]) for row in rows)
         _sheet(book.add_worksheet("details"), ("destination_path", *DETAILS), details)
+    return DataSet(tuple(rows), folder, digest(rows))
 
 
 def _sheet(sheet: Any, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -192,19 +195,6 @@ def _sheet(sheet: Any, columns: Sequence[str], rows: Iterable[Sequence[Any]]) ->
         for column, value in enumerate(values):
             if isinstance(value, str):
                 if value:
-                    sheet.write_string(number, column, value)
+                    sheet.write_string(number, column, value)  # which makes no formula and no link
             elif value is not None:
                 sheet.write_number(number, column, value)
-
-
-def _write_parquet(path: Path, rows: Sequence[ImageRow]) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    names = (*COLUMNS, *DETAILS)
-    columns = list(zip(*map(manifest_values, rows), strict=True)) or [()] * len(names)
-    whole = {"target": pa.int64(), "width": pa.int64(), "height": pa.int64()}
-    types = [pa.float64() if n.startswith("face_") else whole.get(n, pa.string()) for n in names]
-    arrays = [pa.array(values, kind) for values, kind in zip(columns, types, strict=True)]
-    with replacing(path) as part:
-        parquet.write_table(pa.table(arrays, names=list(names)), part)
