@@ -39,13 +39,10 @@ class AugmentConfig(BaseModel):
 def augment(
     crop: Image.Image, face: Sequence[float], spec: PreprocessSpec, config: AugmentConfig, rng: Rng
 ) -> npt.NDArray[np.uint8]:
-    """One training input.
+    """One training input, (spec.size, spec.size, 3) uint8.
 
     Args:
         crop: RGB, square; face: its face box, left, top, right, bottom in its pixels.
-
-    Returns:
-        (spec.size, spec.size, 3) uint8.
     """
     image = _rescale(crop, face, spec.size, config, rng)
     if rng.random() < 0.5:

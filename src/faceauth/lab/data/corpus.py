@@ -42,8 +42,7 @@ class Entry(NamedTuple):
 
     Attributes:
         repo, commit, repo_path: where the original was published; empty where that is not known file by file.
-        original_sha256: of the published file, where it is not that of the image.
-        sha256: of the image.
+        original_sha256: of the published file, where it is not that of the image; sha256: of the image.
         change: what was done to the published bytes; empty for nothing.
     """
 
@@ -79,11 +78,7 @@ class Fetched:
 
 
 def read_table(path: Path) -> list[Entry]:
-    """Read and check a table of published images.
-
-    Raises:
-        DataError: no such table, or a line for the first row that is wrong.
-    """
+    """Read and check a table of published images. Raises DataError for none, or naming the first row that is wrong."""
     try:
         rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
         records = list(rows)
@@ -124,8 +119,7 @@ def fetch(
 
     Args:
         from_folder: a copy at hand, with the same paths; nothing is fetched from a server then.
-        url: where a file lies, with {repo}, {commit} and {path}, filled in percent-encoded.
-        connections: at once.
+        url: where a file lies, with {repo}, {commit} and {path}, filled in percent-encoded; connections: at once.
 
     Raises:
         UsageError: a URL or folder that makes no sense; another process writes there.

@@ -45,8 +45,7 @@ class Examples:
 
     Attributes:
         records: the images; splits: train, test or dev for each; faces: its pixels.
-        sha256: of the data set.
-        dhashes: 64-bit difference hash of each image; empty for a prepared data set.
+        sha256: of the data set; dhashes: 64-bit difference hash of each image, none for a prepared data set.
         folder: of a prepared data set, where its files lie; None where faces were cut out of them.
         extra: the sources among them that were added (`with_extra`), each with the sha256 of its own data set.
     """
@@ -89,10 +88,8 @@ def with_extra(examples: Examples, data: DataSet, cache: Path, held_out: Collect
     """The same with the images of another data set, all of them to train on and none to be evaluated on.
 
     Left out, with a line on standard error, are images that are tied (`splits.tie`: group, SHA-256, dHash) to one of
-    the splits test and dev, or of a source held out. A prepared data set has no dHashes: near-duplicates stay there.
-
-    Args:
-        held_out: the sources that some fold holds out.
+    the splits test and dev, or of a source that some fold holds out (`held_out`). A prepared data set has no dHashes:
+    near-duplicates stay there.
 
     Raises:
         DataError: a source of that name is there already, or an image cannot be read.

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from faceauth.errors import DataError
 
-LABELS = ("real", "fake")
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -49,7 +47,7 @@ def quotas(labels: Mapping[str, str], sizes: Mapping[str, int], count: int | Non
     Raises:
         DataError: a class without a source, or a source without an image.
     """
-    classes = {label: sorted(s for s in labels if labels[s] == label) for label in LABELS}
+    classes = {label: sorted(s for s in labels if labels[s] == label) for label in ("real", "fake")}
     for label, sources in classes.items():
         if not sources:
             raise DataError(f"there is no {label} source", f"add one: --data NAME=PATH:{label}")

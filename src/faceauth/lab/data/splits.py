@@ -86,15 +86,12 @@ def given_or_assigned(
 
     Counts in every source are then as near to `fractions` as components allow. A component goes to one side, the
     largest first, each to the side that its sources lack most; single images then fill what is left. Without ties every
-    count is exact to the image.
+    count is exact to the image. Raises as `check_given`.
 
     Args:
         components: of every row, as `tie` gives them.
         fractions: shares of train, test and dev; they sum to 1.
         train_only: sources that are too much alike to be parted: they, and what is tied to them, are train.
-
-    Raises:
-        DataError: as `check_given`.
     """
     if check_given(rows):
         return [row.split for row in rows]

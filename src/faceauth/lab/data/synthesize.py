@@ -61,8 +61,7 @@ def objective(faces: Tensor, made: Tensor, mean: Tensor, log_variance: Tensor) -
 def synthesize(root: Path, cache: Path, output: Path, count: int, images: int = 60_000, seed: int = 0) -> float:
     """Train the generator and write `count` faces as 256 px PNG files, with images.csv and recipe.json.
 
-    Returns:
-        The mean loss of the last 20 steps.
+    Gives the mean loss of the last 20 steps.
 
     Raises:
         UsageError: the output folder exists and is not empty.
@@ -117,9 +116,9 @@ def _batches(crops: Crops, chosen: list[int], images: int, seed: int, size: int 
 
 
 @torch.no_grad()
-def draw(model: FaceVae, count: int, seed: int, spread: float = 0.8) -> list[Image.Image]:
-    """Faces from noise of the given standard deviation, enlarged to 256 px."""
+def draw(model: FaceVae, count: int, seed: int) -> list[Image.Image]:
+    """Faces from noise of standard deviation 0.8, enlarged to 256 px."""
     model.eval()
-    noise = torch.randn(count, LATENT, generator=torch.Generator().manual_seed(seed)) * spread
+    noise = torch.randn(count, LATENT, generator=torch.Generator().manual_seed(seed)) * 0.8
     pixels = ((model.decoder(noise) + 1) * 127.5).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(p).resize((256, 256), Image.Resampling.BICUBIC) for p in pixels]

@@ -45,8 +45,11 @@ def make(name: str, image: Image.Image, face: FoundFace, key: str) -> tuple[Imag
         return augmented(image, face, rng)
     if name.startswith(BLEND):
         return augmented(*_blended(image, face, rng), rng)
-    if name == "matched":
-        return _matched(image, face)
+    if name == "matched":  # the face box 128 pixels wide, 1.6 face boxes in all, JPEG 75
+        width = face.box[2] - face.box[0]
+        if width < MATCHED_FACE:
+            return None
+        return edits.resave(_about(image, face, lambda side: side * MATCHED_FACE / width), 75), None
     if name in ("face-hidden", "face-only"):
         return _painted(image, face, inside=name == "face-hidden"), face
     if name == "laundered":
@@ -95,14 +98,6 @@ def _cropped(image: Image.Image) -> Image.Image:
 def _blurred(image: Image.Image) -> Image.Image:
     """Gaussian blur of 1 pixel for every 512 of the longest side."""
     return image.filter(ImageFilter.GaussianBlur(max(image.size) / 512))
-
-
-def _matched(image: Image.Image, face: FoundFace) -> tuple[Image.Image, FoundFace | None] | None:
-    """Cut to 1.6 face boxes and reduced so that the face box is 128 pixels wide, JPEG 75."""
-    left, _, right, _ = face.box
-    if right - left < MATCHED_FACE:
-        return None
-    return edits.resave(_about(image, face, lambda width: width * MATCHED_FACE / (right - left)), 75), None
 
 
 def _about(image: Image.Image, face: FoundFace, size: Callable[[float], float]) -> Image.Image:
