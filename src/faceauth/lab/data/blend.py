@@ -5,7 +5,6 @@ of landmarks; here, where only the face box is known, it is a bent ellipse in it
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,6 @@ from PIL import Image, ImageFilter
 
 from faceauth.lab.data.augment import recoloured
 from faceauth.lab.data.edits import RESAMPLING, Rng
-
-Mask = npt.NDArray[np.floating[Any]]
 
 BLENDED = "blended"  # the source that photographs become so, where `data.fake` of a training config names it
 STRENGTHS = (0.5, 0.75, 1.0, 1.0, 1.0, 1.0)  # of the pasted face, drawn evenly
@@ -59,7 +56,7 @@ def _moved(image: Image.Image, face: Sequence[float], rng: Rng) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, back, Image.Resampling.BICUBIC)
 
 
-def _mask(size: tuple[int, int], face: Sequence[float], rng: Rng) -> Mask:
+def _mask(size: tuple[int, int], face: Sequence[float], rng: Rng) -> npt.NDArray[np.float32]:
     """How much of each pixel is pasted, (height, width) in [0, 1]: a bent ellipse with a soft edge."""
     wide, high = face[2] - face[0], face[3] - face[1]
     x = (face[0] + face[2]) / 2 + rng.uniform(-0.04, 0.04) * wide

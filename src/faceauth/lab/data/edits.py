@@ -135,9 +135,8 @@ def cover(image: Image.Image, rng: Rng) -> Image.Image:
         left = rng.random() < 0.5
         draw.rectangle((0, 0, width * share, height) if left else (width * (1 - share), 0, width, height), fill=colour)
     elif kind == 1:  # mouth and nose
-        draw.rounded_rectangle(
-            (width * 0.25, height * rng.uniform(0.5, 0.62), width * 0.75, height * 0.92), width // 12, fill=colour
-        )
+        mask = width * 0.25, height * rng.uniform(0.5, 0.62), width * 0.75, height * 0.92
+        draw.rounded_rectangle(mask, width // 12, fill=colour)
     elif kind == 2:  # eyes
         top = rng.uniform(0.3, 0.42)
         draw.rectangle((width * 0.15, height * top, width * 0.85, height * (top + 0.12)), fill=colour)

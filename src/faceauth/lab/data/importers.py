@@ -140,11 +140,10 @@ def _face_verdicts(mat: Item) -> dict[str, str]:
 
 
 def _deepfake_face(folder: str, family: str, made: str) -> Importer:
-    home = f"https://huggingface.co/datasets/{HUB}"
-    licence = "OpenRAIL, as its page says"
     return Importer(
-        folder, "fake", family, f"DeepFakeFace: {made}, 30,000", licence, home,
-        "NN/<id>_<birth>_<year>.jpg, in a folder or a zip", _deepfakeface, f"{folder}.zip",
+        folder, "fake", family, f"DeepFakeFace: {made}, 30,000", "OpenRAIL, as its page says",
+        f"https://huggingface.co/datasets/{HUB}", "NN/<id>_<birth>_<year>.jpg, in a folder or a zip", _deepfakeface,
+        f"{folder}.zip",
     )  # fmt: skip
 
 
@@ -211,17 +210,13 @@ def find(name: str, given: str, scratch: Path) -> list[Found]:
     else:
         raise _unknown(name, path)
     for source in found:
-        _check(source, place)
+        if not _NAME.fullmatch(source.source) or source.source.endswith((".", " ")):
+            raise UsageError(f"{source.source!r} cannot be the name of a folder", "letters, digits, and . _ - + in it")
+        if not source.items:
+            at = known(source.source)
+            looked = f"expected {at.layout}" if at else "looked for JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC files"
+            raise DataError(f"{source.line()} in {str(place)!r}", looked)
     return found
-
-
-def _check(source: Found, place: Path) -> None:
-    if not _NAME.fullmatch(source.source) or source.source.endswith((".", " ")):
-        raise UsageError(f"{source.source!r} cannot be the name of a folder", "letters, digits, and . _ - + in it")
-    if not source.items:
-        importer = known(source.source)
-        looked = f"expected {importer.layout}" if importer else "looked for JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC files"
-        raise DataError(f"{source.line()} in {str(place)!r}", looked)
 
 
 def _unknown(name: str, path: str) -> UsageError:
@@ -282,7 +277,7 @@ def download(name: str) -> Path:
     try:
         folder = huggingface_hub.snapshot_download(HUB, repo_type="dataset", allow_patterns=[importer.hub])
     except Exception as error:  # each release raises its HTTP library's own errors
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise DataError(
             f"cannot fetch {importer.hub} of {HUB} from the Hugging Face hub: {reason}",
             f"fetch it by hand from {importer.home} and give --data {name}=PATH",

@@ -98,19 +98,18 @@ class Journal:
     def __init__(self, output: Path) -> None:
         """Read what is there, and open for more. Raises OSError."""
         path = output / JOURNAL
-        self.outcomes: dict[tuple[str, str], Outcome] = {}
         try:
-            self._database = self._open(path)
+            self._open(path)
         except (sqlite3.DatabaseError, ValueError, TypeError, KeyError, AttributeError):
-            self.outcomes.clear()
             _remove(path)
             try:
-                self._database = self._open(path)
+                self._open(path)
             except sqlite3.Error as error:
                 raise OSError(errno.EIO, str(error), str(path)) from error
 
-    def _open(self, path: Path) -> sqlite3.Connection:
-        database = sqlite3.connect(path, isolation_level=None)
+    def _open(self, path: Path) -> None:
+        self.outcomes: dict[tuple[str, str], Outcome] = {}
+        self._database = database = sqlite3.connect(path, isolation_level=None)
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = OFF")  # a kill of the process loses nothing, a power cut may
@@ -124,7 +123,6 @@ class Journal:
         except BaseException:
             database.close()
             raise
-        return database
 
     def add(self, source: str, name: str, outcome: Outcome) -> None:
         """Write down one image; it is safe from a kill of this process when this returns. Raises OSError."""

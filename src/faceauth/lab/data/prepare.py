@@ -155,7 +155,6 @@ def _find(config: PrepareConfig, output: Path, say: Say) -> dict[str, Found]:
 
 
 Drawn = dict[str, dict[str, Item]]  # the images of every source by name, in the order drawn for it
-Outcomes = Mapping[tuple[str, str], Outcome]  # by source and name: what became of the images that were read
 
 
 def _choose_and_store(
@@ -176,7 +175,7 @@ def _choose_and_store(
             choice = choose(wanted, drawn, journal.outcomes)
             if choice.unknown:
                 _look(choice.unknown, drawn, config.mode, output, journal, workers)
-                _refuse_both_labels(labels, drawn, journal.outcomes)
+                _refuse_both_labels(labels, drawn, journal)
             elif choice.usable:
                 sizes |= choice.usable
                 wanted = _wanted(config, labels, sizes, say)
@@ -238,12 +237,12 @@ def _look(
         journal.add(source, name, outcome)
 
 
-def _refuse_both_labels(labels: Mapping[str, str], drawn: Drawn, outcomes: Outcomes) -> None:
+def _refuse_both_labels(labels: Mapping[str, str], drawn: Drawn, journal: Journal) -> None:
     """Raises DataError for a file that is both real and fake."""
     first: dict[str, tuple[str, str]] = {}
     for source, items in drawn.items():
         for name, item in items.items():
-            outcome = outcomes.get((source, name))
+            outcome = journal.outcomes.get((source, name))
             if outcome is None or outcome.error:
                 continue
             label, origin = first.setdefault(outcome.sha256, (labels[source], item.origin))

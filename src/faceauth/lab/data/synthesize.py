@@ -1,9 +1,8 @@
 """A small face generator of our own, so that there are generated faces free to hand on, and soft ones to train on.
 
-A variational autoencoder (Kingma and Welling, ICLR 2014) learns 64 px faces from the real train images of a
-corpus in minutes on one core; its decoder then makes faces from noise. No image of the corpus is copied or
-reconstructed: only draws from the latent distribution are written, as a corpus for `data.extra_sources` of a training
-config.
+A variational autoencoder (Kingma and Welling, ICLR 2014) learns 64 px faces from the real train images of a corpus in
+minutes on one core; its decoder then makes faces from noise. No image of the corpus is copied or reconstructed: only
+draws from the latent distribution are written, as a corpus for `data.extra_sources` of a training config.
 """
 
 import csv
