@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from command_line import faceauth
 from conftest import PORTRAIT
 from faceauth.errors import DataError, UsageError
-from faceauth.lab.data.launder import NETWORK, Launderer, launderer
+from faceauth.lab.data.variants import NETWORK, Launderer, launderer
 from faceauth.lab.training.launder import launder, psnr
 from lab_corpus import write_corpus
 

@@ -178,8 +178,7 @@ def check_bytes(path: str, wanted: str, found: str | None) -> None:
 
 def need_hashes(rows: Sequence[ImageRow]) -> None:
     """Raise DataError where a row has no SHA-256, by which images are told apart and what is computed is kept."""
-    without = [row.path for row in rows if not row.sha256]
-    if without:
+    if without := [row.path for row in rows if not row.sha256]:
         raise DataError(
             f"{len(without):,} rows have no sha256, the first {without[0]!r}", "write the SHA-256 of each file there"
         )
@@ -319,8 +318,7 @@ def leads_outside(path: str) -> bool:
 
 
 def _study_fault(values: Mapping[str, str]) -> str:
-    empty = [c for c in COLUMNS if not values[c]]
-    if empty:
+    if empty := [c for c in COLUMNS if not values[c]]:
         return f"no {empty[0]}"
     if values["split"] not in SPLITS:
         return f"unknown split {values['split']!r}, one of {', '.join(SPLITS)}"
@@ -334,8 +332,7 @@ def _study_fault(values: Mapping[str, str]) -> str:
 
 
 def _images_fault(values: Mapping[str, str]) -> str:
-    empty = [c for c in ("path", "source", "label") if not values[c]]
-    if empty:
+    if empty := [c for c in ("path", "source", "label") if not values[c]]:
         return f"no {empty[0]}"
     if values["label"] not in LABELS:
         return f"label {values['label']!r} is none of {', '.join(LABELS)}"

@@ -106,8 +106,7 @@ def _wiki(seen: Listing) -> tuple[list[Item], Counter[str], list[str]]:
     verdicts = _face_verdicts(seen.others["wiki.mat"])
     kept = []
     for path, item in named:
-        verdict = verdicts.pop(path, "not in wiki.mat")
-        if verdict:
+        if verdict := verdicts.pop(path, "not in wiki.mat"):
             dropped[verdict] += 1
         else:
             kept.append(item)
@@ -213,9 +212,10 @@ def find(name: str, given: str, scratch: Path) -> list[Found]:
         if not _NAME.fullmatch(source.source) or source.source.endswith((".", " ")):
             raise UsageError(f"{source.source!r} cannot be the name of a folder", "letters, digits, and . _ - + in it")
         if not source.items:
-            at = known(source.source)
-            looked = f"expected {at.layout}" if at else "looked for JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC files"
-            raise DataError(f"{source.line()} in {str(place)!r}", looked)
+            hint = "looked for JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC files"
+            if importer := known(source.source):
+                hint = f"expected {importer.layout}"
+            raise DataError(f"{source.line()} in {str(place)!r}", hint)
     return found
 
 

@@ -40,8 +40,7 @@ def read_state(output: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{output / STATE} cannot be read: {error}", "give a new or empty folder") from error
-    other = sorted(k for k, v in config.items() if before.get(k) != v)
-    if other:
+    if other := sorted(k for k, v in config.items() if before.get(k) != v):
         raise UsageError(
             f"{str(output)!r} was started with another {', '.join(other)}", "give the same command, or another folder"
         )

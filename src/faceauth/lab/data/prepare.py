@@ -140,8 +140,7 @@ def _find(config: PrepareConfig, output: Path, say: Say) -> dict[str, Found]:
             if found.source in sources:
                 raise UsageError(f"two sources are called {found.source}", "leave one out, or give it another name")
             sources[found.source] = found
-    unknown = sorted(set(config.leave_out) - set(sources))
-    if unknown:
+    if unknown := sorted(set(config.leave_out) - set(sources)):
         raise UsageError(f"cannot leave out {', '.join(unknown)}", f"there are {', '.join(sorted(sources))}")
     kept = {name: found for name, found in sorted(sources.items()) if name not in config.leave_out}
     for name, found in kept.items():
@@ -182,8 +181,7 @@ def _choose_and_store(
             else:
                 break
     for source, items in drawn.items():
-        broken = [(n, o.error) for n in items if (o := journal.outcomes.get((source, n))) and o.error]
-        if broken:
+        if broken := [(n, o.error) for n in items if (o := journal.outcomes.get((source, n))) and o.error]:
             say(f"{source}: {len(broken):,} images cannot be used, others took their place; {': '.join(broken[0])}")
     chosen = [
         (sources[source], drawn[source][name], journal.outcomes[source, name])

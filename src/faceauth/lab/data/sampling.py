@@ -51,8 +51,7 @@ def quotas(labels: Mapping[str, str], sizes: Mapping[str, int], count: int | Non
     for label, sources in classes.items():
         if not sources:
             raise DataError(f"there is no {label} source", f"add one: --data NAME=PATH:{label}")
-    empty = sorted(s for s in labels if not sizes[s])
-    if empty:
+    if empty := sorted(s for s in labels if not sizes[s]):
         raise DataError(f"no image of {', '.join(empty)} can be used", "correct the source, or leave it out")
     if count is None:
         each = min(len(sources) * min(sizes[s] for s in sources) for sources in classes.values())

@@ -121,20 +121,19 @@ def _move(origin: Path, target: Path, sha256: str) -> None:
     if not os.path.lexists(origin):
         if not target.is_file():
             raise DataError(f"{str(origin)!r} is gone and did not arrive at {str(target)!r}", _MEND)
-        return
-    if target.exists():
+    elif target.exists():
         _need_unchanged(target, sha256)
         os.unlink(origin)
-        return
-    _need_unchanged(origin, sha256)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.rename(origin, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _copy_over(origin, target, sha256)
-        os.unlink(origin)
+    else:
+        _need_unchanged(origin, sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(origin, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _copy_over(origin, target, sha256)
+            os.unlink(origin)
 
 
 def _copy_over(origin: Path, target: Path, sha256: str) -> None:

@@ -7,15 +7,18 @@ the same image always gives the same variant.
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from PIL import Image, ImageDraw, ImageFilter
 
+from faceauth.errors import DataError
 from faceauth.faces import FoundFace
 from faceauth.lab.data import edits
 from faceauth.lab.data.blend import self_blended
 from faceauth.lab.data.edits import Rng
-from faceauth.lab.data.launder import launderer
 from faceauth.preprocess import PreprocessSpec
 
 VERSION = 1  # raised with every change of pixels: what is cached of variants is then made anew
@@ -25,6 +28,7 @@ TRAIN = "train-"  # views for training are called train-1, train-2 and so on
 BLEND = "blend-"  # the same of a photograph with its own face blended in: a swap without a swap
 MATCHED_FACE = 128  # pixels: width of the face box in the matched variant
 LAUNDERED = 224  # pixels: the most that a side of the laundered variant has, as iFakeFaceDB's pictures
+NETWORK = "launder.onnx"  # which makes it
 CROP = 0.04  # of width and height, cut off at every side of a cropped picture
 PAINT = (124, 116, 104)  # ImageNet's mean colour
 
@@ -105,6 +109,34 @@ def _about(image: Image.Image, face: FoundFace, size: Callable[[float], float]) 
     region = PreprocessSpec(crop=1.6).region(face.box, *image.size)
     side = max(16, round(size(region[2] - region[0])))
     return image.resize((side, side), Image.Resampling.BICUBIC, region, reducing_gap=2.0)
+
+
+class Launderer:
+    """An autoencoder that `faceauth.lab.training.launder` trained: an image in, and out as the network gives it back.
+
+    Raises:
+        DataError: the file is no network of `launder`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a class for each way in which a file can be wrong
+            raise DataError(f"cannot use {str(path)!r}: {error}", "make one: faceauth lab launder") from error
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """RGB of any size; the sides are cut to multiples of 4 pixels."""
+        pixels = np.asarray(image)[: image.height // 4 * 4, : image.width // 4 * 4]
+        [made] = self.session.run(None, {"pixels": pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255})
+        return Image.fromarray(np.rint(made[0].clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+@cache
+def launderer() -> Launderer:
+    """The network that comes with the laboratory, which makes the variant *laundered*."""
+    return Launderer(Path(__file__).with_name(NETWORK))
 
 
 def _painted(image: Image.Image, face: FoundFace, inside: bool) -> Image.Image:

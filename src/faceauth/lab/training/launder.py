@@ -25,8 +25,8 @@ from faceauth.errors import DataError, UsageError
 from faceauth.files import replacing
 from faceauth.lab.data.dataset import IMAGES_COLUMNS, read_dataset
 from faceauth.lab.data.examples import Crops, open_crops
-from faceauth.lab.data.launder import NETWORK, Launderer
 from faceauth.lab.data.splits import given_or_assigned, tie
+from faceauth.lab.data.variants import NETWORK, Launderer
 from faceauth.lab.progress import tracked
 from faceauth.lab.training.onnx_file import strip
 from faceauth.preprocess import PreprocessSpec
