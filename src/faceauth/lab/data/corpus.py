@@ -143,8 +143,7 @@ def fetch(
                 write_text(output / GONE, _csv([*Entry._fields, "reason"], lines))
             else:
                 (output / GONE).unlink(missing_ok=True)
-            again = [g for g in fetched.gone if g.again]
-            if again:
+            if again := [g for g in fetched.gone if g.again]:
                 raise DataError(f"{len(again):,} images were not fetched: {again[0].reason}", AGAIN)
             if not here:
                 raise DataError(f"none of the images can be had: {fetched.gone[0].reason}", f"see {output / GONE}")

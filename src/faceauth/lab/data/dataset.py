@@ -188,6 +188,7 @@ def need_hashes(rows: Sequence[ImageRow]) -> None:
 
 Record = Mapping[str, Any]
 Table = tuple[Sequence[str], Sequence[Record]]
+Faults = dict[str, list[int]]  # what is wrong, and in which rows
 
 
 def _find(path: Path) -> Path:
@@ -257,9 +258,6 @@ _READERS = {".csv": _from_csv, ".xlsx": _from_xlsx, ".parquet": _from_parquet}
 
 
 # --- checking ---
-
-
-Faults = dict[str, list[int]]  # what is wrong, and in which rows
 
 
 def _checked(table: Path, study: bool, records: Sequence[Record], first: int) -> list[ImageRow]:

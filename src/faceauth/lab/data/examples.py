@@ -248,9 +248,8 @@ def _cut(file: tuple[str, str]) -> tuple[Pixels, Sequence[float], bool, int]:
     check_bytes(path, sha256, loaded.sha256)
     image = loaded.image
     faces = finder()(image)
-    width, height = image.size
-    face = faces[0].box if faces else middle(width, height)
-    region = PreprocessSpec(crop=CONTEXT).region(face, width, height)
+    face = faces[0].box if faces else middle(*image.size)
+    region = PreprocessSpec(crop=CONTEXT).region(face, *image.size)
     side = min(LARGEST, round(region[2] - region[0]))
     k = side / (region[2] - region[0])
     crop = image.resize((side, side), Image.Resampling.BICUBIC, box=region)

@@ -22,6 +22,7 @@ from faceauth.lab.data.dataset import FETCH, read_dataset
 
 _WIKI = re.compile(r"(?:^|/)(\d\d/(\d+)_[^/]+)\.\w+$")
 _FAKES = re.compile(r"[1l]m_faces_(\d\d)")
+Rule = Callable[[Listing], tuple[list[Item], Counter[str], list[str]]]
 _NAME = re.compile(r"\w[\w .+-]{0,99}", re.ASCII)
 HUB = "OpenRL/DeepFakeFace"  # https://huggingface.co/datasets/OpenRL/DeepFakeFace: four zips of 30,000 images
 
@@ -54,9 +55,6 @@ class Found:
         return "; ".join(parts)
 
 
-Rule = Callable[[Listing], tuple[list[Item], Counter[str], list[str]]]
-
-
 @dataclass(frozen=True, slots=True)
 class Importer:
     """A published source; `hub` is the file of it in the Hugging Face data set `HUB`, empty where there is none."""
@@ -74,10 +72,8 @@ class Importer:
     def find(self, path: Path, scratch: Path) -> Found:
         """What lies at a place. Raises DataError where nothing can be read there."""
         seen = listing(_locate(path, self.source), scratch)
-        items, dropped, missing = self.rule(seen)
-        return Found(
-            self.source, self.label, self.family, items, seen.dropped + dropped, missing, self.licence, self.home
-        )
+        items, dropped, gone = self.rule(seen)
+        return Found(self.source, self.label, self.family, items, seen.dropped + dropped, gone, self.licence, self.home)
 
 
 def _all(seen: Listing) -> tuple[list[Item], Counter[str], list[str]]:
@@ -194,9 +190,8 @@ def find(name: str, given: str, scratch: Path) -> list[Found]:
         path, label = given, ""
     place, importer = Path(path).expanduser(), known(name)
     if importer and label not in {"", importer.label}:
-        raise UsageError(
-            f"{importer.source} is {importer.label}, not {label}", f"leave :{label} off, or take another name"
-        )
+        hint = f"leave :{label} off, or take another name"
+        raise UsageError(f"{importer.source} is {importer.label}, not {label}", hint)
     if importer:
         found = [importer.find(place, scratch)]
     elif label:

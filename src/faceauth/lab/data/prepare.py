@@ -30,6 +30,7 @@ from faceauth.lab.parallel import Workers, as_it_is, parallel
 from faceauth.lab.progress import tracked
 
 Say = Callable[[str], None]
+Drawn = dict[str, dict[str, Item]]  # the images of every source by name, in the order drawn for it
 
 
 class PrepareConfig(BaseModel):
@@ -151,9 +152,6 @@ def _find(config: PrepareConfig, output: Path, say: Say) -> dict[str, Found]:
         if place.kind == "folder" and output.resolve().is_relative_to(Path(place.file).resolve()):
             raise UsageError(f"{str(output)!r} lies inside the source {name}", "give a folder outside of it")
     return kept
-
-
-Drawn = dict[str, dict[str, Item]]  # the images of every source by name, in the order drawn for it
 
 
 def _choose_and_store(

@@ -180,8 +180,7 @@ def write_manifest(folder: Path, rows: Sequence[ImageRow]) -> DataSet:
     with replacing(folder / "manifest.parquet") as part:
         parquet.write_table(pa.table(arrays, names=list(names)), part)
     study = len(COLUMNS)
-    excel = {"constant_memory": True}
-    with replacing(folder / "manifest.xlsx") as part, xlsxwriter.Workbook(str(part), excel) as book:
+    with replacing(folder / "manifest.xlsx") as part, xlsxwriter.Workbook(str(part), {"constant_memory": True}) as book:
         _sheet(book.add_worksheet("manifest"), COLUMNS, (manifest_values(row)[:study] for row in rows))
         details = ((row.path, *manifest_values(row)[study:]) for row in rows)
         _sheet(book.add_worksheet("details"), ("destination_path", *DETAILS), details)

@@ -1,8 +1,7 @@
 """The same picture in several states: the protocol's variants, and the augmented views that training sees.
 
 A variant is made of the whole picture, as a user would meet it, and the face is found in the result. The two controls
-that paint pixels over keep the box of the untouched picture. Everything is a function of the picture and a key, so
-the same image always gives the same variant.
+that paint pixels over keep the box of the untouched picture. Everything is a function of the picture and a key.
 """
 
 import hashlib
