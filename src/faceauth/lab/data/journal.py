@@ -127,9 +127,8 @@ class Journal:
         """Write down one image; it is safe from a kill of this process when this returns. Raises OSError."""
         self.outcomes[source, name] = outcome
         try:
-            self._database.execute(
-                "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?)", (source, name, json.dumps(asdict(outcome)))
-            )
+            values = source, name, json.dumps(asdict(outcome))
+            self._database.execute("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?)", values)
         except sqlite3.Error as error:
             raise OSError(errno.EIO, f"cannot write the journal: {error}") from error
 
