@@ -56,7 +56,7 @@ def _moved(image: Image.Image, face: Sequence[float], rng: Rng) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, back, Image.Resampling.BICUBIC)
 
 
-def _mask(size: tuple[int, int], face: Sequence[float], rng: Rng) -> npt.NDArray[np.float32]:
+def _mask(size: tuple[int, int], face: Sequence[float], rng: Rng) -> npt.NDArray[np.floating]:
     """How much of each pixel is pasted, (height, width) in [0, 1]: a bent ellipse with a soft edge."""
     wide, high = face[2] - face[0], face[3] - face[1]
     x = (face[0] + face[2]) / 2 + rng.uniform(-0.04, 0.04) * wide
