@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from faceauth.attribution import UNKNOWN, Answer, Attributor, Kind, Prototypes, Taught, novelty
-from faceauth.errors import DataError
+from faceauth.attribution import UNKNOWN, Answer, Attributor, Prototypes, Taught, novelty
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.prototypes import (
-    REFERENCE,
     Bools,
     EmbeddedSet,
     Floats,
@@ -24,12 +22,15 @@ from faceauth.lab.evaluation.prototypes import (
     fit,
     fit_unknown,
     prototypes,
+    with_reference,
 )
-from faceauth.learning import estimate
-from faceauth.model_file import OUTPUTS, Outputs
+from faceauth.learning import LOWEST_RECALL, estimate
 
 LESSON = 20  # pictures that a class is taught with
 DRAWS = 3  # lessons a source, over which figures are averaged
+SHARES = ("own called fake", "others named right", "known fakes caught", "known real called fake")
+Row = dict[str, Any]  # of a table
+Rows = Bools | npt.NDArray[np.int64]  # which images: (n,) of all, or their indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +49,16 @@ class Named:
         truth = getattr(self, kind)
         return np.array([_top(getattr(a, kind), given) == t for a, t in zip(self.answers, truth, strict=True)])
 
-    def accuracy(self, kind: str, closed: bool) -> float:
-        """Share of the fakes named right; NaN where there are none."""
-        right = self.right(kind, closed)[self.fake]
-        return float(right.mean()) if len(right) else float("nan")
-
 
 def _top(shares: Sequence[tuple[str, float]], leaving_out: set[str]) -> str:
     return next(name for name, _ in shares if name not in leaving_out)
 
 
-def rows_of(outputs: Outputs, rows: Bools | npt.NDArray[np.int64], variant: int) -> Outputs:
-    """Plain outputs (n, ...) of some images in one variant."""
-    return Outputs(*(getattr(outputs, name)[rows, variant] for name in OUTPUTS))
-
-
-def name(
-    attributor: Attributor, embedded: EmbeddedSet, model: int, rows: Bools | npt.NDArray[np.int64], variant: int
-) -> Named:
+def name(attributor: Attributor, embedded: EmbeddedSet, model: int, rows: Rows, variant: int) -> Named:
     """What is answered for some images; scores are calibrated as the first model's are."""
-    outputs = rows_of(embedded.outputs[model], rows, variant)
-    scores, answers = attributor(outputs.embedding, np.asarray(embedded.cards[0].calibration(outputs.logit)))
+    outputs = embedded.outputs[model]
+    scores = np.asarray(embedded.cards[0].calibration(outputs.logit[rows, variant]))
+    scores, answers = attributor(outputs.embedding[rows, variant], scores)
     records = [embedded.records[i] for i in np.arange(len(embedded.records))[rows]]
     return Named(
         tuple(answers), scores, np.array([r.generator for r in records]), np.array([r.family for r in records]),
@@ -76,220 +66,120 @@ def name(
     )  # fmt: skip
 
 
-def confusion(found: Prototypes, embedded: EmbeddedSet, split: str, variant: int) -> list[dict[str, int | str]]:
-    """A row a true source with images, a column a source that is likeliest by density, of all, real and fake."""
-    names = [k.name for k in found.kinds]
-    table: list[dict[str, int | str]] = []
-    for source in names:
-        rows = embedded.where(lambda r, s=source: r.source == s, split)  # type: ignore[misc]
-        if not rows.any():
-            continue
-        points = found.place(embedded.outputs[0].embedding[rows, variant])
-        counts = Counter(found.densities(points)[:, :-1].argmax(axis=1).tolist())
-        table.append({"true source": source, **{n: counts.get(i, 0) for i, n in enumerate(names)}})
-    return table
+def folds(found: Prototypes, embedded: EmbeddedSet) -> tuple[dict[int, Prototypes], list[LeftOut]]:
+    """Prototypes, without the evaluated images, of each model trained with sources held out, by the model's place.
 
-
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """A model trained with sources held out: its place, prototypes without the evaluated images, sources held."""
-
-    model: int
-    prototypes: Prototypes
-    held: tuple[str, ...]
-
-
-def folds(found: Prototypes, embedded: EmbeddedSet) -> tuple[list[Fold], list[LeftOut]]:
-    """The models with sources held out; what `unknown` means to each is fitted on the generators of the others."""
+    What `unknown` means to each is fitted on the generators that the others hold out, which are returned too.
+    """
     left = evidence_of_unknown(found, embedded)
-    made = []
+    made = {}
     for model in range(1, len(embedded.cards)):
         unknown = fit_unknown([one for one in left if one.model != model])
         own = replace(fit(embedded, model, embedded.sources(model)), temperature=found.temperature, unknown=unknown)
-        held = tuple(s for s in embedded.sources(0) if s not in embedded.sources(model))
-        made.append(Fold(model, with_reference(own, embedded, model), held))
+        made[model] = with_reference(own, embedded, model, _of_reference(embedded))
     return made, left
 
 
-def with_reference(found: Prototypes, embedded: EmbeddedSet, model: int) -> Prototypes:
-    """The same with reference images: every second of test, which no later figure uses."""
-    reference, which = [], []
-    for row, kind in enumerate(found.kinds):
-        chosen = np.flatnonzero(_of_reference(embedded) & embedded.where(lambda r, s=kind.name: r.source == s))  # type: ignore[misc]
-        reference.append(found.place(embedded.outputs[model].embedding[chosen[:REFERENCE], 0]))
-        which += [row] * len(reference[-1])
-    return replace(found, reference=np.concatenate(reference), reference_kind=np.array(which, np.int64))
-
-
 def _of_reference(embedded: EmbeddedSet) -> Bools:
+    """(n,) the images that folds have as reference: every second of test, which no figure uses."""
     test = embedded.splits == "test"
     return np.asarray(test & (np.cumsum(test) % 2 == 0))
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownResult:
-    """One generator left out: AUROC of P(unknown) against known fakes, shares called unknown, what it is taken for."""
+def novel(found: Prototypes, left: LeftOut, embedded: EmbeddedSet, variant: int) -> Row:
+    """How a model does on a generator that it was trained without.
 
-    generator: str
-    variant: int
-    images: int
-    auroc: float
-    said: float
-    of_known: float
-    taken_for: tuple[tuple[str, int], ...]
-
-
-def novel(fold: Fold, left: LeftOut, embedded: EmbeddedSet, variant: int) -> UnknownResult:
-    """Evaluate a model on a generator that it was trained without."""
-    w = fold.prototypes.unknown
+    That is AUROC of P(unknown) against known fakes, shares called unknown, and what the generator is taken for.
+    """
+    w = found.unknown
     rows = left.variant == variant
     odds = w.bias + w.slope * novelty(left.densities[rows], w.temperature)
     unknown = left.unknown[rows]
-    found = float(metrics.auroc(odds, unknown))
     own = embedded.where(lambda r: r.fake and r.generator == left.generator, "test")
-    named = name(Attributor(fold.prototypes), embedded, fold.model, own, variant)
+    named = name(Attributor(found), embedded, left.model, own, variant)
     taken = Counter(_top(a.generators, {UNKNOWN, "camera"}) for a in named.answers).most_common(3)
-    said, of_known = float((odds[unknown] > 0).mean()), float((odds[~unknown] > 0).mean())
-    return UnknownResult(left.generator, variant, int(unknown.sum()), found, said, of_known, tuple(taken))
+    return {
+        "n": int(unknown.sum()), "AUROC": float(metrics.auroc(odds, unknown)),
+        "called unknown": float((odds[unknown] > 0).mean()),
+        "known ones called unknown": float((odds[~unknown] > 0).mean()),
+        "taken for": ", ".join(f"{who} ({count})" for who, count in taken),
+    }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class TaughtResult:
-    """A source left out and taught with a few images, the mean over lessons; pairs are before and after.
-
-    Attributes:
-        recall: share of its other images that are then named by the taught name; flagged: called fake.
-        others: share of known test images, real and fake, that are named right; caught: of known fakes called fake;
-            alarms: of known reals called fake; unseen: of held-out fakes of other generators called fake.
-        refused: lessons that `learn` would have refused.
-    """
-
-    source: str
-    fake: bool
-    variant: int
-    lesson: int
-    images: int
-    recall: float
-    flagged: tuple[float, float]
-    others: tuple[float, float]
-    caught: tuple[float, float]
-    alarms: tuple[float, float]
-    unseen: tuple[float, float]
-    refused: int
-
-
-def lessons_of(fold: Fold, embedded: EmbeddedSet, split: str) -> list[str]:
-    """The held-out sources that can be taught and evaluated: those with images both in train and in a split.
+def lessons_of(model: int, embedded: EmbeddedSet) -> list[str]:
+    """The sources that a model lacks and can be taught and evaluated on: those with images both in train and in test.
 
     A source is in train alone because its images are too much alike; teaching some of them and evaluating on the
     others would measure nothing.
     """
-    held = {s: np.array([r.source == s for r in embedded.records]) for s in fold.held}
-    return [s for s, own in held.items() if all((own & (embedded.splits == p)).any() for p in ("train", split))]
+    source = np.array([r.source for r in embedded.records])
+    there = set(source[embedded.splits == "train"]) & set(source[embedded.splits == "test"])
+    return [s for s in embedded.sources(0) if s in there and s not in embedded.sources(model)]
 
 
-def teach(
-    fold: Fold, embedded: EmbeddedSet, source: str, split: str, variants: Sequence[int], seed: int = 0
-) -> list[TaughtResult]:
-    """Teach a held-out source with plain train images; evaluate on its other images and on the others of a split."""
-    rng = np.random.default_rng(seed)
+def teach(found: Prototypes, model: int, embedded: EmbeddedSet, source: str, views: Sequence[str]) -> list[Row]:
+    """A source that a model lacks, taught with a few plain train images: a row a variant, which `views` name.
+
+    Figures are means over lessons, before and after: of its other images the share called fake; of known test images
+    that of all named right, of fakes and of reals called fake. `recall` is the share of its other images that are then
+    named by the taught name, `refused` how many lessons `learn` would have refused.
+    """
+    rng = np.random.default_rng(0)
     own = np.flatnonzero(embedded.where(lambda r: r.source == source))
     train = own[embedded.splits[own] == "train"]
     size = min(LESSON, len(own) // 2, len(train))
-    lessons = [_lesson(fold, embedded, source, rng.permutation(train)[:size]) for _ in range(DRAWS)]
-    fake, refused = embedded.kinds()[source].label == "fake", sum(refused for _, _, refused in lessons)
-    found = []
-    for variant in variants:
-        judged = _Judged.of(fold, embedded, source, split, variant, own)
-        before = np.mean([judged.column(None, np.isin(own, rows, invert=True)) for rows, _, _ in lessons], axis=0)
-        after = np.mean([judged.column(taught, np.isin(own, rows, invert=True)) for rows, taught, _ in lessons], axis=0)
-        flagged, others, caught, alarms, unseen = (
-            (float(a), float(b)) for a, b in zip(before[1:], after[1:], strict=True)
-        )
-        found.append(TaughtResult(
-            source, fake, variant, size, len(own) - size, float(after[0]), flagged, others, caught, alarms, unseen,
-            refused,
-        ))  # fmt: skip
-    return found
+    drawn = [rng.permutation(train)[:size] for _ in range(DRAWS)]
+    kind = replace(embedded.kinds()[source], name="taught", generator="taught")
+    plain = embedded.outputs[model].embedding[:, 0]
+    lessons = [estimate(Attributor(found), kind, plain[rows], "", lowest=0.0)[0] for rows in drawn]
+    trained = embedded.cards[model].sources
+    known = np.flatnonzero(embedded.where(lambda r: r.source in trained, "test") & ~_of_reference(embedded))
+
+    def named(rows: Rows, variant: int, taught: Sequence[Taught] = ()) -> Named:
+        return name(Attributor(found, taught), embedded, model, rows, variant)
+
+    table = []
+    for variant, view in enumerate(views):
+        untaught = named(own, variant), named(known, variant)
+        pairs = []
+        for rows, lesson in zip(drawn, lessons, strict=True):
+            others = np.isin(own, rows, invert=True)
+            taught = named(own, variant, [lesson]), named(known, variant, [lesson])
+            pairs.append([_figures(*both, others, embedded.cards[0].thresholds.fake) for both in (untaught, taught)])
+        before, after = np.mean(pairs, axis=0).tolist()
+        table.append({
+            "taught": source, "as": kind.label, "view": view, "lesson": size, "n": len(own) - size, "recall": after[0],
+            "refused": sum(lesson.recall < LOWEST_RECALL[kind.label] for lesson in lessons),
+            **{f"{what}, {when}": figures[k] for k, what in enumerate(SHARES, 1)
+               for when, figures in (("before", before), ("after", after))},
+        })  # fmt: skip
+    return table
 
 
-def _lesson(
-    fold: Fold, embedded: EmbeddedSet, source: str, rows: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], Taught, bool]:
-    attributor = Attributor(fold.prototypes)
-    known = embedded.kinds()[source]
-    kind = Kind("taught", known.label, known.family, "taught")
-    embedding = embedded.outputs[fold.model].embedding[rows, 0]
-    try:
-        return rows, estimate(attributor, kind, embedding, "")[0], False
-    except DataError:
-        return rows, estimate(attributor, kind, embedding, "", lowest=0.0)[0], True
+def _figures(own: Named, known: Named, others: Bools, threshold: float) -> list[float]:
+    """The share of the `others` among its own images that is named by the taught name, and `SHARES`."""
+    recall = np.array([a.generator == "taught" for a in own.answers])[others].mean()
+    right = [a.generator == g for a, g in zip(known.answers, known.generators, strict=True)]
+    flagged = known.scores >= threshold
+    own_flagged = (own.scores >= threshold)[others].mean()
+    return [recall, own_flagged, np.mean(right), flagged[known.fake].mean(), flagged[~known.fake].mean()]
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What one held-out source is evaluated on: its images, known ones, and held-out fakes of other generators."""
-
-    fold: Fold
-    embedded: EmbeddedSet
-    variant: int
-    own: npt.NDArray[np.int64]
-    known: npt.NDArray[np.int64]
-    unseen: npt.NDArray[np.int64]
-    before: dict[str, Named]
-
-    @classmethod
-    def of(
-        cls, fold: Fold, embedded: EmbeddedSet, source: str, split: str, variant: int, own: npt.NDArray[np.int64]
-    ) -> "_Judged":
-        sources, generator = embedded.cards[fold.model].sources, embedded.records[own[0]].generator
-        known = np.flatnonzero(embedded.where(lambda r: r.source in sources, split) & ~_of_reference(embedded))
-        unseen = np.flatnonzero(
-            embedded.where(lambda r: r.fake and r.source in fold.held and r.generator != generator, split)
-        )
-        made = cls(fold, embedded, variant, own, known, unseen, {})
-        made.before.update(made.names(()))
-        return made
-
-    def names(self, taught: Sequence[Taught]) -> dict[str, Named]:
-        attributor = Attributor(self.fold.prototypes, taught)
-        rows = {"own": self.own, "known": self.known, "unseen": self.unseen}
-        return {k: name(attributor, self.embedded, self.fold.model, v, self.variant) for k, v in rows.items()}
-
-    def column(self, taught: Taught | None, others: Bools) -> list[float]:
-        """Recall, own flagged, others named right, known fakes caught, known real flagged, unseen fakes caught."""
-        threshold = self.embedded.cards[0].thresholds.fake
-        named = self.names((taught,)) if taught else self.before
-        own, known = named["own"], named["known"]
-        flagged = known.scores >= threshold
-        unseen = named["unseen"].scores >= threshold
-        right = [a.generator == g for a, g in zip(known.answers, known.generators, strict=True)]
-        recall = np.array([a.generator == "taught" for a in own.answers])[others].mean()
-        own_flagged = (own.scores >= threshold)[others].mean()
-        caught = float(unseen.mean()) if len(unseen) else float("nan")
-        return [
-            float(recall), float(own_flagged), float(np.mean(right)), float(flagged[known.fake].mean()),
-            float(flagged[~known.fake].mean()), caught,
-        ]  # fmt: skip
-
-
-def attribution_tables(embedded: EmbeddedSet, views: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+def attribution_tables(embedded: EmbeddedSet, views: Sequence[str]) -> dict[str, list[Row]]:
     """Tables of test images: known generators named, each left out, each source left out and taught, and the means.
 
-    Args:
-        embedded: of a model and of its folds' models; views: the names of its variants.
+    `embedded` is of a model and of its folds' models, `views` are the names of its variants.
     """
     found = prototypes(embedded)
-    of_folds, left = folds(found, embedded)
+    by_model, left = folds(found, embedded)
     numbered = list(enumerate(views))
     unknown = [
-        _unknown_row(novel(fold, one, embedded, k), view)
-        for fold in of_folds for one in left if one.model == fold.model for k, view in numbered
+        {"generator left out": one.generator, "view": view, **novel(by_model[one.model], one, embedded, k)}
+        for one in left if one.model in by_model for k, view in numbered
     ]  # fmt: skip
     taught = [
-        _taught_row(result, views[result.variant])
-        for fold in of_folds for source in lessons_of(fold, embedded, "test")
-        for result in teach(fold, embedded, source, "test", range(len(views)))
+        row for model, own in by_model.items() for source in lessons_of(model, embedded)
+        for row in teach(own, model, embedded, source, views)
     ]  # fmt: skip
     return {
         "Known generators": [_known_row(found, embedded, k, view) for k, view in numbered],
@@ -298,7 +188,7 @@ def attribution_tables(embedded: EmbeddedSet, views: Sequence[str]) -> dict[str,
     }  # fmt: skip
 
 
-def _means(rows: Sequence[dict[str, Any]], *by: str) -> list[dict[str, Any]]:
+def _means(rows: Sequence[Row], *by: str) -> list[Row]:
     """The means of every share, over the rows that agree in `by`, and how many these are."""
     found = []
     for key in dict.fromkeys(tuple(row[name] for name in by) for row in rows):
@@ -309,34 +199,12 @@ def _means(rows: Sequence[dict[str, Any]], *by: str) -> list[dict[str, Any]]:
     return found
 
 
-def _known_row(found: Prototypes, embedded: EmbeddedSet, variant: int, view: str) -> dict[str, Any]:
+def _known_row(found: Prototypes, embedded: EmbeddedSet, variant: int, view: str) -> Row:
     names = {kind.name for kind in found.kinds}
     rows = embedded.where(lambda r: r.fake and r.source in names, "test")
     named = name(Attributor(found), embedded, 0, rows, variant)
-    return {
-        "view": view, "n": int(rows.sum()), "of": len(set(named.generators.tolist())),
-        "generator, known to be fake": named.accuracy("generators", closed=True),
-        "family, known to be fake": named.accuracy("families", closed=True),
-        "generator": named.accuracy("generators", closed=False), "family": named.accuracy("families", closed=False),
+    shares = {
+        f"{what}{', known to be fake' if closed else ''}": float(named.right(kind, closed).mean())
+        for closed in (True, False) for what, kind in (("generator", "generators"), ("family", "families"))
     }  # fmt: skip
-
-
-def _unknown_row(result: UnknownResult, view: str) -> dict[str, Any]:
-    return {
-        "generator left out": result.generator, "view": view, "n": result.images, "AUROC": result.auroc,
-        "called unknown": result.said, "known ones called unknown": result.of_known,
-        "taken for": ", ".join(f"{who} ({count})" for who, count in result.taken_for),
-    }  # fmt: skip
-
-
-def _taught_row(result: TaughtResult, view: str) -> dict[str, Any]:
-    pairs = {
-        "own called fake": result.flagged, "others named right": result.others, "known fakes caught": result.caught,
-        "known real called fake": result.alarms,
-    }  # fmt: skip
-    return {
-        "taught": result.source, "as": "fake" if result.fake else "real", "view": view, "lesson": result.lesson,
-        "n": result.images, "recall": result.recall, "refused": result.refused,
-        **{f"{what}, {when}": value for what, pair in pairs.items()
-           for when, value in zip(("before", "after"), pair, strict=True)},
-    }  # fmt: skip
+    return {"view": view, "n": int(rows.sum()), "of": len(set(named.generators.tolist())), **shares}

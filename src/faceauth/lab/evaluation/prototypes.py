@@ -67,21 +67,22 @@ def embed_prepared(model: Path, examples: Examples, cache: Path, workers: int) -
 def prototypes(embedded: EmbeddedSet, also: Sequence[str] = ()) -> Prototypes:
     """Fitted on train and calibrated on test, for the first of the models; the others have generators left out.
 
-    Args:
-        also: sources that the network was not trained on, to be told apart all the same.
-
-    Raises:
-        DataError: a source without train images, or nothing to calibrate on.
+    `also` are sources that the network was not trained on, to be told apart all the same. Raises DataError for a source
+    without train images, or nothing to calibrate on.
     """
     found = fit(embedded, 0, (*embedded.sources(0), *also))
-    found = replace(found, temperature=temperature(found, embedded, 0))
-    reference, rows = [], []
-    for row, kind in enumerate(found.kinds):
-        test = np.flatnonzero(embedded.where(lambda r, s=kind.name: r.source == s, "test"))[:REFERENCE]  # type: ignore[misc]
-        reference.append(found.place(embedded.outputs[0].embedding[test, 0]))
-        rows += [row] * len(test)
-    found = replace(found, reference=np.concatenate(reference), reference_kind=np.array(rows, np.int64))
+    found = replace(found, temperature=temperature(found, embedded))
+    found = with_reference(found, embedded, 0, embedded.splits == "test")
     return replace(found, unknown=fit_unknown(evidence_of_unknown(found, embedded)))
+
+
+def with_reference(found: Prototypes, embedded: EmbeddedSet, model: int, allowed: Bools) -> Prototypes:
+    """The same with reference images: of each source the first `REFERENCE` of those allowed, (n,), as they are."""
+    source = np.array([r.source for r in embedded.records])
+    chosen = [np.flatnonzero(allowed & (source == kind.name))[:REFERENCE] for kind in found.kinds]
+    reference = [found.place(embedded.outputs[model].embedding[rows, 0]) for rows in chosen]
+    which = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
+    return replace(found, reference=np.concatenate(reference), reference_kind=which)
 
 
 def write(model: Path, found: Prototypes) -> None:
@@ -111,9 +112,8 @@ def fit(embedded: EmbeddedSet, model: int, sources: Sequence[str]) -> Prototypes
     within, _ = ledoit_wolf(spread / unit, assume_centered=True)
     center, axes, between = _axes(np.array(means) / unit, within, np.array(counts))
     center, axes = center * unit, axes / unit
-    described = (
-        f"{int(sum(counts))} train images, {' and '.join(SEEN_IN[: embedded.outputs[model].embedding.shape[1]])}"
-    )
+    views = embedded.outputs[model].embedding.shape[1]
+    described = f"{int(sum(counts))} train images, {' and '.join(SEEN_IN[:views])}"
     coordinates = (np.array(means) - center) @ axes.T
     return Prototypes(
         tuple(kinds[s] for s in sources), np.array(counts), center, axes, between, coordinates,
@@ -133,19 +133,17 @@ def _axes(means: Floats, within: Floats, counts: Floats) -> tuple[Floats, Floats
     return center, vectors.T @ whiten, np.maximum(values, 1e-3)
 
 
-def temperature(found: Prototypes, embedded: EmbeddedSet, model: int) -> float:
+def temperature(found: Prototypes, embedded: EmbeddedSet) -> float:
     """That which gives the generators of the test fakes the lowest mean negative log likelihood (Guo et al., 2017)."""
-    densities, truth, weights = [], [], []
-    generators = _generators(found)
-    for variant in range(embedded.outputs[model].embedding.shape[1]):
-        rows = embedded.where(lambda r: r.fake and r.source in {k.name for k in found.kinds}, "test")
-        densities.append(found.densities(found.place(embedded.outputs[model].embedding[rows, variant])))
-        truth += [embedded.records[i].generator for i in np.flatnonzero(rows)]
-    if not truth:
+    generators, embedding = _generators(found), embedded.outputs[0].embedding
+    rows = embedded.where(lambda r: r.fake and r.source in {k.name for k in found.kinds}, "test")
+    if not rows.any():
         raise DataError("no fake test images to calibrate on")
-    fake = np.concatenate(densities)[:, :-1][:, found.fake]
+    views = range(embedding.shape[1])
+    densities = np.concatenate([found.densities(found.place(embedding[rows, view])) for view in views])
+    fake = densities[:, :-1][:, found.fake]
     of = np.array([[k.generator == g for k in found.kinds if k.label == "fake"] for g in generators])
-    own = np.array([generators.index(g) for g in truth])
+    own = np.array([generators.index(embedded.records[i].generator) for _ in views for i in np.flatnonzero(rows)])
     weights = 1 / np.bincount(own)[own]
     losses = []
     for t in TEMPERATURES:
