@@ -64,8 +64,7 @@ def test_a_heat_map_is_more_faithful_than_chance_and_a_centre_prior(model):
 
 
 def test_the_table_says_by_how_much_and_how_sure_that_is():
-    ours = heatmaps.Areas(np.array([0.0, 1.0]), np.array([3.0, 3.0]))
-    other = heatmaps.Areas(np.array([2.0, 3.0]), np.array([1.0, 1.0]))
+    ours, other = np.array([[0.0, 3.0], [1.0, 3.0]]), np.array([[2.0, 1.0], [3.0, 1.0]])
     first, second = heatmaps.table({"heat map": ours, "random": other})
     assert first["deletion"] == "0.50 (0.00 to 1.00)" and "heat map's deletion less" not in first
     assert second["heat map's deletion less"] == "-2.00 (-2.00 to -2.00)"

@@ -28,26 +28,21 @@ def reference(
 ) -> Reference:
     """Spectra of the train split's pictures as a network is shown them, and the rates that a report prints.
 
-    Args:
-        rows: with their splits; page: Markdown with the table of `faceauth lab evaluate` on what pictures are called;
-            per_source: at most so many images of each source, the first by hash.
-
-    Raises:
-        DataError: the page has no such table, or a source no readable face.
+    `rows` are with their splits, of which at most `per_source` of each source count, the first by hash. `page` is
+    Markdown with the table of `faceauth lab evaluate` on what pictures are called. Raises DataError where it has no
+    such table, or a source no readable face.
     """
     rates = read_rates(page, model)
     profiles = _profiles(data, rows, spec, per_source)
     of = {row.source: row for row in rows}
-    photographs = {source: found for source, found in profiles.items() if of[source].label == "real"}
+    photographs = [found for source, found in profiles.items() if of[source].label == "real"]
     by_generator: dict[str, list[Floats]] = defaultdict(list)
     for source, found in profiles.items():
         if of[source].label == "fake":
             by_generator[of[source].generator].append(found)
-    low, high = np.percentile(np.concatenate([*photographs.values()]), [5, 95], axis=0)
-    generators = (_profile(name, found) for name, found in sorted(by_generator.items()))
-    return Reference(
-        rates, _profile("photographs", [*photographs.values()]), _values(low), _values(high), (*generators,)
-    )
+    low, high = np.percentile(np.concatenate(photographs), [5, 95], axis=0)
+    generators = tuple(_profile(name, found) for name, found in sorted(by_generator.items()))
+    return Reference(rates, _profile("photographs", photographs), _values(low), _values(high), generators)
 
 
 def _profiles(data: DataSet, rows: Sequence[ImageRow], spec: PreprocessSpec, per_source: int) -> Mapping[str, Floats]:
@@ -56,14 +51,15 @@ def _profiles(data: DataSet, rows: Sequence[ImageRow], spec: PreprocessSpec, per
     find = finder()
     chosen = sorted((r for r in rows if r.split == "train" and r.label in {"real", "fake"}), key=lambda r: r.sha256)
     for row in tracked(chosen, len(chosen), "spectra"):
-        if len(found[row.source]) < per_source and (pixels := _cut(data.file(row), find, spec)) is not None:
+        if len(found[row.source]) < per_source and (pixels := cut_face(data.file(row), find, spec)) is not None:
             found[row.source].append(profile(pixels))
     if empty := [source for source, values in found.items() if not values]:
         raise DataError(f"no face was found in any image of {', '.join(empty)}")
     return {source: np.array(values) for source, values in found.items()}
 
 
-def _cut(path: Path, find: FaceFinder, spec: PreprocessSpec) -> npt.NDArray[np.uint8] | None:
+def cut_face(path: Path, find: FaceFinder, spec: PreprocessSpec) -> npt.NDArray[np.uint8] | None:
+    """The largest face of an image of a data set, as `spec` shows it; None without one. Raises DataError."""
     try:
         image = images.load(str(path)).image
     except ImageError as error:
@@ -85,8 +81,7 @@ def _values(decibels: Floats) -> tuple[float, ...]:
 def read_rates(page: Path, model: str) -> Rates:
     """How pictures of unseen kinds are called as they are, from the table of a report in Markdown.
 
-    Raises:
-        DataError: the page cannot be read, or has no such table.
+    Raises DataError where the page cannot be read, or has no such table.
     """
     hint = "give the report.md of faceauth lab evaluate, or the model card"
     try:
