@@ -19,7 +19,8 @@ from faceauth.lab.evaluation.candidates import choose
 from faceauth.lab.progress import tracked
 
 Floats = npt.NDArray[np.floating[Any]]
-DRAWS = 500
+DRAWS = 500  # bootstrap means, of images with replacement
+INTERVAL = (2.5, 97.5)  # percentiles
 CAVEAT = (
     "Of the prepared faces, all cut and resized alike: the resize shapes every spectrum, so sources are compared after "
     "it, and none of these is the spectrum of a camera or generator itself. Residual: image less its 3 x 3 median."
@@ -50,22 +51,17 @@ class SourceSpectrum:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a ring, for CSV."""
-        return [
-            {
-                "source": self.source, "label": "fake" if self.fake else "real", "images": self.images,
-                **{name: float(getattr(self, name)[k]) for name in _BY_RING},
-            }
-            for k in range(len(self.frequency))
-        ]  # fmt: skip
+        rings = range(len(self.frequency))
+        return [self._source() | {name: float(getattr(self, name)[k]) for name in _BY_RING} for k in rings]
 
     def summary(self) -> dict[str, Any]:
         """How far the source lies from the real ones' mean, in dB, over the lower and the upper half of frequencies."""
         upper = self.frequency > self.frequency[-1] / 2
         low, high = float(self.difference[~upper].mean()), float(self.difference[upper].mean())
-        return {
-            "source": self.source, "label": "fake" if self.fake else "real", "images": self.images,
-            "lower half, dB": low, "upper half, dB": high,
-        }  # fmt: skip
+        return self._source() | {"lower half, dB": low, "upper half, dB": high}
+
+    def _source(self) -> dict[str, Any]:
+        return {"source": self.source, "label": "fake" if self.fake else "real", "images": self.images}
 
 
 _BY_RING = ("frequency", "profile", "low", "high", "difference", "difference_low", "difference_high")
@@ -76,11 +72,8 @@ def source_spectra(
 ) -> list[SourceSpectrum]:
     """The spectrum of every source of a split, reals first; intervals over images, each real source weighing the same.
 
-    Args:
-        per_source: at most so many images of each source, drawn with the seed; None for all.
-
-    Raises:
-        DataError: images of different sizes, no real images, or an unreadable one.
+    At most `per_source` images of each source are drawn with the seed; None for all. Raises DataError for images of
+    different sizes, no real images, or an unreadable one.
     """
     chosen = choose(examples, split, per_source, seed)
     records = [examples.records[i] for i in chosen]
@@ -95,38 +88,28 @@ def source_spectra(
     if len({p.shape for p in planes.values()}) > 1:
         raise DataError("the prepared images are of different sizes", "prepare the data set again, with one size")
     rng = np.random.default_rng(seed)
-    drawn = {source: _bootstrap(p, rng) for source, p in profiles.items()}
+    drawn = {s: rng.multinomial(len(p), np.full(len(p), 1 / len(p)), DRAWS) @ p / len(p) for s, p in profiles.items()}
     means = {source: p.mean(axis=0) for source, p in profiles.items()}
     real = [source for fake, source in sources if not fake]
     real_mean, real_drawn = (np.mean([of[s] for s in real], axis=0) for of in (means, drawn))
-    return [
-        SourceSpectrum(
+    found = []
+    for fake, source in sources:
+        low, high = np.percentile(drawn[source], INTERVAL, axis=0)
+        difference_low, difference_high = np.percentile(drawn[source] - real_drawn, INTERVAL, axis=0)
+        found.append(SourceSpectrum(
             source, fake, len(profiles[source]), planes[source], spectra.frequencies(len(planes[source])),
-            means[source], *_limits(drawn[source]), means[source] - real_mean, *_limits(drawn[source] - real_drawn),
-        )
-        for fake, source in sources
-    ]  # fmt: skip
+            means[source], low, high, means[source] - real_mean, difference_low, difference_high,
+        ))  # fmt: skip
+    return found
 
 
 def _average(examples: Examples, members: Sequence[int], pool: ThreadPoolExecutor) -> tuple[Floats, Floats]:
     """(side, side) mean log-power and (images, rings) profiles in decibels."""
-    total: Floats | None = None
-    profiles = []
+    total, profiles, side = np.zeros(()), [], 0
     for power in pool.map(lambda i: spectra.power(spectra.residual(np.asarray(examples.faces[i][0]))), members):
-        if power.shape[0] != power.shape[1] or (total is not None and total.shape != power.shape):
+        side = side or len(power)
+        if power.shape != (side, side):
             raise DataError("the images are not squares of one size", "spectra need a prepared data set")
-        total = spectra.decibels(power) if total is None else total + spectra.decibels(power)
+        total = total + spectra.decibels(power)
         profiles.append(spectra.decibels(spectra.radial_profile(power)))
-    assert total is not None
     return total / len(members), np.array(profiles)
-
-
-def _bootstrap(profiles: Floats, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """(draws, rings) means of images drawn with replacement."""
-    n = len(profiles)
-    return np.asarray(rng.multinomial(n, np.full(n, 1 / n), DRAWS) @ profiles / n)
-
-
-def _limits(drawn: Floats) -> tuple[Floats, Floats]:
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return low, high
