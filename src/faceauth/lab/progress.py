@@ -1,6 +1,5 @@
-"""The laboratory's notices, on standard error, and its progress bar there, only where that is a terminal."""
+"""The laboratory's progress bar, on standard error, only where that is a terminal."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -14,8 +13,3 @@ def tracked(items: Iterable[T], total: int, name: str, done: int = 0) -> Iterato
 
     console = Console(stderr=True)
     yield from track(items, name, total, done, console=console, disable=not console.is_terminal)
-
-
-def notice(line: str) -> None:
-    """Say a line that is no result."""
-    print(line, file=sys.stderr)

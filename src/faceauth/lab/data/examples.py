@@ -5,6 +5,7 @@ never enlarged, so that augmentation can still move and scale them. A prepared d
 """
 
 import hashlib
+import sys
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,6 @@ from faceauth.files import locked, replacing
 from faceauth.lab.data.dataset import DataSet, ImageRow, check_bytes, need_hashes
 from faceauth.lab.data.splits import FRACTIONS, check_given, given_or_assigned, tie
 from faceauth.lab.parallel import as_it_is, parallel
-from faceauth.lab.progress import notice
 from faceauth.preprocess import PreprocessSpec
 
 VERSION = 2  # of the code below: what cuts otherwise gets another
@@ -107,7 +107,8 @@ def with_extra(examples: Examples, data: DataSet, cache: Path, held_out: Collect
     }
     chosen = [i for i, component in enumerate(components[first:]) if component not in sealed]
     if left_out := len(data.rows) - len(chosen):
-        notice(f"{data.root}: {left_out:,} of {len(data.rows):,} images are left out, tied to images to evaluate on")
+        left = f"{left_out:,} of {len(data.rows):,} images are left out, tied to images to evaluate on"
+        print(f"{data.root}: {left}", file=sys.stderr)
     rows = [replace(data.rows[i], split="train") for i in chosen]
     return Examples(
         (*examples.records, *rows), examples.splits + ("train",) * len(rows), _Joined(examples.faces, crops, chosen),
