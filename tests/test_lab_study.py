@@ -12,7 +12,8 @@ from faceauth.errors import ConfigError, DataError
 from faceauth.lab import study as study_
 from faceauth.lab.cli import app
 from faceauth.lab.data.prepare import PrepareConfig
-from faceauth.lab.study import Step, read_study, run_study, stages
+from faceauth.lab.study import Step, StudyPlan, run_study, stages
+from faceauth.lab.training.config import read_table
 
 pytestmark = pytest.mark.torch
 RUN = study_._run
@@ -102,7 +103,7 @@ def test_the_whole_chain_and_again(plan, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study_, "_run", run_here)
     plan.write_text(f"jobs = 1\n{plan.read_text()}")  # standard output is that of one step at a time
-    report = run_study(read_study(plan), lambda _: None)
+    report = run_study(read_table(plan, StudyPlan), lambda _: None)
     assert {p.name for p in tmp_path.iterdir()} == {"plan.toml", "tiny.toml", "corpus", "out"}
     assert report.read_text().startswith("<!doctype html>")
     rows = [json.loads(line) for line in (tmp_path / "out" / "times.jsonl").read_text().splitlines()]
@@ -115,13 +116,13 @@ def test_the_whole_chain_and_again(plan, tmp_path, monkeypatch):
     assert [o["purpose"] for o in found["made"]["dev_openings"]] == ["score and evaluate"]
     assert (tmp_path / "out" / "prepared" / "dev_ledger.jsonl").is_file()
     again = []
-    assert run_study(read_study(plan), again.append) == report
+    assert run_study(read_table(plan, StudyPlan), again.append) == report
     assert len(again) == 1 and again[0].startswith("done")
 
 
 def test_a_step_that_fails_names_its_reason_and_its_log(plan, tmp_path):
     with pytest.raises(DataError, match="prepare: no folder .* for corpus") as caught:
-        run_study(read_study(plan), lambda _: None)
+        run_study(read_table(plan, StudyPlan), lambda _: None)
     assert "prepare.log" in str(caught.value.hint)
     assert (tmp_path / "out" / "logs" / "prepare.log").read_text()
 
@@ -140,7 +141,7 @@ def test_what_was_done_is_not_done_again_and_the_rest_is(plan, monkeypatch):
             raise DataError("killed")
         return finishes(step)
 
-    read = read_study(plan)
+    read = read_table(plan, StudyPlan)
     monkeypatch.setattr(study_, "_run", is_killed)
     with pytest.raises(DataError, match="killed"):
         run_study(read, lambda _: None)
@@ -167,13 +168,13 @@ def test_a_result_of_another_plan_is_not_taken(plan, tmp_path, monkeypatch, file
         return 0.0
 
     monkeypatch.setattr(study_, "_run", finishes)
-    run_study(read_study(plan), lambda _: None)
+    run_study(read_table(plan, StudyPlan), lambda _: None)
     plan.write_text(f"jobs = 1\n{plan.read_text()}")  # changes no result
-    run_study(read_study(plan), lambda _: None)
+    run_study(read_table(plan, StudyPlan), lambda _: None)
     changed = tmp_path / file
     changed.write_text(changed.read_text().replace(old, new))
     with pytest.raises(DataError, match=f"{step}: .* other settings") as caught:
-        run_study(read_study(plan), lambda _: None)
+        run_study(read_table(plan, StudyPlan), lambda _: None)
     assert "another output" in str(caught.value.hint)
 
 
@@ -184,12 +185,12 @@ def test_a_result_of_another_plan_is_not_taken(plan, tmp_path, monkeypatch, file
 def test_a_bad_plan_is_one_line(plan, old, new, says):
     plan.write_text(plan.read_text().replace(old, new))
     with pytest.raises(ConfigError, match=says):
-        read_study(plan)
+        read_table(plan, StudyPlan)
 
 
 def test_the_small_study_is_all_of_it(monkeypatch):
     monkeypatch.chdir(ROOT)
-    plan = read_study(ROOT / "configs" / "small" / "study.toml")
+    plan = read_table(ROOT / "configs" / "small" / "study.toml", StudyPlan)
     assert {p.stem for p in plan.models} == {"deit", "vit", "densenet", "pyramid"}
     assert plan.only
     names = [step.name for stage in stages(plan) for step in stage if isinstance(step, Step)]

@@ -23,7 +23,7 @@ from pydantic import Field
 from faceauth.errors import DataError
 from faceauth.files import write_text
 from faceauth.lab.data.prepare import PrepareConfig
-from faceauth.lab.training.config import Strict, read_config, read_table
+from faceauth.lab.training.config import Strict, read_config
 
 Say = Callable[[str], None]
 
@@ -60,11 +60,6 @@ class Step:
         return shlex.join(["faceauth", "lab", *self.arguments])
 
 
-def read_study(path: Path) -> StudyPlan:
-    """Read a study's TOML file. Raises ConfigError for what `read_table` refuses."""
-    return read_table(path, StudyPlan)
-
-
 def stages(study: StudyPlan) -> Iterator[list[Step]]:
     """The steps in order; those of one stage do not need each other."""
     manifest = study.output / "prepared" / "manifest.parquet"
@@ -80,8 +75,10 @@ def stages(study: StudyPlan) -> Iterator[list[Step]]:
     every = tuple(map(str, runs))
     written = evaluation / "evaluation.json"
     yield [Step("evaluate", ("evaluate", *every, "-o", str(evaluation), *dev, *workers), written)]
-    tsne = [("tsne", str(run), "-o", str(run / "tsne"), *cache) for run in runs]
-    maps = [Step(f"tsne {r.name}", words, r / "tsne" / "tsne.csv") for r, words in zip(runs, tsne, strict=True)]
+    maps = [
+        Step(f"tsne {run.name}", ("tsne", str(run), "-o", str(run / "tsne"), *cache), run / "tsne" / "tsne.csv")
+        for run in runs
+    ]
     spectrum = ("spectrum", "--manifest", str(manifest), "-o", str(spectra))
     yield [*maps, Step("spectrum", spectrum, spectra / "profiles.csv")]
     yield [Step("report", ("report", *every, "--evaluation", str(written), "-o", str(report), *workers), report)]
@@ -92,14 +89,10 @@ def _trainings(study: StudyPlan, manifest: Path) -> Iterator[Step]:
     place = f"data.manifest={json.dumps(str(manifest))}"
     for config in study.models:
         name = read_config(config, [place]).name
-        for suffix, fake in [("", []), *((f"-{key}", sources) for key, sources in study.only.items())]:
-            settings = [
-                place,
-                f"name={json.dumps(name + suffix)}",
-                *([f"data.fake={json.dumps(fake)}"] if fake else []),
-            ]
+        for run, fake in {name: [], **{f"{name}-{key}": sources for key, sources in study.only.items()}}.items():
+            settings = [place, f"name={json.dumps(run)}", *([f"data.fake={json.dumps(fake)}"] if fake else [])]
             words = [str(config), "--runs", str(runs), "--resume", *(w for s in settings for w in ("--set", s))]
-            yield Step(f"train {name + suffix}", ("train", *words), runs / (name + suffix) / "model.safetensors")
+            yield Step(f"train {run}", ("train", *words), runs / run / "model.safetensors")
 
 
 def _options(prepare: PrepareConfig) -> Iterator[str]:
@@ -126,14 +119,12 @@ def run_study(study: StudyPlan, say: Say) -> Path:
             settings, another config or other data than the plan has now.
     """
     start = time.perf_counter()
-    result = study.output
     keys: dict[Step, str] = {}
     for stage in stages(study):
         keys |= {step: _key(step, keys) for step in stage}
-        run_steps({step: keys[step] for step in stage}, study.output, study.jobs, say)
-        result = stage[-1].result
+        _run_stage({step: keys[step] for step in stage}, study.output, study.jobs, say)
     say(f"done after {(time.perf_counter() - start) / 60:.1f} minutes")
-    return result
+    return stage[-1].result
 
 
 def _key(step: Step, earlier: Mapping[Step, str]) -> str:
@@ -144,12 +135,8 @@ def _key(step: Step, earlier: Mapping[Step, str]) -> str:
     return hashlib.sha256(json.dumps([words, configs, taken]).encode()).hexdigest()
 
 
-def run_steps(steps: Mapping[Step, str], output: Path, jobs: int, say: Say) -> None:
-    """Run the steps whose result is not there yet, `jobs` side by side; keys, logs and times go to `output`.
-
-    Raises:
-        DataError: a step fails, its log is named, and the next call goes on there; or a result has another key.
-    """
+def _run_stage(steps: Mapping[Step, str], output: Path, jobs: int, say: Say) -> None:
+    """Run the steps whose result is not there yet, `jobs` side by side; keys, logs and times go to `output`."""
     logs = output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     missing = [step for step in steps if not step.result.exists()]
@@ -162,12 +149,10 @@ def run_steps(steps: Mapping[Step, str], output: Path, jobs: int, say: Say) -> N
                 f"{step.name}: {step.result} was made with other settings than the plan has now",
                 f"name another output, or remove {step.result.parent} to make it anew",
             )
-    if not missing:
-        return
-    side_by_side = min(len(missing), jobs)
-    with ThreadPoolExecutor(side_by_side) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         try:
-            running = {pool.submit(_run, step, logs, side_by_side > 1): step for step in missing}
+            side_by_side = min(len(missing), jobs) > 1
+            running = {pool.submit(_run, step, logs, side_by_side): step for step in missing}
             for future in as_completed(running):
                 step, seconds = running[future], future.result()
                 say(f"{step.name}: {seconds:.0f} s")

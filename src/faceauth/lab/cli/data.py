@@ -6,18 +6,10 @@ from typing import Annotated
 import typer
 
 from faceauth.cli_options import Address
-from faceauth.errors import MissingExtra, UsageError
-from faceauth.lab.cli.engine import EngineName, chosen
-from faceauth.lab.cli.needs import need_lab
+from faceauth.errors import UsageError
+from faceauth.lab.cli.common import EngineName, chosen, need, need_lab
 
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    for command in (sources, prepare, synthesize, launder):
-        app.command()(command)
-    app.add_typer(corpus, name="corpus")
-
-
+Fractions = Annotated[tuple[float, float, float], typer.Option(help="Shares of train, test, dev.")]
 corpus = typer.Typer(
     help="The development corpus, of which the repository keeps the addresses alone.",
     no_args_is_help=True,
@@ -54,11 +46,7 @@ def fetch(
       faceauth lab corpus fetch configs/corpus.csv -o corpus
       faceauth lab corpus fetch configs/corpus.csv -o corpus --from-folder /media/copy
     """
-    try:
-        import filelock  # noqa: F401
-        import urllib3  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(f"fetching a corpus needs {error.name}", "lab") from error
+    need("fetching a corpus", "filelock", "urllib3")
     from faceauth.lab.data.corpus import URL, summary
     from faceauth.lab.data.corpus import fetch as fetch_
 
@@ -98,11 +86,7 @@ def prepare(
         list[str] | None, typer.Option(help="A source of an images.csv that is not wanted; repeat.")
     ] = None,
     count: Annotated[int | None, typer.Option(help="Images in all; as many as the balance allows.", min=2)] = None,
-    fractions: Annotated[tuple[float, float, float], typer.Option(help="Shares of train, test, dev.")] = (
-        0.8,
-        0.1,
-        0.1,
-    ),
+    fractions: Fractions = (0.8, 0.1, 0.1),
     seed: Annotated[int, typer.Option(help="Of the choice and the split.", min=0)] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse where a source is too small for --count.")] = False,
     copy: Annotated[bool, typer.Option("--copy", help="Copy the files as they are instead of cropping.")] = False,

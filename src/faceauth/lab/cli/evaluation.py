@@ -7,8 +7,7 @@ import typer
 
 from faceauth.cli_options import Address
 from faceauth.errors import UsageError
-from faceauth.lab.cli.engine import EngineName, chosen
-from faceauth.lab.cli.needs import need_lab, need_tables
+from faceauth.lab.cli.common import EngineName, chosen, need_lab, need_tables
 
 if TYPE_CHECKING:
     from faceauth.lab.evaluation.ledger import Opening
@@ -22,13 +21,11 @@ Rewritten = Annotated[Path, typer.Argument(help="A finished run, or a model file
 Cache = Annotated[Path, typer.Option(help="Where crops, scores and embeddings are kept.")]
 Workers = Annotated[int, typer.Option(help="Processes or threads.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of the choice of images, and of what else is drawn.", min=0)]
+Split = Annotated[str, typer.Option(help="train or test; dev is opened by evaluate alone.")]
 PerSource = Annotated[int | None, typer.Option(help="At most so many images of each source; all by default.", min=1)]
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    for command in (calibrate, prototypes, score, evaluate, ablate, nested, attribution, embed, tsne, spectrum, report):
-        app.command()(command)
+Encoders = Annotated[Path, typer.Argument(help="A TOML experiment with [encoders], such as configs/accurate.toml.")]
+RunFolders = Annotated[Path, typer.Option(help="Where run folders are made; one that was cut off goes on.")]
+Features = Annotated[Path, typer.Option(help="Where features are kept.")]
 
 
 def calibrate(
@@ -55,24 +52,21 @@ def calibrate(
       faceauth lab calibrate runs/accurate/detector.onnx --scores scores.parquet
     """
     need_lab()
-    from faceauth.lab.evaluation import score_table
-    from faceauth.lab.evaluation.candidates import open_candidates
-    from faceauth.lab.evaluation.cross_fit import fit_card
-    from faceauth.lab.evaluation.score_sets import answered, detectors, score_rows
+    from faceauth.lab.evaluation import candidates, cross_fit, score_sets, score_table
     from faceauth.lab.training.onnx_file import rewrite
 
     if scores is not None and manifest is not None:
         raise UsageError("--scores and --manifest at once", "choose the one that the model is to be calibrated with")
-    [candidate] = open_candidates([model])
+    [candidate] = candidates.open_candidates([model])
     if scores is None:
-        [scores], _ = _score_runs([model], cache / "calibration", manifest, None, False, cache, workers, 0, None)
-    rows = answered(score_rows(score_table.read(scores)))
-    names = detectors(rows)
+        [scores], _ = _score_runs([model], cache / "calibration", manifest, cache, workers)
+    rows = score_sets.answered(score_sets.score_rows(score_table.read(scores)))
+    names = score_sets.detectors(rows)
     wanted = (name,) if name else (candidate.name, candidate.card.name)
     found = next((n for n in wanted if n in names), None)
     if found is None:
         raise UsageError(f"the table has no model {wanted[-1]!r}", f"say with --name which one of {', '.join(names)}")
-    card = fit_card(candidate.card, rows[rows["model"] == found])
+    card = cross_fit.fit_card(candidate.card, rows[rows["model"] == found])
     rewrite(candidate.file, card)
     limits = card.thresholds
     typer.echo(f"score = sigmoid({card.calibration.scale:.3f} x logit {card.calibration.shift:+.3f})")
@@ -153,7 +147,7 @@ def evaluate(
         opening = open_tables(tables, ledger or tables[0].parent / "dev_ledger.jsonl") if open_dev else None
     else:
         folder = output or cache / "evaluation"
-        tables, opening = _score_runs(given, folder, manifest, ledger, open_dev, cache, workers, seed, per_source)
+        tables, opening = _score_runs(given, folder, manifest, cache, workers, seed, per_source, open_dev, ledger)
     found = evaluate_files(tables, models or (), opening)
     if output:
         write_evaluation(found, output)
@@ -161,8 +155,8 @@ def evaluate(
 
 
 def _score_runs(
-    runs: list[Path], folder: Path, manifest: Path | None, ledger: Path | None, open_dev: bool, cache: Path,
-    workers: int, seed: int, per_source: int | None,
+    runs: list[Path], folder: Path, manifest: Path | None, cache: Path, workers: int, seed: int = 0,
+    per_source: int | None = None, open_dev: bool = False, ledger: Path | None = None,
 ) -> tuple[list[Path], "Opening | None"]:  # fmt: skip
     """Score runs on their prepared data set; the table's file, and the ledger's line where dev is opened."""
     if any(path.suffix == ".parquet" for path in runs):
@@ -207,9 +201,7 @@ def score(
       faceauth lab score configs/accurate.toml -o controls.parquet --engine ray --address auto
     """
     need_lab()
-    from faceauth.lab.evaluation import score_table
-    from faceauth.lab.evaluation.score_models import Plan, ScoreStore
-    from faceauth.lab.evaluation.score_models import score as score_
+    from faceauth.lab.evaluation import score_models, score_table
     from faceauth.lab.run_info import run_info
     from faceauth.lab.training.frozen import deal_rows, read_config, tasks
 
@@ -222,20 +214,19 @@ def score(
         key: [k for k, row in zip(of, dealt.rows, strict=True) if row.split != "dev"] for key, of in dealt.folds.items()
     }
     with chosen(engine, address, workers) as given:
-        table, fitted_on = score_(Plan(rows, wanted, folds), models or [], ScoreStore(cache), given or 1)
+        plan, store = score_models.Plan(rows, wanted, folds), score_models.ScoreStore(cache)
+        table, fitted_on = score_models.score(plan, models or [], store, given or 1)
     score_table.write(output, table, {**run_info(dealt.data.sha256), "controls": fitted_on})
     typer.echo(f"{output}: {len(table)} rows of {table['model'].nunique()} models")
 
 
 def ablate(
-    config: Annotated[Path, typer.Argument(help="A TOML experiment with [encoders], such as configs/accurate.toml.")],
+    config: Encoders,
     blocks: Annotated[
         int, typer.Option(help="Blocks of the transformer, to leave some out; 0 for another network.", min=0)
     ] = 0,
-    runs: Annotated[Path, typer.Option(help="Where run folders are made; one that was cut off goes on.")] = Path(
-        "runs"
-    ),
-    cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path("cache"),
+    runs: RunFolders = Path("runs"),
+    cache: Features = Path("cache"),
     workers: Workers = 1,
 ) -> None:
     """Say what each part of a detector on a frozen encoder is worth: fit it without, on the same folds.
@@ -254,17 +245,13 @@ def ablate(
     from faceauth.lab.training.frozen import examples, prepare, read_config
 
     prepared = prepare(read_config(config), cache, workers)
-    run = runs / prepared.config.name
-    run.mkdir(parents=True, exist_ok=True)
-    typer.echo(markdown(ablations(prepared, examples(prepared), run, blocks)))
+    typer.echo(markdown(ablations(prepared, examples(prepared), runs / prepared.config.name, blocks)))
 
 
 def nested(
-    config: Annotated[Path, typer.Argument(help="A TOML experiment with [encoders], such as configs/accurate.toml.")],
-    runs: Annotated[Path, typer.Option(help="Where run folders are made; one that was cut off goes on.")] = Path(
-        "runs"
-    ),
-    cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path("cache"),
+    config: Encoders,
+    runs: RunFolders = Path("runs"),
+    cache: Features = Path("cache"),
     workers: Workers = 1,
 ) -> None:
     """Say what the model that ships does with kinds it has never seen: make it again without each fold.
@@ -282,9 +269,7 @@ def nested(
     from faceauth.lab.training.frozen import examples, prepare, read_config
 
     prepared = prepare(read_config(config), cache, workers)
-    run = runs / prepared.config.name
-    run.mkdir(parents=True, exist_ok=True)
-    typer.echo(markdown(nested_(prepared, examples(prepared), run)))
+    typer.echo(markdown(nested_(prepared, examples(prepared), runs / prepared.config.name)))
 
 
 def attribution(
@@ -308,17 +293,17 @@ def attribution(
     from faceauth.lab.evaluation.ship import embed_shipped
     from faceauth.lab.training.frozen import examples, prepare, read_config
 
-    read = read_config(config)
-    prepared = prepare(read, cache, workers)
-    embedded = embed_shipped(prepared, examples(prepared), runs / read.name)
-    for title, rows in attribution_tables(embedded, read.views.train[: embedded.outputs[0].logit.shape[1]]).items():
+    prepared = prepare(read_config(config), cache, workers)
+    embedded = embed_shipped(prepared, examples(prepared), runs / prepared.config.name)
+    views = prepared.config.views.train[: embedded.outputs[0].logit.shape[1]]
+    for title, rows in attribution_tables(embedded, views).items():
         typer.echo(f"## {title}\n\n{tables.markdown(rows)}\n")
 
 
 def embed(
     run: Run,
     manifest: ManifestOption = None,
-    split: Annotated[str, typer.Option(help="train or test; dev is opened by evaluate alone.")] = "test",
+    split: Split = "test",
     output: Annotated[Path, typer.Option("-o", "--output", help="A .npz or .parquet file.")] = Path("embeddings.npz"),
     cache: Cache = Path("cache"),
     workers: Workers = 1,
@@ -331,12 +316,11 @@ def embed(
       faceauth lab embed runs/deit --split train -o train.parquet
     """
     need_lab()
-    from faceauth.lab.evaluation import embeddings
-    from faceauth.lab.evaluation.candidates import open_candidates, open_examples
+    from faceauth.lab.evaluation import candidates, embeddings
 
-    [candidate] = open_candidates([run])
+    [candidate] = candidates.open_candidates([run])
     embeddings.check_suffix(output)
-    _, examples = open_examples([candidate], manifest, split)
+    _, examples = candidates.open_examples([candidate], manifest, split)
     found = embeddings.embed(candidate, examples, split, cache, workers)
     found.save(output)
     typer.echo(f"{output}: {found.embedding.shape[0]} embeddings of {found.embedding.shape[1]} values")
@@ -345,7 +329,7 @@ def embed(
 def tsne(
     run: Run,
     manifest: ManifestOption = None,
-    split: Annotated[str, typer.Option(help="train or test; dev is opened by evaluate alone.")] = "test",
+    split: Split = "test",
     per_source: Annotated[int, typer.Option(help="Images of each source.", min=1)] = 50,
     perplexity: Annotated[
         float | None, typer.Option(help="How many neighbours an image has, about; 30, or fewer for few images.", min=1)
@@ -369,22 +353,20 @@ def tsne(
       faceauth lab tsne runs/deit --place portrait.jpg --place other.jpg
     """
     need_lab()
-    from faceauth.lab.evaluation import embeddings, figures, tables
-    from faceauth.lab.evaluation.candidates import open_candidates, open_examples
-    from faceauth.lab.evaluation.pages import write
+    from faceauth.lab.evaluation import candidates, embeddings, figures, pages, tables
 
-    [candidate] = open_candidates([run])
+    [candidate] = candidates.open_candidates([run])
     file = output / "map.npz"
     if place and file.is_file():
         map_ = embeddings.load_map(file, candidate.sha256)
     else:
-        opened, examples = open_examples([candidate], manifest, split)
+        opened, examples = candidates.open_examples([candidate], manifest, split)
         chosen = embeddings.embed(candidate, examples, split, cache, workers, per_source, seed)
         map_ = embeddings.tsne(chosen, seed, perplexity, candidate.sha256, opened.sha256)
         map_.save(file)
         figures.save(figures.tsne_map(map_, candidate.name), output / "tsne.png", output / "tsne.svg")
-        write(output / "tsne.csv", tables.to_csv(embeddings.table(map_)))
-        write(output / "clusters.csv", tables.to_csv(clusters := embeddings.clusters(chosen, seed)))
+        pages.write(output / "tsne.csv", tables.to_csv(embeddings.table(map_)))
+        pages.write(output / "clusters.csv", tables.to_csv(clusters := embeddings.clusters(chosen, seed)))
         typer.echo(tables.markdown(clusters))
     if place:
         points = map_.place(embeddings.placed(candidate, place)).tolist()
@@ -396,7 +378,7 @@ def tsne(
 
 def spectrum(
     manifest: Annotated[Path, typer.Option(help="The prepared data set.")],
-    split: Annotated[str, typer.Option(help="train or test; dev is opened by evaluate alone.")] = "test",
+    split: Split = "test",
     per_source: Annotated[int, typer.Option(help="At most so many images of each source.", min=2)] = 200,
     output: Annotated[Path, typer.Option("-o", "--output", help="A folder.")] = Path("spectrum"),
     workers: Workers = 1,
@@ -413,16 +395,14 @@ def spectrum(
       faceauth lab spectrum --manifest study/manifest.xlsx
     """
     need_lab()
-    from faceauth.lab.evaluation import figures, tables
-    from faceauth.lab.evaluation.candidates import open_examples
-    from faceauth.lab.evaluation.pages import write
+    from faceauth.lab.evaluation import candidates, figures, pages, tables
     from faceauth.lab.evaluation.spectrum import CAVEAT, source_spectra
 
-    _, examples = open_examples([], manifest, split)
+    _, examples = candidates.open_examples([], manifest, split)
     found = source_spectra(examples, split, per_source, seed, workers)
     figures.save(figures.spectrum_grid(found), output / "spectra.png", output / "spectra.svg")
     figures.save(figures.spectrum_profiles(found), output / "profiles.png", output / "profiles.svg")
-    write(output / "profiles.csv", tables.to_csv([row for s in found for row in s.rows()]))
+    pages.write(output / "profiles.csv", tables.to_csv([row for s in found for row in s.rows()]))
     typer.echo(CAVEAT, err=True)
     typer.echo(tables.markdown([s.summary() for s in found]))
 
@@ -465,7 +445,7 @@ def report(
     if evaluation:
         found = read_evaluation(evaluation, candidates, opened)
     else:
-        tables, _ = _score_runs(runs, cache / "report", path, None, False, cache, workers, seed, per_source)
+        tables, _ = _score_runs(runs, cache / "report", path, cache, workers, seed, per_source)
         found = evaluate_files(tables)
     for file in report_(candidates, opened, found, output, cache, workers, seed, pictures):
         typer.echo(file)

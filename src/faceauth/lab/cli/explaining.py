@@ -5,17 +5,11 @@ from typing import Annotated
 
 import typer
 
-from faceauth.lab.cli.needs import need_lab
+from faceauth.lab.cli.common import need_lab
 
 Config = Annotated[Path, typer.Argument(help="The TOML file of a frozen detector, whose data set and splits count.")]
 Model = Annotated[Path | None, typer.Option(help="A model file, or the name of one of the package.")]
 Cache = Annotated[Path, typer.Option(help="Where hashes of images are kept.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    for command in (reference, heatmap):
-        app.command()(command)
 
 
 def reference(
@@ -41,10 +35,8 @@ def reference(
     from faceauth.lab.training.frozen import deal_rows, read_config
     from faceauth.model_file import ModelFile
 
-    opened, read = ModelFile(model), read_config(config)
-    dealt = deal_rows(read, cache)
-    spec = opened.card.preprocess
-    found = made(dealt.data, dealt.rows, spec, rates, opened.card.name, per_source)
+    opened, dealt = ModelFile(model), deal_rows(read_config(config), cache)
+    found = made(dealt.data, dealt.rows, opened.card.preprocess, rates, opened.card.name, per_source)
     output = path_of(opened.path)
     write_text(output, found.to_json(opened.sha256))
     typer.echo(f"{output}: {found.real.images} photographs, {len(found.generators)} generators")

@@ -1,4 +1,4 @@
-"""Networks: `train` them, `export` them as model files; `encoder` writes a frozen one, `finder` the face finder."""
+"""Networks: `train` and `export` them, `encoder` writes a frozen one, `finder` the face finder; a whole `study`."""
 
 import json
 import os
@@ -9,13 +9,7 @@ from typing import Annotated
 import typer
 
 from faceauth.errors import ConfigError, UsageError
-from faceauth.lab.cli.needs import need_lab
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    for command in (train, export, encoder, finder):
-        app.command()(command)
+from faceauth.lab.cli.common import need_lab
 
 
 def train(
@@ -56,7 +50,10 @@ def train(
             raise UsageError(
                 "a config with [encoders] is fitted for all folds at once", "add --folds, leave out --set and --fold"
             )
-        typer.echo(_train_frozen(config, runs, cache, threads, open_dev))
+        from faceauth.lab.evaluation.ship import train_and_ship
+        from faceauth.lab.training.frozen import read_config as read_frozen
+
+        typer.echo(train_and_ship(read_frozen(config), runs, cache, threads, open_dev))
         return
     from faceauth.lab.training.config import read_config
     from faceauth.lab.training.loop import train as train_
@@ -145,6 +142,31 @@ def finder(
     typer.echo(f"{output}: {convert(source, output) / 1e6:.1f} MB")
 
 
+def study(
+    plan: Annotated[Path, typer.Argument(help="A TOML file, such as configs/small/study.toml.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands and do nothing.")] = False,
+) -> None:
+    """Run a whole study: prepare, train, evaluate, t-SNE, spectra, report.
+
+    What is done already is left out, so a study that was broken off goes on when the same command is given again.
+
+    \b
+    Examples:
+      faceauth lab study configs/small/study.toml
+      faceauth lab study configs/small/study.toml --dry-run
+    """
+    need_lab()
+    from faceauth.lab.study import StudyPlan, run_study, stages
+    from faceauth.lab.training.config import read_table
+
+    read = read_table(plan, StudyPlan)
+    if dry_run:
+        for step in (step for stage in stages(read) for step in stage):
+            typer.echo(step)
+    else:
+        typer.echo(run_study(read, say=lambda line: typer.echo(line, err=True)))
+
+
 def is_frozen(config: Path) -> bool:
     """Whether a config is one of frozen encoders. Raises ConfigError where it cannot be read."""
     try:
@@ -153,10 +175,3 @@ def is_frozen(config: Path) -> bool:
         raise ConfigError(
             f"cannot read {str(config)!r}: {error}", "give a TOML file, such as configs/accurate.toml"
         ) from error
-
-
-def _train_frozen(config: Path, runs: Path, cache: Path, workers: int, open_dev: bool) -> Path:
-    from faceauth.lab.evaluation.ship import train_and_ship
-    from faceauth.lab.training.frozen import read_config
-
-    return train_and_ship(read_config(config), runs, cache, workers, open_dev)

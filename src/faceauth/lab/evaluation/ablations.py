@@ -6,7 +6,7 @@ minutes. Features come from the store; nothing is computed anew.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,19 +55,17 @@ class Change:
 
 
 def ablations(prepared: Prepared, found: Examples, run: Path, blocks: int) -> list[dict[str, Any]]:
-    """A row a change: AUROC on what each deal holds out, the mean over its folds; none
-    where a fold lacks a class to fit.
+    """A row a change: AUROC on what each deal holds out, the mean over its folds; none where one lacks a class to fit.
 
     Args:
         run: keeps what was computed, in `ablations.json`; a run that was cut off goes on.
-        blocks: of the transformer whose features these are; 0 where they are another network's.
-
-    Raises:
-        UsageError: the features are not those of so many blocks.
+        blocks: of the transformer whose features these are; 0 where they are another network's. Raises UsageError
+            where the features are not those of so many.
     """
     if blocks and found.features.shape[1] % (blocks * len(PARTS)):
         what = f"{found.features.shape[1]} features are not those of {blocks} blocks"
         raise UsageError(what, "CLIP ViT-B/16 has 12; 0 for a network that is no transformer")
+    run.mkdir(parents=True, exist_ok=True)
     file = run / "ablations.json"
     known: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     wanted = list(changes(prepared, found.features.shape[1], blocks))
@@ -89,13 +87,11 @@ def changes(prepared: Prepared, features: int, blocks: int) -> Iterator[Change]:
     if blocks:
         yield from _block_changes(np.arange(features).reshape(blocks, len(PARTS), -1))
     config = prepared.config
-    for name, views in _view_changes(config.views.train):
-        yield Change("views", name, views=config.views.model_copy(update={"train": views}))
+    yield from _view_changes(config.views)
     yield from _data_changes(prepared)
     for l2 in (0.05, 5.0):
-        yield Change(
-            "head", f"l2 {l2:g} in place of {config.head.l2:g}", head=config.head.model_copy(update={"l2": l2})
-        )
+        head = config.head.model_copy(update={"l2": l2})
+        yield Change("head", f"l2 {l2:g} in place of {config.head.l2:g}", head=head)
     sources = HeadConfig(l2=config.head.l2, power=0.5, groups="source")
     yield Change("head", "sources weigh the square root of their size", head=sources)
 
@@ -114,17 +110,20 @@ def _block_changes(columns: npt.NDArray[np.int64]) -> Iterator[Change]:
         yield Change("features", f"{name} alone", kept.ravel())
 
 
-def _view_changes(train: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Views to train on instead of `train`, and what that means, where it means anything."""
+def _view_changes(views: ViewsConfig) -> Iterator[Change]:
+    """Other views to train on, where they are others and there are any."""
+    train = views.train
     edited = [v for v in train if v.startswith("train-")]
-    found = {
+    others = {
         "files as they are alone": ("clean",),
         "without edited views": tuple(v for v in train if v not in edited),
         "one edited view in place of all": tuple(v for v in train if v not in edited[1:]),
         "without web and hard": tuple(v for v in train if v not in {"web", "hard"}),
         "without files as they are": tuple(v for v in train if v != "clean"),
     }
-    yield from ((name, views) for name, views in found.items() if views and views != tuple(train))
+    for name, chosen in others.items():
+        if chosen and chosen != train:
+            yield Change("views", name, views=views.model_copy(update={"train": chosen}))
 
 
 def _data_changes(prepared: Prepared) -> Iterator[Change]:
@@ -134,15 +133,11 @@ def _data_changes(prepared: Prepared) -> Iterator[Change]:
     for name in sorted(set(family[fake]) - set(ALTERED)):
         yield Change("data", f"without {name}", rows=family != name)
     for what, of_class in (("photographs", ~fake), ("generators", fake & ~np.isin(family, ALTERED))):
-        ordered = sorted(set(kinds[of_class]), key=_draw)
+        ordered = sorted(set(kinds[of_class]), key=lambda kind: hashlib.sha256(f"{SEED}:{kind}".encode()).hexdigest())
         for share in SHARES:
             kept = ordered[: max(1, round(share * len(ordered)))]
             name = f"{share:.0%} of the kinds of {what} ({len(kept)} of {len(ordered)})"
             yield Change("kinds", name, rows=~of_class | np.isin(kinds, kept))
-
-
-def _draw(kind: str) -> str:
-    return hashlib.sha256(f"{SEED}:{kind}".encode()).hexdigest()
 
 
 def _figures(prepared: Prepared, found: Examples, change: Change) -> dict[str, float]:

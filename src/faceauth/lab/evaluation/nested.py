@@ -32,9 +32,9 @@ Row = dict[str, Any]
 def nested(prepared: Prepared, found: Examples, run: Path) -> list[Row]:
     """A row a variant, the mean over the folds of all seeds, and the worst of them; see the module.
 
-    Args:
-        run: keeps the lines as they are fitted; a run that was cut off goes on.
+    The folder `run` keeps the lines as they are fitted; a run that was cut off goes on.
     """
+    run.mkdir(parents=True, exist_ok=True)
     config = prepared.config
     outer = [(seed, fold) for seed in config.seeds for fold in range(config.folds)]
     rows = [
