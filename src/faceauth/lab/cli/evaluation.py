@@ -319,7 +319,10 @@ def embed(
     from faceauth.lab.evaluation import candidates, embeddings
 
     [candidate] = candidates.open_candidates([run])
-    embeddings.check_suffix(output)
+    if output.suffix not in {".npz", ".parquet"}:
+        raise UsageError(
+            f"embeddings are not written as {output.suffix or 'a file without suffix'}", ".npz or .parquet"
+        )
     _, examples = candidates.open_examples([candidate], manifest, split)
     found = embeddings.embed(candidate, examples, split, cache, workers)
     found.save(output)
@@ -353,6 +356,7 @@ def tsne(
       faceauth lab tsne runs/deit --place portrait.jpg --place other.jpg
     """
     need_lab()
+    from faceauth.detector import Detector
     from faceauth.lab.evaluation import candidates, embeddings, figures, pages, tables
 
     [candidate] = candidates.open_candidates([run])
@@ -364,14 +368,15 @@ def tsne(
         chosen = embeddings.embed(candidate, examples, split, cache, workers, per_source, seed)
         map_ = embeddings.tsne(chosen, seed, perplexity, candidate.sha256, opened.sha256)
         map_.save(file)
-        figures.save(figures.tsne_map(map_, candidate.name), output / "tsne.png", output / "tsne.svg")
+        figures.save(figures.tsne_map(map_, candidate.name), output, "tsne")
         pages.write(output / "tsne.csv", tables.to_csv(embeddings.table(map_)))
         pages.write(output / "clusters.csv", tables.to_csv(clusters := embeddings.clusters(chosen, seed)))
         typer.echo(tables.markdown(clusters))
     if place:
-        points = map_.place(embeddings.placed(candidate, place)).tolist()
+        embedded = Detector(candidate.file, learned=False).embed([str(path) for path in place])
+        points = map_.place(embedded).tolist()
         named = {str(path): point for path, point in zip(place, points, strict=True)}
-        figures.save(figures.tsne_map(map_, candidate.name, named), output / "placed.png", output / "placed.svg")
+        figures.save(figures.tsne_map(map_, candidate.name, named), output, "placed")
         for path, (x, y) in named.items():
             typer.echo(f"{path}: {x:.2f}, {y:.2f}; nearest {map_.nearest((x, y))}")
 
@@ -400,8 +405,8 @@ def spectrum(
 
     _, examples = candidates.open_examples([], manifest, split)
     found = source_spectra(examples, split, per_source, seed, workers)
-    figures.save(figures.spectrum_grid(found), output / "spectra.png", output / "spectra.svg")
-    figures.save(figures.spectrum_profiles(found), output / "profiles.png", output / "profiles.svg")
+    figures.save(figures.spectrum_grid(found), output, "spectra")
+    figures.save(figures.spectrum_profiles(found), output, "profiles")
     pages.write(output / "profiles.csv", tables.to_csv([row for s in found for row in s.rows()]))
     typer.echo(CAVEAT, err=True)
     typer.echo(tables.markdown([s.summary() for s in found]))
@@ -435,10 +440,11 @@ def report(
     from faceauth.lab.data.dataset import read_dataset
     from faceauth.lab.evaluation.candidates import manifest_of, open_candidates
     from faceauth.lab.evaluation.evaluate import evaluate_files
-    from faceauth.lab.evaluation.report import check_page, read_evaluation
+    from faceauth.lab.evaluation.report import read_evaluation
     from faceauth.lab.evaluation.report import report as report_
 
-    check_page(output)
+    if output.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(f"a report is not written as {output.suffix or 'a file without suffix'}", "-o report.html")
     candidates = open_candidates(runs)
     path = manifest or manifest_of(candidates)
     opened = read_dataset(path)

@@ -40,24 +40,20 @@ class Embedded:
     target: npt.NDArray[np.int64]
     score: Floats
 
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Every attribute by its name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def save(self, file: Path) -> None:
-        """Write .npz, or .parquet with one row an image. Raises UsageError for another suffix."""
-        check_suffix(file)
+        """Write .npz, or with any other suffix Parquet, one row an image."""
         if file.suffix == ".npz":
-            keep(file, **{f.name: getattr(self, f.name) for f in fields(self)})
+            keep(file, **self.arrays())
             return
         import pandas as pd
 
         file.parent.mkdir(parents=True, exist_ok=True)
-        table = pd.DataFrame({f.name: list(getattr(self, f.name)) for f in fields(self)})
         with replacing(file) as part:
-            table.to_parquet(part, index=False)
-
-
-def check_suffix(file: Path) -> None:
-    """Raises UsageError for a suffix in which embeddings are not written."""
-    if file.suffix not in {".npz", ".parquet"}:
-        raise UsageError(f"embeddings are not written as {file.suffix or 'a file without suffix'}", ".npz or .parquet")
+            pd.DataFrame({name: list(array) for name, array in self.arrays().items()}).to_parquet(part, index=False)
 
 
 def embed(
@@ -97,19 +93,20 @@ class Map:
 
     def save(self, file: Path) -> None:
         """Write .npz, without pickle."""
-        keep(
-            file, **{f.name: getattr(self.embedded, f.name) for f in fields(self.embedded)},
-            points=self.points, **{n: np.array(getattr(self, n)) for n in _SETTINGS},
-        )  # fmt: skip
+        settings = {name: np.array(getattr(self, name)) for name in _SETTINGS}
+        keep(file, **self.embedded.arrays(), points=self.points, **settings)
 
     def place(self, embedding: npt.NDArray[np.float32]) -> Floats:
         """Where new embeddings (m, d) lie on this map, (m, 2); the map itself does not move. Poličar et al., 2024."""
         import openTSNE
 
-        known = openTSNE.TSNEEmbedding(
-            np.asarray(self.points, np.float64), _affinities(self.embedded.embedding, self.perplexity, self.seed),
-            random_state=self.seed, n_jobs=1,
+        affinities = openTSNE.affinity.PerplexityBasedNN(
+            np.asarray(self.embedded.embedding, np.float64), self.perplexity, method="exact", random_state=self.seed,
+            n_jobs=1,
         )  # fmt: skip
+        known = openTSNE.TSNEEmbedding(
+            np.asarray(self.points, np.float64), affinities, random_state=self.seed, n_jobs=1
+        )
         return np.asarray(known.transform(np.asarray(embedding, np.float64), perplexity=min(5, len(self.points) - 1)))
 
     def nearest(self, point: Sequence[float]) -> str:
@@ -137,10 +134,7 @@ def tsne(embedded: Embedded, seed: int, perplexity: float | None, model_sha256: 
     """Lay embeddings out in the plane; the same seed gives the same map. van der Maaten and Hinton, JMLR 2008.
 
     Exact neighbours, started from the principal components (Kobak and Berens, 2019). Without a perplexity it is 30,
-    or what the images allow.
-
-    Raises:
-        UsageError: the perplexity is too large for so few images, or there are fewer than four.
+    or what the images allow. Raises UsageError where it is too large for so few images, or they are fewer than four.
     """
     import openTSNE
 
@@ -156,13 +150,6 @@ def tsne(embedded: Embedded, seed: int, perplexity: float | None, model_sha256: 
     return Map(embedded, np.asarray(method.fit(x)), seed, float(perplexity), model_sha256, manifest_sha256)
 
 
-def _affinities(embedding: Floats, perplexity: float, seed: int) -> Any:
-    import openTSNE
-
-    x = np.asarray(embedding, np.float64)
-    return openTSNE.affinity.PerplexityBasedNN(x, perplexity, method="exact", random_state=seed, n_jobs=1)
-
-
 def clusters(embedded: Embedded, seed: int = 0) -> list[dict[str, Any]]:
     """How far images lie among their like in the full space, each number beside its chance levels.
 
@@ -170,14 +157,14 @@ def clusters(embedded: Embedded, seed: int = 0) -> list[dict[str, Any]]:
     Euclidean distance. "the reals as one cluster" is the mean silhouette of the real images against the fakes.
     `chance` is the mean over permutations of the images' labels. Sources are lumps whatever their class, so for real
     and fake `chance, sources whole` permutes the labels of whole sources: the reals form a cluster of their own only
-    as far as the value lies above that.
-
-    Returns:
-        Rows of `measure`, `of`, `value`, the chances and `images`; one that lacks a second label is left out.
+    as far as the value lies above that. A row that lacks a second label is left out.
     """
-    distances = _distances(embedded.embedding)
+    from scipy.spatial.distance import pdist, squareform
+
+    distances = squareform(pdist(np.asarray(embedded.embedding, np.float64)))
     real, source = embedded.target == 1, embedded.source
     classes = np.where(real, "real", "fake")
+    among = distances[np.ix_(real, real)], source[real]
     nearest = f"accuracy of {NEIGHBOURS} nearest"
     rows = [
         _row("silhouette", "sources", _silhouette, distances, source, None, seed),
@@ -185,33 +172,27 @@ def clusters(embedded: Embedded, seed: int = 0) -> list[dict[str, Any]]:
         _row("silhouette", "the reals as one cluster", _silhouette_of_reals, distances, classes, source, seed),
         _row(nearest, "sources", _nearest, distances, source, None, seed),
         _row(nearest, "real and fake", _nearest, distances, classes, source, seed),
+        _row("silhouette", "real sources among themselves", _silhouette, *among, None, seed),
+        _row(nearest, "real sources among themselves", _nearest, *among, None, seed),
     ]
-    among = distances[np.ix_(real, real)], source[real]
-    rows += [_row("silhouette", "real sources among themselves", _silhouette, *among, None, seed)]
-    rows += [_row(nearest, "real sources among themselves", _nearest, *among, None, seed)]
-    return [row for row in rows if row["value"] is not None]
+    return [row for row in rows if row]
 
 
 def _row(
     name: str, of: str, measure: Any, distances: Floats, labels: Strings, lumps: Strings | None, seed: int
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"measure": name, "of": of, "value": None, "chance": None, "chance, sources whole": None}
-    row["images"] = len(labels)
+) -> dict[str, Any] | None:
+    if not 2 <= len(set(labels.tolist())) < len(labels):
+        return None
     rng = np.random.default_rng(seed)
-    if 2 <= len(set(labels.tolist())) < len(labels):
-        row["value"] = float(measure(distances, labels))
-        row["chance"] = float(np.mean([measure(distances, rng.permutation(labels)) for _ in range(PERMUTATIONS)]))
-        if lumps is not None:
-            names, first, lump = np.unique(lumps, return_index=True, return_inverse=True)
-            drawn = [labels[first][rng.permutation(len(names))][lump] for _ in range(PERMUTATIONS)]
-            row["chance, sources whole"] = float(np.mean([measure(distances, d) for d in drawn]))
-    return row
-
-
-def _distances(x: Floats) -> Floats:
-    from scipy.spatial.distance import pdist, squareform
-
-    return np.asarray(squareform(pdist(np.asarray(x, np.float64))))
+    chance, whole = [measure(distances, rng.permutation(labels)) for _ in range(PERMUTATIONS)], None
+    if lumps is not None:
+        names, first, lump = np.unique(lumps, return_index=True, return_inverse=True)
+        drawn = [labels[first][rng.permutation(len(names))][lump] for _ in range(PERMUTATIONS)]
+        whole = float(np.mean([measure(distances, d) for d in drawn]))
+    return {
+        "measure": name, "of": of, "value": measure(distances, labels), "chance": float(np.mean(chance)),
+        "chance, sources whole": whole, "images": len(labels),
+    }  # fmt: skip
 
 
 def _silhouette(distances: Floats, labels: Strings) -> float:
@@ -232,13 +213,6 @@ def _nearest(distances: Floats, labels: Strings) -> float:
     near = labels[np.argsort(others, axis=1, kind="stable")[:, :NEIGHBOURS]]
     votes = (near[:, :, None] == near[:, None, :]).sum(axis=2)
     return float((near[np.arange(len(near)), votes.argmax(axis=1)] == labels).mean())
-
-
-def placed(candidate: Candidate, images: Sequence[Path]) -> npt.NDArray[np.float32]:
-    """Embeddings (n, d) of image files, each found, cut and seen as `faceauth detect` does. Raises ImageError."""
-    from faceauth.detector import Detector
-
-    return Detector(candidate.file, learned=False).embed([str(p) for p in images])
 
 
 def table(map_: Map) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from faceauth import images
 from faceauth.errors import DataError, ImageError, UsageError
@@ -14,8 +15,7 @@ from faceauth.lab.data.dataset import DataSet
 from faceauth.lab.data.examples import from_manifest
 from faceauth.lab.evaluation import embeddings, figures, spectrum
 from faceauth.lab.evaluation.candidates import Candidate, choose
-from faceauth.lab.evaluation.pages import Section, overview, write_page
-from faceauth.lab.evaluation.pages import uri as data_uri
+from faceauth.lab.evaluation.pages import Section, overview, uri, write_page
 from faceauth.lab.evaluation.score_sets import is_control
 from faceauth.lab.evaluation.scoring import prepared_outputs
 from faceauth.lab.evaluation.tables import Table
@@ -39,56 +39,48 @@ def read_evaluation(path: Path, candidates: Sequence[Candidate], manifest: DataS
     return found
 
 
-def check_page(output: Path) -> None:
-    """Raises UsageError for a suffix that is no page's."""
-    if output.suffix.lower() not in {".html", ".htm"}:
-        raise UsageError(f"a report is not written as {output.suffix or 'a file without suffix'}", "-o report.html")
-
-
 def report(
     candidates: Sequence[Candidate], manifest: DataSet, evaluation: dict[str, Any], output: Path, cache: Path,
     workers: int = 1, seed: int = 0, pictures: bool = True,
 ) -> tuple[Path, Path]:  # fmt: skip
-    """Write the report of runs as HTML, and beside it as Markdown with its figures in a folder.
+    """Write the report of runs as HTML, and beside it as Markdown with its figures in a folder; returns the two files.
 
-    Maps, spectra and the sources named are of the test split, whatever the evaluation is of.
-
-    Args:
-        output: ends in .html; pictures: whether the worst mistakes are shown as thumbnails.
-
-    Returns:
-        The two files.
+    Maps, spectra and the sources named are of the test split, whatever the evaluation is of. `output` ends in .html,
+    `pictures` says whether the worst mistakes are shown as thumbnails.
     """
     examples = from_manifest(manifest)
     sections = [overview(evaluation)]
     logs = {c.name: rows for c in candidates if (rows := _log(c))}
     if logs:
-        sections[0].figures.append(("training", "Losses while training", _png(figures.training_curves(logs))))
+        sections[0].figures.append(("training", "Losses while training", figures.png(figures.training_curves(logs))))
     names = {m["sha256"]: m["model"] for m in evaluation["made"]["models"]}
     chosen = choose(examples, "test", None, seed)
     outputs = prepared_outputs([c.file for c in candidates], examples, chosen, cache, workers)
     for candidate, of_candidate in zip(candidates, outputs, strict=True):
         section = _model(candidate, names[candidate.sha256], evaluation, manifest, pictures)
-        rows = confusion(candidate.card.sources, [examples.records[i].source for i in chosen], of_candidate)
-        shown = figures.confusion(rows, f"{candidate.name}: source named, of the prepared faces")
-        section.figures.append(("confusion", "Which source the model names, for each true source", _png(shown)))
+        named = candidate.card.sources
+        counts = confusion(named, [examples.records[i].source for i in chosen], of_candidate)
+        shown = figures.confusion(counts, named, f"{candidate.name}: source named, of the prepared faces")
+        section.figures.append(("confusion", "Which source the model names, for each true source", figures.png(shown)))
         embedded = embeddings.embed(candidate, examples, "test", cache, workers, PER_SOURCE, seed)
         _add_map(section, candidate, embedded, seed)
         sections.append(section)
-    sections.append(_spectra(spectrum.source_spectra(examples, "test", seed=seed, workers=workers)))
+    found = spectrum.source_spectra(examples, "test", seed=seed, workers=workers)
+    grid, profiles = figures.png(figures.spectrum_grid(found)), figures.png(figures.spectrum_profiles(found))
+    section = Section("Spectra of the sources", [spectrum.CAVEAT])
+    section.figures.append(("spectra", "Average log-power spectrum of the noise residual", grid))
+    section.figures.append(("profiles", "Radial profiles and their difference from real", profiles))
+    sections.append(section)
     title = f"How {len(candidates)} model{'s do' if len(candidates) > 1 else ' does'} on the split"
     return write_page(output, f"{title} {evaluation['made']['split']}", evaluation, sections)
 
 
-def confusion(named: Sequence[str], true: Sequence[str], outputs: Outputs) -> list[dict[str, Any]]:
-    """For each true source (n,), how often the source head named each source that the model knows."""
+def confusion(named: Sequence[str], true: Sequence[str], outputs: Outputs) -> dict[str, npt.NDArray[np.int64]]:
+    """For each true source (n,), how often the source head named each source that the model knows, in its order."""
     sources, answers = np.array(true), outputs.source_logits.argmax(axis=1)
     order = {source: i for i, source in enumerate(named)}
-    rows = []
-    for source in sorted(set(true), key=lambda s: (order.get(s, len(order)), s)):
-        counts = np.bincount(answers[sources == source], minlength=len(named))
-        rows.append({"true source": source, **dict(zip(named, counts.tolist(), strict=True))})
-    return rows
+    ordered = sorted(set(true), key=lambda source: (order.get(source, len(order)), source))
+    return {source: np.bincount(answers[sources == source], minlength=len(named)) for source in ordered}
 
 
 def _log(candidate: Candidate) -> list[dict[str, Any]]:
@@ -130,18 +122,8 @@ def _add_map(section: Section, candidate: Candidate, embedded: embeddings.Embedd
         section.notes.append("Too few images for a map.")
         return
     map_ = embeddings.tsne(embedded, seed, None, candidate.sha256, "")
-    shown = _png(figures.tsne_map(map_, candidate.name))
+    shown = figures.png(figures.tsne_map(map_, candidate.name))
     section.figures.insert(0, ("tsne", f"t-SNE map of the embeddings, at most {PER_SOURCE} images of a source", shown))
-
-
-def _spectra(found: Sequence[spectrum.SourceSpectrum]) -> Section:
-    notes = [spectrum.CAVEAT]
-    grid = ("spectra", "Average log-power spectrum of the noise residual", _png(figures.spectrum_grid(found)))
-    profiles = ("profiles", "Radial profiles and their difference from real", _png(figures.spectrum_profiles(found)))
-    return Section("Spectra of the sources", notes, figures=[grid, profiles])
-
-
-_png = figures.png
 
 
 def _thumbnail(manifest: DataSet, path: str) -> str:
@@ -152,4 +134,4 @@ def _thumbnail(manifest: DataSet, path: str) -> str:
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=85)
-    return data_uri(file.getvalue(), "image/jpeg")
+    return uri(file.getvalue(), "image/jpeg")
