@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def open_candidates(given: Sequence[Path]) -> list[Candidate]:
         raise UsageError("the same model is given twice")
     candidates = [_run(path) if path.is_dir() else _file(path) for path in given]
     counts = Counter(s.name for s in candidates)
-    return [s if counts[s.name] == 1 else _renamed(s, str(p)) for s, p in zip(candidates, given, strict=True)]
+    return [s if counts[s.name] == 1 else replace(s, name=str(p)) for s, p in zip(candidates, given, strict=True)]
 
 
 def _run(run: Path) -> Candidate:
@@ -71,10 +71,6 @@ def _file(path: Path) -> Candidate:
     return Candidate(opened.card.name, path, opened.sha256, opened.card)
 
 
-def _renamed(candidate: Candidate, name: str) -> Candidate:
-    return Candidate(name, candidate.file, candidate.sha256, candidate.card, candidate.run, candidate.facts)
-
-
 def manifest_of(candidates: Sequence[Candidate]) -> Path:
     """The manifest that the runs were trained on. Raises UsageError where there is none, or more than one."""
     found = {str(m) for s in candidates if (m := s.facts.get("config", {}).get("data", {}).get("manifest"))}
@@ -96,32 +92,21 @@ def open_examples(candidates: Sequence[Candidate], manifest: Path | None, split:
 def check_not_trained_on(candidate: Candidate, examples: Examples, scored: Sequence[int]) -> str | None:
     """Whether the images to be scored are new to a model: None, or a sentence where that cannot be known.
 
-    Raises:
-        DataError: it was trained on some of them.
+    Raises DataError where it was trained on some of them.
     """
     if candidate.card.data_sha256 == examples.sha256:
         return None
-    trained = _trained_on(candidate)
-    if trained is None:
+    path = candidate.facts.get("config", {}).get("data", {}).get("manifest")
+    manifest = read_dataset(Path(path)) if path and Path(path).is_file() else None
+    if manifest is None or manifest.sha256 != candidate.card.data_sha256:  # gone, or another than was trained on
         return f"{candidate.name} was trained on other data; whether these images were among them is not known"
-    twice = [i for i in scored if examples.records[i].sha256 in trained]
-    if twice:
+    trained = {r.sha256 for r in manifest.rows if r.split == "train" and r.sha256}
+    if twice := [i for i in scored if examples.records[i].sha256 in trained]:
         raise DataError(
             f"{candidate.name} was trained on {len(twice)} of the images it would be scored on, "
             f"the first {examples.records[twice[0]].path!r}", "evaluate it on the manifest that it was trained on",
         )  # fmt: skip
     return None
-
-
-def _trained_on(candidate: Candidate) -> set[str] | None:
-    """Hashes of the train images; None where the manifest is gone, or is no longer the one that was trained on."""
-    path = candidate.facts.get("config", {}).get("data", {}).get("manifest")
-    if not path or not Path(path).is_file():
-        return None
-    manifest = read_dataset(Path(path))
-    if manifest.sha256 != candidate.card.data_sha256:
-        return None
-    return {r.sha256 for r in manifest.rows if r.split == "train" and r.sha256}
 
 
 def choose(examples: Examples, split: str, per_source: int | None, seed: int) -> list[int]:

@@ -19,11 +19,8 @@ KNOWN_BY = 2  # first training views that prototypes know a source by: as it is,
 def projection(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_] | None = None) -> Projection:
     """Discriminants of the sources, and the sources' logits: linear discriminant analysis of training views.
 
-    Args:
-        allowed: (rows,) which rows may take part, all by default.
-
     The features are standardised and reduced to their first principal components before; the embedding's axes have
-    unit variance within sources.
+    unit variance within sources. `allowed` (rows,) says which rows may take part, all by default.
     """
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -59,32 +56,27 @@ def outputs_of(
 ) -> EmbeddedSet:  # fmt: skip
     """What the shipped model and those of the first seed's folds say of the train and test images.
 
-    Args:
-        projected: of the shipped model; heads: of the deal by kind, whose mean is the shipped model's.
+    `projected` is the shipped model's; the heads are of the deal by kind, and their mean is the shipped model's.
 
     A fold's projection is made without the kinds that the fold holds out, and its card lacks their sources, so that
     `unknown` is fitted on generators that had no part in the embedding.
     """
     names = prepared.config.views.train[:KNOWN_BY]
-    views = {view: dict(zip(found.row[found.view == view].tolist(), np.flatnonzero(found.view == view).tolist(),
-                            strict=True)) for view in names}  # fmt: skip
+    index = {pair: i for i, pair in enumerate(zip(found.row.tolist(), found.view.tolist(), strict=True))}
     usable = [
         i for i, row in enumerate(prepared.rows)
-        if row.split in ("train", "test") and row.label != "edited" and all(i in views[v] for v in names)
+        if row.split in ("train", "test") and row.label != "edited" and all((i, view) in index for view in names)
     ]  # fmt: skip
-    index = np.array([[views[v][i] for v in names] for i in usable])
-    keys = [FoldKey("kind", prepared.config.seeds[0], fold) for fold in range(prepared.config.folds)]
-    projections = [projected, *(projection(prepared, found, prepared.may_fit(key)) for key in keys)]
-    cards = [card, *(replace(card, sources=p.names, labels=tuple(card.labels[card.sources.index(n)] for n in p.names))
-                     for p in projections[1:])]  # fmt: skip
-    features = found.features[index.ravel()].astype(np.float32)
-    return EmbeddedSet(
-        tuple(prepared.rows[i] for i in usable), np.array([prepared.rows[i].split for i in usable]), tuple(cards),
-        tuple(
-            _outputs(features, p, h, rule, len(names))
-            for p, h in zip(projections, [mean_heads(list(heads.values())), *(heads[key] for key in keys)], strict=True)
-        ),
-    )  # fmt: skip
+    features = found.features[[index[i, view] for i in usable for view in names]].astype(np.float32)
+    cards, outputs = [card], [_outputs(features, projected, mean_heads(list(heads.values())), rule, len(names))]
+    for fold in range(prepared.config.folds):
+        key = FoldKey("kind", prepared.config.seeds[0], fold)
+        of_fold = projection(prepared, found, prepared.may_fit(key))
+        labels = tuple(card.labels[card.sources.index(name)] for name in of_fold.names)
+        cards.append(replace(card, sources=of_fold.names, labels=labels))
+        outputs.append(_outputs(features, of_fold, heads[key], rule, len(names)))
+    rows = tuple(prepared.rows[i] for i in usable)
+    return EmbeddedSet(rows, np.array([row.split for row in rows]), tuple(cards), tuple(outputs))
 
 
 def _outputs(

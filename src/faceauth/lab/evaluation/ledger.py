@@ -60,12 +60,9 @@ def open_dev(ledger: Path, dataset_sha256: str, models: Mapping[str, str], purpo
     }  # fmt: skip
     try:
         ledger.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(file, (start + json.dumps(line) + "\n").encode())  # one write: lines of two processes do not mix
+        with open(ledger, "ab", buffering=0) as file:
+            file.write((start + json.dumps(line) + "\n").encode())  # one write: lines of two processes do not mix
             os.fsync(file)
-        finally:
-            os.close(file)
     except OSError as error:
         raise DataError(f"the ledger {ledger} cannot be written: {error.strerror}", "give another --ledger") from error
     return opening
@@ -74,8 +71,7 @@ def open_dev(ledger: Path, dataset_sha256: str, models: Mapping[str, str], purpo
 def read_ledger(ledger: Path) -> list[dict[str, Any]]:
     """Each opening, oldest first; none where there is no such file.
 
-    Raises:
-        DataError: a line is no JSON object in UTF-8; the ledger is never repaired silently.
+    Raises DataError where a line is no JSON object in UTF-8; the ledger is never repaired silently.
     """
     if not ledger.exists():
         return []

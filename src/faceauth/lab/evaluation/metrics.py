@@ -17,8 +17,7 @@ Bools = npt.NDArray[np.bool_]
 def roc(scores: Floats, fake: Bools, weights: Floats | None = None) -> tuple[Floats, Floats]:
     """False-positive and true-positive rates at every distinct score, from none flagged to all flagged.
 
-    Returns:
-        Two arrays (thresholds + 1,) or (draws, thresholds + 1), rising; NaN where a class is absent.
+    Both are (thresholds + 1,) or (draws, thresholds + 1), rising; NaN where a class is absent.
     """
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
@@ -56,7 +55,7 @@ def eer(scores: Floats, fake: Bools, weights: Floats | None = None) -> Any:
 
 def balanced_accuracy(scores: Floats, fake: Bools, weights: Floats | None = None, threshold: float = 0.5) -> Any:
     """Mean of the shares of fakes at or above, and of reals below, the threshold."""
-    return (_balanced(fake, weights) * ((scores >= threshold) == fake)).sum(-1)
+    return (_shares(fake, weights) * ((scores >= threshold) == fake)).sum(-1)
 
 
 def calibration_error(
@@ -64,14 +63,12 @@ def calibration_error(
 ) -> Any:
     """Expected calibration error over equally wide bins. Guo et al., ICML 2017.
 
-    Args:
-        balanced: both classes weigh the same, so that the figure does not depend on their shares in the data set;
-            else every image weighs the same, as in the paper.
+    Where `balanced`, both classes weigh the same, so that the figure does not depend on their shares in the data set;
+    else every image weighs the same, as in the paper.
     """
     which = np.minimum((scores * bins).astype(int), bins - 1)
     gaps = (scores - fake)[:, None] * (which[:, None] == np.arange(bins))
-    share = _balanced(fake, weights) if balanced else _plain(fake, weights)
-    return np.abs(share @ gaps).sum(-1)
+    return np.abs(_shares(fake, weights, balanced) @ gaps).sum(-1)
 
 
 def calibration_error_by_chance(scores: Floats, draws: int = 100, seed: int = 0) -> float:
@@ -86,16 +83,14 @@ def calibration_error_by_chance(scores: Floats, draws: int = 100, seed: int = 0)
 
 def brier(scores: Floats, fake: Bools, weights: Floats | None = None) -> Any:
     """Mean squared distance of score and label, both classes weighing the same. Brier, 1950."""
-    return (_balanced(fake, weights) * (scores - fake) ** 2).sum(-1)
+    return (_shares(fake, weights) * (scores - fake) ** 2).sum(-1)
 
 
-def _plain(fake: Bools, weights: Floats | None) -> Floats:
+def _shares(fake: Bools, weights: Floats | None, balanced: bool = True) -> Floats:
+    """What each image counts of 1: half for either class where they are balanced, else by the weights alone."""
     weights = np.ones(len(fake)) if weights is None else weights
-    return np.asarray(weights / weights.sum(-1, keepdims=True))
-
-
-def _balanced(fake: Bools, weights: Floats | None) -> Floats:
-    weights = np.ones(len(fake)) if weights is None else weights
+    if not balanced:
+        return np.asarray(weights / weights.sum(-1, keepdims=True))
     real, false = ((weights * mask).sum(-1, keepdims=True) for mask in (~fake, fake))
     return np.asarray(np.where(fake, weights / (2 * np.maximum(false, 1)), weights / (2 * np.maximum(real, 1))))
 

@@ -25,22 +25,20 @@ from faceauth.lab.data import variants
 from faceauth.lab.data.archives import find_original
 from faceauth.lab.data.dataset import check_bytes
 from faceauth.lab.data.examples import Examples
+from faceauth.lab.evaluation.metrics import Floats
 from faceauth.lab.parallel import parallel
 from faceauth.lab.progress import tracked
 from faceauth.model_file import ModelFile, Outputs
 
 KEPT = ("logit", "source_logits", "embedding")  # of a model's outputs
-Floats = npt.NDArray[np.floating[Any]]
 BATCH = 16
-
-
 VARIANTS = ("clean", "web", "hard", "avatar")  # of `faceauth.lab.data.variants`: those that need no face
 
 
 def score_files(
     models: Sequence[Path], files: Sequence[tuple[str, str]], data: str, cache: Path, workers: int
 ) -> list[Floats]:
-    """Logits (n, variants) of the largest face in each file, the whole image where there is none, for each model.
+    """Logits (n, `VARIANTS`) of the largest face in each file, the whole image where there is none, for each model.
 
     A file is decoded, saved again and searched for faces once, whatever the number of models.
 
@@ -54,11 +52,11 @@ def score_files(
     keys = [_key(ModelFile(m), data, [variants.VERSION, VARIANTS, *states(path for path, _ in files)]) for m in models]
     kept = [cache / "scores" / f"{key}.npy" for key in keys]
     missing = [i for i, file in enumerate(kept) if not file.is_file()]
-    if missing and files:
+    if missing:
         found = list(parallel(_start, [str(models[i]) for i in missing], files, workers, "scoring"))
         for row, i in enumerate(missing):
             keep(kept[i], np.array([f[row] for f in found]))
-    return [np.asarray(np.load(file)) if files else np.zeros((0, len(VARIANTS))) for file in kept]
+    return [np.asarray(np.load(file)) for file in kept]
 
 
 def prepared_outputs(
@@ -66,8 +64,7 @@ def prepared_outputs(
 ) -> list[Outputs]:
     """Every network output for prepared faces, for each model; each face is decoded once.
 
-    Raises:
-        DataError: for an image that cannot be read.
+    Raises DataError for an image that cannot be read.
     """
     chosen: list[Any] = [(examples.records[i].path, examples.records[i].sha256) for i in indices]
     if examples.folder is not None:  # the hashes are those of the originals
@@ -101,11 +98,10 @@ def states(paths: Iterable[str]) -> list[tuple[str, int, int]]:
     return [state(path) for path in paths]
 
 
-def open_file(path: str, sha256: str = "") -> tuple[bytes, Image.Image]:
+def open_file(path: str, sha256: str) -> tuple[bytes, Image.Image]:
     """An image file, or a member `archive.zip!/name`: its bytes, and decoded.
 
-    Raises:
-        DataError: it is no image, or has other bytes than `sha256` says, where that is not empty.
+    Raises DataError where it is no image, or has other bytes than `sha256` says, where that is not empty.
     """
     try:
         item = find_original(path)
