@@ -163,7 +163,7 @@ def control_of_held_out(_):
 def control_metadata(_):
     rows = frame([row(image_row(1, "gan0"), 1.0, v, "thumbnail") for v in ("clean", "web")])
     with pytest.raises(DataError, match="not fitted on web"):
-        control_tables.check_fitted_on({"controls": {"thumbnail": ["clean"]}}, rows)
+        score_sets.check_fitted_on({"controls": {"thumbnail": ["clean"]}}, rows)
 
 
 def control_distance(_):
@@ -202,7 +202,7 @@ def dev_without_a_line(place):
     (place / "ledger.jsonl").unlink()
     ledger.open_dev(place / "ledger.jsonl", METADATA["dataset_sha256"], {}, "another day")
     with pytest.raises(DataError, match="no line for this opening"):
-        score_table.read_dev(place / "a.parquet", opening)
+        score_table.read(place / "a.parquet", opening)
 
 
 def line_before_reading(place):
@@ -353,7 +353,7 @@ FAULTS = [
     ("the study's table with the classes exchanged", study_table, 'real = (part["label"] == "real")', 'real = (part["label"] == "fake")', study_classes),
     ("the study's table with seen rows of fold models", study_table, '(rows["seed"] < 0) | rows["held_out"]', 'rows["seed"] > -9', study_of_unseen),
     ("a control fitted on clean files", controls, 'samples["variant"].isin(variants)', 'samples["variant"] == "clean"', control_on_resaved),
-    ("a control fitted on clean files, unnoticed", control_tables, "v not in fitted.get(control, ())", "not fitted.get(control, ())", control_metadata),
+    ("a control fitted on clean files, unnoticed", score_sets, "v not in fitted.get(control, ())", "not fitted.get(control, ())", control_metadata),
     ("a control fitted on the kinds held out", controls, "trainable & ~out, out | judged_split", "trainable, out | judged_split", control_of_held_out),
     ("a control counted in one direction only", control_tables, "np.abs(np.array(values) - 0.5)", "np.array(values) - 0.5", control_distance),
     ("the two deals mixed", evaluate, 'own[own["deal"] == deal]', "own", kind_in_two_deals),
@@ -362,7 +362,7 @@ FAULTS = [
     ("dev rows written without a ledger line", score_table, "if opening is None:\n            raise DataError(", "if opening is None:\n            return\n            raise DataError(", dev_without_a_line),
     ("dev rows read while developing", score_table, 'pc.field("split") != "dev"', 'pc.field("split") != "none"', dev_without_a_line),
     ("dev rows read for an opening that was made up", ledger, 'line.get("id") != self.id', "False", dev_without_a_line),
-    ("the ledger written after reading", evaluate, '    return open_dev(', "    score_table.read_dev(paths[0], None)\n    return open_dev(", line_before_reading),
+    ("the ledger written after reading", evaluate, '    return open_dev(', "    score_table.read(paths[0], Opening(ledger, '', heads[0]['dataset_sha256']))\n    return open_dev(", line_before_reading),
     ("NaN in a score", score_table, "pc.is_finite(values)", 'pc.not_equal(values, float("inf"))', nan_score),
     ("a held-out row missing", score_sets, '_complain(wanted - set(part["image"]), f"{model}, seed {seed}, has', '_complain(set(), f"{model}, seed {seed}, has', missing_row),
     ("whole folds missing", score_sets, "if lacking := sorted(", "if lacking := 0 and sorted(", lost_folds),

@@ -30,7 +30,7 @@ def test_a_table_comes_back_as_it_was_written(tmp_path):
     assert found.rows["logit"].tolist() == [r["logit"] for r in GOOD]
     assert found.rows["view_logits"][0].tolist() == [0.5, 1.5]
     assert found.rows["swap_logit"].isna().all()
-    assert found.dataset_sha256 == METADATA["dataset_sha256"]
+    assert found.metadata["dataset_sha256"] == METADATA["dataset_sha256"]
     assert pq.read_schema(file).equals(score_table.SCHEMA)
     assert list(file.parent.iterdir()) == [file]
 
@@ -195,16 +195,16 @@ def test_dev_rows_are_written_and_read_for_an_opening_alone(tmp_path):
     opening = ledger.open_dev(book, METADATA["dataset_sha256"], {"net": "a" * 64}, "score")
     score_table.write(file, rows, METADATA, opening)
     assert set(score_table.read(file).rows["split"]) == {"test"}
-    assert score_table.read_dev(file, opening).rows["image"].tolist() == ["images/gan0/007.png"]
+    assert score_table.read(file, opening).rows["image"].tolist() == ["images/gan0/007.png"]
     invented = ledger.Opening(book, "0" * 32, METADATA["dataset_sha256"])
     with pytest.raises(DataError, match="no line for this opening"):
-        score_table.read_dev(file, invented)
+        score_table.read(file, invented)
     other = ledger.open_dev(book, "e" * 64, {}, "evaluate")
     with pytest.raises(DataError, match="of data set"):
-        score_table.read_dev(file, other)
+        score_table.read(file, other)
     book.unlink()
     with pytest.raises(DataError, match="no line for this opening"):
-        score_table.read_dev(file, opening)
+        score_table.read(file, opening)
 
 
 def test_the_ledger_counts_openings_and_refuses_a_damaged_line(tmp_path):

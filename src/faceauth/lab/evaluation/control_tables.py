@@ -5,38 +5,16 @@ all but the face painted over are variants that the model itself was asked. A co
 in either direction: one of 0.3 tells the classes apart as well as one of 0.7.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from faceauth.errors import DataError
 from faceauth.lab.evaluation import metrics
 from faceauth.lab.evaluation.protocol import Row, by_variant
-from faceauth.lab.evaluation.score_sets import (
-    CONTROL_MODELS,
-    CONTROL_VARIANTS,
-    RESAVED,
-    SEEN,
-    UNSEEN,
-    VARIANTS,
-    is_control,
-)
+from faceauth.lab.evaluation.score_sets import CONTROL_MODELS, CONTROL_VARIANTS, SEEN, UNSEEN, VARIANTS
 
 CLOSE = 0.05  # of AUROC
-
-
-def check_fitted_on(metadata: Mapping[str, Any], rows: pd.DataFrame) -> None:
-    """Raises DataError where a control was not fitted on all the re-saved variants that the table has."""
-    fitted = metadata.get("controls", {})
-    wanted = [v for v in RESAVED if (rows["variant"] == v).any()]
-    for control in rows["model"].unique().tolist():
-        if is_control(control) and (lacking := [v for v in wanted if v not in fitted.get(control, ())]):
-            raise DataError(
-                f"the control {control} was not fitted on {', '.join(lacking)}",
-                "fit the controls on the variants that the detector trains on: faceauth.lab.evaluation.controls",
-            )
 
 
 def control_folds(rows: pd.DataFrame, controls: pd.DataFrame) -> list[Row]:

@@ -1,7 +1,6 @@
 """Every figure of the protocol from one table of scores: one dictionary of plain values, `evaluation.json`."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,14 @@ import pandas as pd
 
 from faceauth.errors import DataError
 from faceauth.lab.evaluation import protocol, score_table
-from faceauth.lab.evaluation.control_tables import check_fitted_on, control_folds, control_table
+from faceauth.lab.evaluation.control_tables import control_folds, control_table
 from faceauth.lab.evaluation.cross_fit import cross_fitted
 from faceauth.lab.evaluation.false_alarms import false_alarm_tables, left_out_summary
 from faceauth.lab.evaluation.ledger import Opening, open_dev, read_ledger
 from faceauth.lab.evaluation.score_sets import (
     answered,
     check_complete,
+    check_fitted_on,
     controls_of,
     counts,
     deals,
@@ -52,8 +52,8 @@ def evaluate_files(
     if opening is None:
         found = evaluate(score_table.merge([score_table.read(path) for path in paths]), models, None, draws)
     else:
-        dev = _some(paths, partial(score_table.read_dev, opening=opening), "give the file of dev scores as well")
-        others = _some(paths, score_table.read, "thresholds come from other rows: give the file of test scores as well")
+        dev = _some(paths, opening, "give the file of dev scores as well")
+        others = _some(paths, None, "thresholds come from other rows: give the file of test scores as well")
         found = evaluate(dev, models, others, draws)
     found["made"]["files"] = {str(path): file_sha256(path) for path in paths}
     found["made"]["dev_openings"] = read_ledger(opening.ledger) if opening else []
@@ -66,12 +66,12 @@ def open_tables(paths: Sequence[Path], ledger: Path) -> Opening:
     return open_dev(ledger, heads[0]["dataset_sha256"], {str(path): file_sha256(path) for path in paths}, "evaluate")
 
 
-def _some(paths: Sequence[Path], read: Callable[[Path], ScoreTable], hint: str) -> ScoreTable:
-    """What `read` finds in the files, without those that have no such rows. Raises DataError where none has."""
+def _some(paths: Sequence[Path], opening: Opening | None, hint: str) -> ScoreTable:
+    """What is read of the files, without those that have no such rows. Raises DataError where none has."""
     tables = []
     for path in paths:
         try:
-            tables.append(read(path))
+            tables.append(score_table.read(path, opening))
         except DataError as error:
             lacking = error
             if score_table.NO_ROWS not in error.message:
@@ -171,7 +171,7 @@ def _add_curves(found: dict[str, Any], scored: pd.DataFrame) -> None:
 def _made(table: ScoreTable, rows: pd.DataFrame) -> dict[str, Any]:
     hashes = rows[["model", "deal", "seed", "fold", "model_sha256"]].drop_duplicates().itertuples(index=False)
     return {
-        "dataset_sha256": table.dataset_sha256,
+        "dataset_sha256": table.metadata["dataset_sha256"],
         "models": [
             {"model": str(m), "deal": str(d), "seed": int(s), "fold": int(f), "sha256": str(sha)}
             for m, d, s, f, sha in hashes

@@ -7,7 +7,8 @@
 The headline is real against generated (GAN, diffusion). Face swaps, restored and edited images have rows of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,27 +29,11 @@ _NAMES = ("image", "source", "kind", "label", "family", "split", "variant", "mod
 TO_SCORE = "score the missing images with faceauth lab score, or leave the model out"
 
 
-def group_of(rows: pd.DataFrame) -> pd.Series:
-    """For each row `real`, `generated`, or one of `SPECIAL`."""
-    special = rows["family"].isin(ALTERED)
-    return pd.Series(
-        np.select(
-            [rows["label"] == "edited", rows["label"] == "real", special],
-            ["edited", "real", rows["family"]],
-            "generated",
-        ),
-        index=rows.index,
-    )
-
-
 def score_rows(table: ScoreTable, models: Sequence[str] = ()) -> pd.DataFrame:
     """The rows that figures are computed from, with the columns `group` and `set`.
 
-    Args:
-        models: those to keep, and the controls; all where none is named.
-
-    Raises:
-        DataError: no model of a name.
+    A row's group is `real`, `generated`, or one of `SPECIAL`; its set is one of `UNSEEN`, or `SEEN`. The models named
+    are kept, and the controls; all where none is. Raises DataError where there is no model of a name.
     """
     rows = table.rows
     there = sorted(set(rows["model"]))
@@ -57,7 +42,10 @@ def score_rows(table: ScoreTable, models: Sequence[str] = ()) -> pd.DataFrame:
     if models:
         rows = rows[rows["model"].isin(models) | rows["model"].map(is_control)]
     rows = rows[rows["held_out"] | rows["split"].isin(("test", "dev"))]
-    rows = rows.assign(group=group_of(rows), set=rows["deal"].map(UNSEEN).where(rows["held_out"], SEEN))
+    special = rows["family"].isin(ALTERED)
+    of_class = [rows["label"] == "edited", rows["label"] == "real", special]
+    groups = np.select(of_class, ["edited", "real", rows["family"]], "generated")
+    rows = rows.assign(group=groups, set=rows["deal"].map(UNSEEN).where(rows["held_out"], SEEN))
     return rows.astype(dict.fromkeys(_NAMES, "category"))  # strings are compared a thousand times below
 
 
@@ -150,6 +138,18 @@ def _complain(missing: set[str], said: str) -> None:
         raise DataError(f"{said} {len(missing)} images, the first {min(missing)!r}", TO_SCORE)
 
 
+def check_fitted_on(metadata: Mapping[str, Any], rows: pd.DataFrame) -> None:
+    """Raises DataError where a control was not fitted on all the re-saved variants that the table has."""
+    fitted = metadata.get("controls", {})
+    wanted = [v for v in RESAVED if (rows["variant"] == v).any()]
+    for control in rows["model"].unique().tolist():
+        if is_control(control) and (lacking := [v for v in wanted if v not in fitted.get(control, ())]):
+            raise DataError(
+                f"the control {control} was not fitted on {', '.join(lacking)}",
+                "fit the controls on the variants that the detector trains on: faceauth.lab.evaluation.controls",
+            )
+
+
 def answered(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a logit, of images that the model answers in all of `RESAVED` that it has: columns compare.
 
@@ -188,9 +188,8 @@ def counts(rows: pd.DataFrame) -> list[dict[str, object]]:
     for (model, variant), part in rows.groupby(["model", "variant"], sort=False):
         images = part.drop_duplicates("image")
         found.append({
-            "model": model, "variant": variant, "real": int((images["group"] == "real").sum()),
-            "generated": int((images["group"] == "generated").sum()),
-            **{name: int((images["group"] == name).sum()) for name in SPECIAL},
+            "model": model, "variant": variant,
+            **{name: int((images["group"] == name).sum()) for name in ("real", "generated", *SPECIAL)},
             "without a face": int((~images["face"] & images["error"].isna()).sum()),
             "errors": int(images["error"].notna().sum()),
         })  # fmt: skip

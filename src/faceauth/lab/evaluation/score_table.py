@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 from faceauth.errors import DataError
 from faceauth.files import replacing
-from faceauth.lab.data.splits import DEALS
+from faceauth.lab.data.dataset import LABELS
+from faceauth.lab.data.splits import DEALS, SPLITS
 from faceauth.lab.data.variants import VARIANTS
 from faceauth.lab.evaluation.ledger import Opening
 
@@ -45,10 +46,8 @@ METADATA = b"faceauth"
 KEY = ("image", "variant", "model", "deal", "seed", "fold")
 OPTIONAL = ("swap_logit", "view_logits", "error")
 NO_ROWS = "no rows"
-LABELS = ("real", "fake", "edited")
-SPLITS = ("", "train", "test", "dev")
 PREPARED = "prepared"  # the variant of a prepared face scored as it lies, which is what the study scored
-_OF_IMAGE = ("image_sha256", "source", "kind", "label", "family", "generator", "split")
+OF_IMAGE = ("image_sha256", "source", "kind", "label", "family", "generator", "split")
 _REQUIRED_METADATA = ("dataset_sha256", "commit", "command", "code_version", "created")
 _OPTIONAL_METADATA: Mapping[str, Callable[[Any], bool]] = {
     "calibration": lambda v: isinstance(v, Mapping),  # by model, see `cross_fit.Fitted.of_card`
@@ -64,21 +63,14 @@ class ScoreTable:
 
     Attributes:
         rows: a pandas DataFrame with the columns of `SCHEMA`.
-        metadata: dataset_sha256, commit, command, code_version, created; whoever writes may add keys.
+        metadata: dataset_sha256 (what was scored), commit, command, code_version, created; whoever writes may add keys.
     """
 
     rows: pd.DataFrame
     metadata: Mapping[str, Any]
 
-    @property
-    def dataset_sha256(self) -> str:
-        """Hash of the data set that was scored."""
-        return str(self.metadata["dataset_sha256"])
 
-
-def write(
-    path: Path, rows: Any, metadata: Mapping[str, Any], opening: Opening | None = None
-) -> None:  # fmt: skip
+def write(path: Path, rows: Any, metadata: Mapping[str, Any], opening: Opening | None = None) -> None:
     """Check rows and write them, whole or not at all.
 
     Args:
@@ -87,7 +79,7 @@ def write(
         opening: the ledger's line for the dev set; needed where a row is of the split `dev`.
 
     Raises:
-        DataError: a check of `check` fails, or dev rows come without an opening.
+        DataError: a check of `check` fails, dev rows come without an opening, or the file cannot be written.
     """
     table = to_arrow(rows)
     _check_metadata(metadata, str(path))
@@ -98,22 +90,36 @@ def write(
         opening.check(str(metadata["dataset_sha256"]))
         metadata = {**metadata, "dev_opening": opening.id}
     table = table.replace_schema_metadata({METADATA: json.dumps(dict(metadata)).encode()})
-    _write_whole(path, table)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            pq.write_table(table, part, compression="zstd")
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}", "give another place") from error
 
 
-def read(path: Path) -> ScoreTable:
-    """Read and check a table, without its dev rows: the filter is applied while reading.
+def read(path: Path, opening: Opening | None = None) -> ScoreTable:
+    """Read and check a table without its dev rows, or, for an opening that the ledger holds, these alone.
+
+    The filter is applied while reading.
 
     Raises:
-        DataError: the file is missing, unreadable, no table of scores, or fails a check of `check`.
+        DataError: the file is missing, unreadable, no table of scores, or fails a check of `check` or of the opening.
     """
-    return _read(path, pc.field("split") != "dev", f"{NO_ROWS} outside the split dev")
-
-
-def read_dev(path: Path, opening: Opening) -> ScoreTable:
-    """The dev rows alone, for an opening that the ledger holds. Raises DataError as `read` does, or without one."""
-    opening.check(read_metadata(path)["dataset_sha256"])
-    return _read(path, pc.field("split") == "dev", f"{NO_ROWS} of the split dev")
+    metadata = read_metadata(path)
+    wanted, lacking = pc.field("split") != "dev", f"{NO_ROWS} outside the split dev"
+    if opening is not None:
+        opening.check(metadata["dataset_sha256"])
+        wanted, lacking = pc.field("split") == "dev", f"{NO_ROWS} of the split dev"
+    try:
+        # A row without a split is read as well: `to_arrow` refuses it, and the filter would drop it in silence.
+        table = to_arrow(pq.read_table(path, filters=wanted | pc.field("split").is_null()))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}", AGAIN) from error
+    if not table.num_rows:
+        raise DataError(f"{path} has {lacking}", AGAIN)
+    check(table, str(path))
+    return ScoreTable(table.to_pandas(), metadata)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -129,29 +135,22 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def merge(tables: Sequence[ScoreTable]) -> ScoreTable:
-    """One table of several, such as a detector's and its controls'; `merged` in its metadata has that of each.
+    """One table of several, at least one, such as a detector's and its controls'; `merged` has the metadata of each.
 
-    Raises:
-        DataError: they are of different data sets, share rows, or disagree about an image or a model.
+    Raises DataError where they are of different data sets, share rows, or disagree about an image or a model.
     """
-    if not tables:
-        raise DataError("no table of scores to merge", "give at least one Parquet file")
-    hashes = {table.dataset_sha256 for table in tables}
+    hashes = {table.metadata["dataset_sha256"] for table in tables}
     if len(hashes) > 1:
         named = ", ".join(sorted(h[:12] for h in hashes))
         raise DataError(f"the tables are of different data sets ({named})", "score all models on one data set")
     rows = pa.concat_tables([to_arrow(table.rows) for table in tables])
     check(rows, "the merged tables")
-    metadata: dict[str, Any] = {}
-    for table in tables:
-        metadata |= table.metadata
+    parts = [dict(table.metadata) for table in tables]
+    metadata = {key: value for part in parts for key, value in part.items()}
     for key in ("calibration", "controls"):  # by model; each file has its own models
-        parts = [table.metadata.get(key, {}) for table in tables]
-        metadata[key] = {name: value for part in parts for name, value in part.items()}
-    notes = (note for table in tables for note in table.metadata.get("notes", []))
-    metadata["notes"] = list(dict.fromkeys(notes))
-    metadata["merged"] = [dict(table.metadata) for table in tables]
-    return ScoreTable(rows.to_pandas(), metadata)
+        metadata[key] = {name: value for part in parts for name, value in part.get(key, {}).items()}
+    metadata["notes"] = list(dict.fromkeys(note for part in parts for note in part.get("notes", [])))
+    return ScoreTable(rows.to_pandas(), {**metadata, "merged": parts})
 
 
 def to_arrow(rows: Any) -> pa.Table:
@@ -188,14 +187,12 @@ def check(table: pa.Table, name: str) -> None:
     """
     if not table.num_rows:
         raise DataError(f"{name}: the table of scores has no rows", AGAIN)
-    for column, allowed in (
-        ("label", LABELS), ("split", SPLITS), ("deal", DEALS), ("variant", (*VARIANTS, PREPARED)),
-    ):  # fmt: skip
-        unknown = set(pc.unique(table[column]).to_pylist()) - set(allowed)
-        if unknown:
+    known = {"label": LABELS, "split": ("", *SPLITS), "deal": DEALS, "variant": (*VARIANTS, PREPARED)}
+    for column, allowed in known.items():
+        if unknown := set(pc.unique(table[column]).to_pylist()) - set(allowed):
             raise DataError(f"{name}: unknown {column} {sorted(unknown)[0]!r}", f"one of {', '.join(allowed)}")
     _check_logits(table, name)
-    frame = table.select([*KEY, *_OF_IMAGE, "model_sha256", "held_out"]).to_pandas()
+    frame = table.select([*KEY, *OF_IMAGE, "model_sha256", "held_out"]).to_pandas()
     twice = frame.duplicated(list(KEY))
     if twice.any():
         row = frame[twice].iloc[0]
@@ -203,7 +200,7 @@ def check(table: pa.Table, name: str) -> None:
             f"{name}: {int(twice.sum())} rows come twice, the first {row['image']!r}, {row['variant']}, by "
             f"{row['model']} (seed {row['seed']}, fold {row['fold']})", "give each file of scores once",
         )  # fmt: skip
-    for column in _OF_IMAGE:
+    for column in OF_IMAGE:
         if image := _disagreeing(frame, ["image"], column):
             raise DataError(f"{name}: two values of {column} for the image {image[0]!r}", AGAIN)
     if model := _disagreeing(frame, ["model", "deal", "seed", "fold"], "model_sha256"):
@@ -217,17 +214,13 @@ def check(table: pa.Table, name: str) -> None:
 
 
 def _check_logits(table: pa.Table, name: str) -> None:
-    for column, values in (
-        ("logit", table["logit"]),
-        ("swap_logit", table["swap_logit"]),
-        ("view_logits", pc.list_flatten(table["view_logits"])),
+    for column, values, wrong in (
+        ("logit", table["logit"].drop_null(), "NaN or infinite"),
+        ("swap_logit", table["swap_logit"].drop_null(), "NaN or infinite"),
+        ("view_logits", pc.list_flatten(table["view_logits"]), "NaN or infinite, or missing"),  # no list lacks a value
     ):
-        views = column == "view_logits"  # a row may lack the list, and no list a value
-        finite = pc.fill_null(pc.is_finite(values), not views)
-        count = pc.sum(pc.invert(finite)).as_py() or 0
-        if count:
-            said = "NaN or infinite, or missing" if views else "NaN or infinite"
-            raise DataError(f"{name}: {count} values of {column} are {said}", AGAIN)
+        if count := len(values) - (pc.sum(pc.is_finite(values)).as_py() or 0):
+            raise DataError(f"{name}: {count} values of {column} are {wrong}", AGAIN)
     due = pc.and_(table["face"], pc.is_null(table["error"]))
     missing = pc.and_(due, pc.is_null(table["logit"]))
     if count := pc.sum(missing).as_py():
@@ -247,19 +240,6 @@ def _disagreeing(frame: pd.DataFrame, keys: Sequence[str], column: str) -> tuple
     return () if twice.empty else tuple(twice.iloc[0][list(keys)])
 
 
-def _read(path: Path, wanted: Any, otherwise: str) -> ScoreTable:
-    metadata = read_metadata(path)
-    try:
-        # A row without a split is read as well: `to_arrow` refuses it, and the filter would drop it in silence.
-        table = to_arrow(pq.read_table(path, filters=wanted | pc.field("split").is_null()))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}", AGAIN) from error
-    if not table.num_rows:
-        raise DataError(f"{path} has {otherwise}", AGAIN)
-    check(table, str(path))
-    return ScoreTable(table.to_pandas(), metadata)
-
-
 def _check_metadata(metadata: Any, name: str) -> dict[str, Any]:
     if not isinstance(metadata, Mapping):
         raise DataError(f"{name} is no table of scores: it has no {METADATA.decode()!r} metadata", AGAIN)
@@ -270,16 +250,6 @@ def _check_metadata(metadata: Any, name: str) -> dict[str, Any]:
         if key in found and not is_right(found[key]):
             raise DataError(f"{name}: the metadata {key!r} is damaged", AGAIN)
     return found
-
-
-def _write_whole(path: Path, table: pa.Table) -> None:
-    """Whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            pq.write_table(table, part, compression="zstd")
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}", "give another place") from error
 
 
 def _first_line(error: Exception) -> str:
