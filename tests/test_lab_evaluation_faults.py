@@ -129,7 +129,7 @@ def control_samples(variants=score_sets.RESAVED):
     samples, values = [], []
     for kind in ("camera0", "camera1", "gan0", "gan1"):
         for i in range(60):
-            image = image_row(i, kind, "train" if i < 50 else "test")
+            image = {**image_row(i, kind, "train" if i < 50 else "test"), "face": True}
             for variant in variants:
                 samples.append({**image, "variant": variant})
                 sign = -1 if variant == "clean" else 1

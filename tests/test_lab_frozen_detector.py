@@ -248,12 +248,8 @@ def test_model_files_and_controls_are_scored_as_a_user_would_ask_them(place, run
         for t in frozen.tasks(ready.config, ready.data, ready.rows, training=False)
         if t.sha256 in {r.sha256 for r in rows}
     )
-    folds = {
-        key: [k for k, r in zip(of, ready.rows, strict=True) if r.split != "dev"] for key, of in ready.folds.items()
-    }
-    plan = score_models.Plan(rows, chosen, folds)
     store = score_models.ScoreStore(place / "cache")
-    table, fitted_on = score_models.score(plan, [run / "detector.onnx"], store, 1)
+    table, fitted_on = score_models.score(ready.config, ready, [run / "detector.onnx"], store, 1)
     score_table.write(place / "scored.parquet", table, {**run_info("0" * 64), "controls": fitted_on})
     own = table[(table["model"] == "tiny") & (table["variant"] == "clean")].set_index("image")["logit"]
     detector = Detector(run / "detector.onnx", learned=False)
@@ -262,11 +258,12 @@ def test_model_files_and_controls_are_scored_as_a_user_would_ask_them(place, run
         expected = detector.run_faces(image, detector.find_faces(image)[:1]).logit[0]
         assert own[row.path] == pytest.approx(float(expected), abs=1e-5)
     assert {"file-facts", "thumbnail"} <= set(table["model"])
+    assert "dev" in {r.split for r in ready.rows} and "dev" not in set(table["split"])
     controls = table[table["model"] == "thumbnail"]
     assert set(controls.loc[controls["held_out"], "variant"]) == {"clean", "web", "hard", "avatar", "edited"}
     assert set(fitted_on["thumbnail"]) >= {"web", "hard"}
     monkeypatch.setattr(score_models, "pictures", lambda *_: pytest.fail("scored again"))
-    again, _ = score_models.score(plan, [run / "detector.onnx"], store, 1)
+    again, _ = score_models.score(ready.config, ready, [run / "detector.onnx"], store, 1)
     assert len(again) == len(table)
     clean = tuple(replace(task, views=("clean",)) for task in chosen)
     found = score_models.answers(clean, [run / "detector.onnx"], store, 1)

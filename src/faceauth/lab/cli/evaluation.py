@@ -203,19 +203,13 @@ def score(
     need_lab()
     from faceauth.lab.evaluation import score_models, score_table
     from faceauth.lab.run_info import run_info
-    from faceauth.lab.training.frozen import deal_rows, read_config, tasks
+    from faceauth.lab.training.frozen import deal_rows, read_config
 
     read = read_config(config)
     dealt = deal_rows(read, cache)
-    rows = tuple(row for row in dealt.rows if row.split != "dev")
-    hashes = {row.sha256 for row in rows}
-    wanted = tuple(t for t in tasks(read, dealt.data, dealt.rows, training=False) if t.sha256 in hashes)
-    folds = {
-        key: [k for k, row in zip(of, dealt.rows, strict=True) if row.split != "dev"] for key, of in dealt.folds.items()
-    }
     with chosen(engine, address, workers) as given:
-        plan, store = score_models.Plan(rows, wanted, folds), score_models.ScoreStore(cache)
-        table, fitted_on = score_models.score(plan, models or [], store, given or 1)
+        store = score_models.ScoreStore(cache)
+        table, fitted_on = score_models.score(read, dealt, models or [], store, given or 1)
     score_table.write(output, table, {**run_info(dealt.data.sha256), "controls": fitted_on})
     typer.echo(f"{output}: {len(table)} rows of {table['model'].nunique()} models")
 

@@ -17,12 +17,12 @@ from PIL import Image
 
 from faceauth.errors import DataError
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS, RESAVED
+from faceauth.lab.evaluation.score_table import OF_IMAGE
 
 Floats = npt.NDArray[np.float32]
 FORMATS = ("JPEG", "PNG", "WEBP")
 THUMBNAIL = 16  # pixels a side
 JPEG_QUALITY = {"web": 60, "hard": 40, "avatar": 75, "matched": 75, "resaved": 60}  # of the others 90
-_OF_IMAGE = ("image", "image_sha256", "source", "kind", "label", "family", "generator", "split", "variant")
 
 
 def file_facts(data: bytes) -> list[float]:
@@ -45,8 +45,7 @@ def thumbnail(image: Image.Image) -> list[float]:
 def saved_as(variant: str, original: bytes, image: Image.Image) -> bytes:
     """The bytes of a variant as its file would be: the original's where it is clean, else a JPEG of its quality.
 
-    Args:
-        image: the variant's picture, as `faceauth.lab.data.variants` makes it.
+    `image` is the variant's picture, as `faceauth.lab.data.variants` makes it.
     """
     if variant == "clean":
         return original
@@ -57,23 +56,21 @@ def saved_as(variant: str, original: bytes, image: Image.Image) -> bytes:
 
 def control_features(samples: Iterable[tuple[bytes, Image.Image]]) -> dict[str, Floats]:
     """What each control sees, by its name: (n, 10) and (n, 768) for n pairs of a file's bytes and its picture."""
-    pairs = [(file_facts(data), thumbnail(image)) for data, image in samples]
-    facts, thumbnails = ([p[i] for p in pairs] for i in (0, 1))
+    facts, thumbnails = zip(*((file_facts(data), thumbnail(image)) for data, image in samples), strict=True)
     return dict(zip(CONTROL_MODELS, (np.array(facts, np.float32), np.array(thumbnails, np.float32)), strict=True))
 
 
 def score_controls(
     samples: pd.DataFrame, features: Mapping[str, Floats], held_out: Mapping[tuple[str, int, int], set[str]],
-    suffix: str = "", variants: tuple[str, ...] = RESAVED,
+    variants: tuple[str, ...] = RESAVED,
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:  # fmt: skip
     """Fit both controls for every fold, and score what a detector's table has rows of.
 
     Args:
-        samples: a row for each image and variant, with the image's columns of `score_table.SCHEMA`; train images are
-            needed in all of `variants`.
-        features: for each control (len(samples), d), as `control_features` gives.
+        samples: a row for each image and variant, with the image's columns of `score_table.SCHEMA` and `face`; train
+            images are needed in all of `variants`. A row without a face has no logit, and nothing is fitted to it.
+        features: for each control those of the samples with a face, (n, d), as `control_features` gives.
         held_out: by deal, seed and fold the kinds held out, or the sources where the deal is by source.
-        suffix: put behind the controls' names where they belong to one detector alone, such as `/name`.
         variants: those that the detector trains on.
 
     Returns:
@@ -82,9 +79,9 @@ def score_controls(
     Raises:
         DataError: a fold's train images lack a class, or a variant.
     """
-    fake = samples["label"].to_numpy(str) == "fake"
+    fake, face = samples["label"].to_numpy(str) == "fake", samples["face"].to_numpy(bool)
     of_variant = samples["variant"].isin(variants)
-    trainable = ((samples["split"] == "train") & (samples["label"] != "edited") & of_variant).to_numpy()
+    trainable = face & ((samples["split"] == "train") & (samples["label"] != "edited") & of_variant).to_numpy()
     judged_split = samples["split"].isin(("test", "dev")).to_numpy()
     parts = []
     for (deal, seed, fold), held in held_out.items():
@@ -92,13 +89,14 @@ def score_controls(
         train, judged = trainable & ~out, out | judged_split if deal == "kind" else out
         _check_train(samples[train], fake[train], variants, f"the deal by {deal}, seed {seed}, fold {fold}")
         for name in CONTROL_MODELS:
-            values = features[name]
-            logits, digest = _fit(values[train], fake[train], values[judged])
-            parts.append(samples.loc[judged, list(_OF_IMAGE)].assign(
-                model=name + suffix, model_sha256=digest, deal=deal, seed=seed, fold=fold, held_out=out[judged],
-                face=True, logit=logits,
+            values, logits = features[name], np.full(len(samples), np.nan)
+            of_judged, digest = _fit(values[train[face]], fake[train], values[judged[face]])
+            logits[judged & face] = of_judged
+            parts.append(samples.loc[judged, ["image", *OF_IMAGE, "variant", "face"]].assign(
+                model=name, model_sha256=digest, deal=deal, seed=seed, fold=fold, held_out=out[judged],
+                logit=logits[judged],
             ))  # fmt: skip
-    return pd.concat(parts, ignore_index=True), {name + suffix: list(variants) for name in CONTROL_MODELS}
+    return pd.concat(parts, ignore_index=True), {name: list(variants) for name in CONTROL_MODELS}
 
 
 def _check_train(train: pd.DataFrame, fake: npt.NDArray[np.bool_], variants: tuple[str, ...], where: str) -> None:

@@ -6,7 +6,7 @@ prepared face itself, as the study scored it. A kind is a source; held out are t
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from faceauth.lab.evaluation import score_table
 from faceauth.lab.evaluation.candidates import Candidate, check_not_trained_on, choose
 from faceauth.lab.evaluation.controls import control_features, saved_as, score_controls
 from faceauth.lab.evaluation.ledger import Opening
+from faceauth.lab.evaluation.score_models import about_images
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS
 from faceauth.lab.evaluation.score_table import PREPARED
 from faceauth.lab.evaluation.scoring import VARIANTS, keep, open_file, prepared_outputs, score_files, states
@@ -33,20 +34,13 @@ CONTROL_TRAIN = 1000  # train images of each source that the controls are fitted
 
 @dataclass(frozen=True, slots=True)
 class PreparedSet:
-    """What is scored beside the models.
-
-    Attributes:
-        per_source: at most so many images of each source and split, drawn with the seed; None for all.
-        originals: whether the original files are scored; else the prepared ones, of both classes alike.
-    """
+    """What is scored beside the models: the original files, or else the prepared ones, of both classes alike."""
 
     manifest: DataSet
     examples: Examples
     cache: Path
-    workers: int = 1
-    seed: int = 0
-    per_source: int | None = None
-    originals: bool = True
+    workers: int
+    originals: bool
 
     def files(self, indices: Sequence[int]) -> list[tuple[str, str]]:
         """The file that is scored for each image, and its SHA-256, which of a prepared file is not known: empty."""
@@ -60,20 +54,21 @@ def score_prepared(
 ) -> None:  # fmt: skip
     """Score the split test, and dev for an opening, and write the table of scores.
 
+    Args:
+        per_source: at most so many images of each source and split, drawn with the seed; None for all.
+
     Raises:
         DataError: an image cannot be read, a split lacks a class, a model was trained on an image to be scored.
     """
     examples = from_manifest(manifest)
-    given = PreparedSet(manifest, examples, cache, workers, seed, per_source)
     splits = ("test",) if opening is None else ("test", "dev")
-    indices = [i for split in splits for i in _of_split(given, split)]
+    indices = [i for split in splits for i in _of_split(examples, split, per_source, seed)]
     notes = [n for c in candidates if (n := check_not_trained_on(c, examples, indices))]
-    gone = sum(find_original(manifest.rows[i].original) is None for i in indices)
-    if gone:
-        given = replace(given, originals=False)
+    if gone := sum(find_original(manifest.rows[i].original) is None for i in indices):
         notes.append(f"the prepared files are scored: {gone} originals lie elsewhere")
+    given = PreparedSet(manifest, examples, cache, workers, originals=not gone)
     rows = _scored(candidates, given, indices)
-    more, controls = _controls(candidates, given, indices)
+    more, controls = _controls(candidates, given, choose(examples, "train", CONTROL_TRAIN, seed), indices)
     calibration = {
         c.name: {"scale": c.card.calibration.scale, "shift": c.card.calibration.shift,
                  "fake_from": c.card.thresholds.fake, "real_to": c.card.thresholds.real,
@@ -87,23 +82,18 @@ def score_prepared(
     score_table.write(path, pd.concat([*rows, *more], ignore_index=True), metadata, opening)
 
 
-def _of_split(given: PreparedSet, split: str) -> list[int]:
-    chosen = choose(given.examples, split, given.per_source, given.seed)
+def _of_split(examples: Examples, split: str, per_source: int | None, seed: int) -> list[int]:
+    chosen = choose(examples, split, per_source, seed)
     for label in ("real", "fake"):
-        if not any(given.examples.records[i].label == label for i in chosen):
+        if not any(examples.records[i].label == label for i in chosen):
             raise DataError(f"the {split} split has no {label} images", "prepare a data set with both classes")
     return chosen
 
 
 def _images(given: PreparedSet, indices: Sequence[int]) -> pd.DataFrame:
     """The columns of the table that say what an image is."""
-    records = [given.examples.records[i] for i in indices]
-    return pd.DataFrame({
-        "image": [r.path for r in records], "image_sha256": [r.sha256 for r in records],
-        "source": [r.source for r in records], "kind": [r.source for r in records],
-        "label": [r.label for r in records], "family": [r.family for r in records],
-        "generator": [r.generator for r in records], "split": [given.examples.splits[i] for i in indices],
-    })  # fmt: skip
+    images = about_images([given.manifest.rows[i] for i in indices])
+    return images.assign(kind=images["source"])
 
 
 def _scored(candidates: Sequence[Candidate], given: PreparedSet, indices: Sequence[int]) -> list[pd.DataFrame]:
@@ -123,16 +113,15 @@ def _scored(candidates: Sequence[Candidate], given: PreparedSet, indices: Sequen
 
 
 def _controls(
-    candidates: Sequence[Candidate], given: PreparedSet, indices: Sequence[int]
+    candidates: Sequence[Candidate], given: PreparedSet, train: Sequence[int], indices: Sequence[int]
 ) -> tuple[list[pd.DataFrame], dict[str, list[str]]]:
     """The controls beside each model, fitted on train images of the sources that it knows; none without originals."""
-    train = choose(given.examples, "train", CONTROL_TRAIN, given.seed)
     files = given.files([*train, *indices])
     if not train or not all(find_original(path) for path, _ in files):
         return [], {}
     about = _images(given, [*train, *indices])
     features = _features(files, given)
-    samples = pd.concat([about.assign(variant=v) for v in VARIANTS], ignore_index=True)
+    samples = pd.concat([about.assign(variant=v, face=True) for v in VARIANTS], ignore_index=True)
     flat = {name: np.concatenate([v[:, k] for k in range(len(VARIANTS))]) for name, v in features.items()}
     parts: list[pd.DataFrame] = []
     fitted: dict[str, list[str]] = {}
@@ -141,12 +130,11 @@ def _controls(
         unknown = frozenset(set(about["source"]) - set(candidate.card.sources))
         if unknown not in done:
             try:
-                rows, _ = score_controls(samples, flat, {("kind", -1, -1): set(unknown)}, variants=VARIANTS)
+                rows, _ = score_controls(samples, flat, {("kind", -1, -1): set(unknown)}, VARIANTS)
             except DataError:
                 continue  # the model knows one class alone; its rows say that there is no control
-            done[unknown] = rows[rows["split"] != "train"]  # the models are not scored on train images either
+            done[unknown] = rows[rows["split"] != "train"]  # no model is scored on train images of unknown sources
         rows = done[unknown]
-        rows = rows[rows["split"] != "train"]  # those of unknown sources are scored too, and no model's are beside them
         parts.append(rows.assign(model=rows["model"] + f"/{candidate.name}"))
         fitted |= {f"{name}/{candidate.name}": list(VARIANTS) for name in CONTROL_MODELS}
     return parts, fitted

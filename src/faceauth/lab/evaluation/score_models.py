@@ -8,7 +8,6 @@ variants and finds faces; rows are keyed by the model's hash, the image's hash a
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,13 @@ from faceauth.lab.evaluation.controls import control_features, saved_as, score_c
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS, RESAVED
 from faceauth.lab.parallel import Workers, parallel
 from faceauth.lab.training.features import Picture, Task, pictures
+from faceauth.lab.training.frozen import Dealt, FrozenConfig, tasks
 from faceauth.model_file import ModelFile
 
 CONTROLS = "controls"  # what stands in the place of a model's hash where a row holds what the controls see
 Answer = dict[str, Any]
+Answers = dict[tuple[str, str], Answer | None]  # by image and variant
 Scored = tuple[str, str, str, Answer | None]  # model or `CONTROLS`, image, variant, what it answers
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which images are scored in which variants, and how they are dealt: rows, tasks, folds by deal and seed."""
-
-    rows: tuple[ImageRow, ...]
-    tasks: tuple[Task, ...]
-    folds: dict[tuple[str, int], list[int]]
 
 
 class ScoreStore:
@@ -52,8 +44,8 @@ class ScoreStore:
             " primary key (model, image, variant)) without rowid"
         )
 
-    def known(self, model: str) -> dict[tuple[str, str], Answer | None]:
-        """Every answer of a model by (image, variant)."""
+    def known(self, model: str) -> Answers:
+        """Every answer of a model."""
         rows = self._file.execute("select image, variant, answer from answers where model = ?", (model,))
         return {(image, variant): json.loads(answer) for image, variant, answer in rows}
 
@@ -65,10 +57,8 @@ class ScoreStore:
             )
 
 
-def answers(
-    tasks: Sequence[Task], models: Sequence[Path], store: ScoreStore, workers: Workers
-) -> dict[str, dict[tuple[str, str], Answer | None]]:
-    """Answers of every model, by its hash, and of the controls, by `CONTROLS`, to the tasks and to nothing else.
+def answers(wanted: Sequence[Task], models: Sequence[Path], store: ScoreStore, workers: Workers) -> dict[str, Answers]:
+    """Answers of every model, by its hash, and of the controls, by `CONTROLS`, to the tasks wanted and to nothing else.
 
     What the store lacks is computed; what it holds besides, of an earlier and larger run say, is left out.
     """
@@ -76,13 +66,13 @@ def answers(
     known = {name: store.known(name) for name in (*hashes, CONTROLS)}
     left = [
         Task(task.path, task.sha256, views)
-        for task in tasks
+        for task in wanted
         if (views := tuple(v for v in task.views if any((task.sha256, v) not in known[n] for n in known)))
     ]
     if left:
         for rows in parallel(_start, tuple(map(str, models)), left, workers, "scoring"):
             store.put(rows)
-    asked = {(task.sha256, view) for task in tasks for view in task.views}
+    asked = {(task.sha256, view) for task in wanted for view in task.views}
     return {name: {pair: a for pair, a in store.known(name).items() if pair in asked} for name in known}
 
 
@@ -105,22 +95,6 @@ def _rows(task: Task, seen: Picture, models: Sequence[ModelFile]) -> Iterator[Sc
     yield CONTROLS, task.sha256, seen.view, {name: values[0].tolist() for name, values in features.items()}
 
 
-def control_samples(
-    about: pd.DataFrame, known: dict[tuple[str, str], Answer | None]
-) -> tuple[pd.DataFrame, dict[str, np.ndarray[Any, Any]]]:
-    """A row for each image and variant with a face, and what each control sees of it: see `controls.score_controls`.
-
-    Args:
-        about: one row an image, with the columns of the table of scores that describe images.
-    """
-    by_image = about.set_index("image_sha256", drop=False)
-    found = [(image, view, a) for (image, view), a in known.items() if a is not None and image in by_image.index]
-    samples = by_image.loc[[image for image, _, _ in found]].reset_index(drop=True)
-    samples["variant"] = [view for _, view, _ in found]
-    features = {name: np.array([a[name] for _, _, a in found], np.float32) for name in CONTROL_MODELS}
-    return samples, features
-
-
 def about_images(rows: Sequence[ImageRow]) -> pd.DataFrame:
     """What the table of scores says of each image."""
     names = ("source", "kind", "label", "family", "generator", "split")
@@ -130,59 +104,50 @@ def about_images(rows: Sequence[ImageRow]) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def model_rows(about: pd.DataFrame, path: Path, known: dict[tuple[str, str], Answer | None]) -> pd.DataFrame:
+def score(
+    config: FrozenConfig, dealt: Dealt, models: Sequence[Path], store: ScoreStore, workers: Workers
+) -> tuple[pd.DataFrame, Answer]:
+    """Rows of the models and of both controls, for every split but dev, and the metadata entry `controls`.
+
+    The config says which images are scored in which variants.
+    """
+    about = about_images([row for row in dealt.rows if row.split != "dev"])
+    images = set(about["image_sha256"])
+    wanted = [t for t in tasks(config, dealt.data, dealt.rows, training=False) if t.sha256 in images]
+    found = answers(wanted, models, store, workers)
+    parts = [_model_rows(about, path, found[ModelFile(path).sha256]) for path in models]
+    held = {
+        (deal, seed, fold): set(dealt.column(deal)[np.equal(folds, fold)])
+        for (deal, seed), folds in dealt.folds.items() for fold in sorted(set(folds))
+    }  # fmt: skip
+    samples, given = _pictures(about, found[CONTROLS])
+    features = {name: np.array([a[name] for a in given if a is not None], np.float32) for name in CONTROL_MODELS}
+    there = tuple(v for v in RESAVED if (samples["face"] & (samples["variant"] == v)).any())
+    controls, fitted_on = score_controls(samples, features, held, there)
+    return pd.concat([*parts, controls], ignore_index=True), fitted_on
+
+
+def _pictures(about: pd.DataFrame, known: Answers) -> tuple[pd.DataFrame, list[Answer | None]]:
+    """A row of `about_images` for each image and variant that was asked for, with `face`, and its answer.
+
+    A picture that `matched` leaves out, for its face is small, is not one without a face, and has no row.
+    """
+    found = [(image, view, a) for (image, view), a in known.items() if a is not None or view != "matched"]
+    rows = about.set_index("image_sha256", drop=False).loc[[image for image, _, _ in found]].reset_index(drop=True)
+    given = [a for _, _, a in found]
+    return rows.assign(variant=[view for _, view, _ in found], face=[a is not None for a in given]), given
+
+
+def _model_rows(about: pd.DataFrame, path: Path, known: Answers) -> pd.DataFrame:
     """Rows of a model file for the images of `about`; held out are kinds none of whose sources it was trained on.
 
     Those of sources that it was not trained on come once more, as rows of the deal by source.
     """
     model = ModelFile(path)
     trained = about["source"].isin(model.card.sources)
-    by_image = about.set_index("image_sha256", drop=False)
-    found = [(image, view, a) for (image, view), a in known.items() if image in by_image.index and _asked(view, a)]
-    rows = by_image.loc[[image for image, _, _ in found]].reset_index(drop=True)
-    rows["variant"] = [view for _, view, _ in found]
-    rows["face"] = [a is not None for _, _, a in found]
+    rows, given = _pictures(about, known)
     for name in ("logit", "swap_logit"):
-        rows[name] = [None if a is None else a[name] for _, _, a in found]
+        rows[name] = [None if a is None else a[name] for a in given]
     rows["model"], rows["model_sha256"], rows["seed"], rows["fold"] = model.card.name, model.sha256, -1, -1
     kind, source = (rows.assign(deal=d, held_out=~rows[d].isin(set(about.loc[trained, d]))) for d in DEALS)
     return pd.concat([kind, source[source["held_out"]]], ignore_index=True)
-
-
-def _asked(view: str, answer: Answer | None) -> bool:
-    """A picture that `matched` leaves out, for its face is small, is not one without a face."""
-    return answer is not None or view != "matched"
-
-
-def score(prepared: Plan, models: Sequence[Path], store: ScoreStore, workers: Workers) -> tuple[pd.DataFrame, Answer]:
-    """Rows of the models and of both controls, for every split, and the metadata entry `controls`."""
-    found = answers(prepared.tasks, models, store, workers)
-    about = about_images(prepared.rows)
-    parts = [model_rows(about, path, found[ModelFile(path).sha256]) for path in models]
-    held = {
-        (deal, seed, fold): set(about[deal][np.array(folds) == fold])
-        for (deal, seed), folds in prepared.folds.items() for fold in sorted(set(folds))
-    }  # fmt: skip
-    samples, features = control_samples(about, found[CONTROLS])
-    there = tuple(v for v in RESAVED if (samples["variant"] == v).any())
-    controls, fitted_on = score_controls(samples, features, held, variants=there)
-    without = _without_a_face(about, found[CONTROLS], controls)
-    return pd.concat([*parts, controls, without], ignore_index=True), fitted_on
-
-
-def _without_a_face(
-    about: pd.DataFrame, known: dict[tuple[str, str], Answer | None], controls: pd.DataFrame
-) -> pd.DataFrame:
-    """Rows without a logit, for every control and fold, of the pictures in which no face was found."""
-    by_image = about.set_index("image_sha256", drop=False)
-    missing = [(i, view) for (i, view), a in known.items() if a is None and view != "matched" and i in by_image.index]
-    rows = by_image.loc[[image for image, _ in missing]].reset_index(drop=True)
-    rows["variant"], rows["face"] = [view for _, view in missing], False
-    keys = ["model", "model_sha256", "deal", "seed", "fold"]
-    parts = [controls.iloc[:0]]
-    for key, held in controls[controls["held_out"]].groupby(keys, sort=False):
-        of = dict(zip(keys, key, strict=True))
-        out = rows[of["deal"]].isin(set(held[of["deal"]]))
-        scored = out | ((rows["split"] != "train") & (of["deal"] == "kind"))
-        parts.append(rows[scored].assign(held_out=out[scored], **of))
-    return pd.concat(parts, ignore_index=True)
