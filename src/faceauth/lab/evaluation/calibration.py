@@ -1,44 +1,35 @@
 """Platt scaling, thresholds and what a false-alarm rate is worth; from logits and labels alone, without torch.
 
-Two procedures give a false-alarm rate a meaning:
-
-- **Split conformal**, for one model and images of kinds that it was not trained on (`false_alarm_curve`). Vovk,
-  Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005; with weights Tibshirani et al., 2019 (arXiv
-  1904.06019); with kinds as units Lee, Barber and Willett, 2023 (arXiv 2306.06342).
-- **Cross-conformal**, for the fold models of one seed asked together (`cross_conformal_bound`). Vovk,
-  "Cross-conformal predictors", Annals of Mathematics and Artificial Intelligence 74, 2015; Barber, Candes, Ramdas and
-  Tibshirani, "Predictive inference with the jackknife+", Annals of Statistics 49, 2021: twice the rate asked for, and
-  a little. A single model trained again on everything has no such bound.
+What a rate is worth comes from **split conformal** prediction, for one model and images of kinds that it was not
+trained on (`false_alarm_curve`). Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005; with
+weights Tibshirani et al., 2019 (arXiv 1904.06019); with kinds as units Lee, Barber and Willett, 2023 (arXiv
+2306.06342). For fold models asked together see `false_alarms`.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from faceauth.errors import DataError
+from faceauth.lab.evaluation.metrics import Bools, Floats
 from faceauth.model_file import Calibration, Thresholds
 
-Floats = npt.NDArray[np.floating[Any]]
-Bools = npt.NDArray[np.bool_]
 GRID = np.unique(np.round(np.concatenate([np.linspace(0, 1, 201), 1 - np.geomspace(1e-5, 1e-2, 31)]), 7))  # thresholds
 FEW = 50  # images: a kind of fewer weighs less than the others, so that no image weighs more than 1/50 of a kind
-FALSE_ALARMS, MISSES = 0.05, 0.1  # what thresholds are set to by default
-RATES = (0.01, 0.05)
 
 
 def kind_weights(kinds: Sequence[str] | npt.NDArray[Any], images: Sequence[str] | npt.NDArray[Any]) -> Floats:
     """(n,) weights by which kinds count the same (small ones less, see `FEW`), and within a kind its images.
 
-    Args:
-        kinds, images: (n,) of rows; the rows of one image, its variants, share its weight.
+    `kinds` and `images` are (n,) of rows; the rows of one image, its variants, share its weight.
     """
-    pairs = np.array([f"{k}\0{i}" for k, i in zip(kinds, images, strict=True)])
-    names, unit, rows = np.unique(pairs, return_inverse=True, return_counts=True)
-    _, kind, size = np.unique([n.split("\0")[0] for n in names], return_inverse=True, return_counts=True)
-    return np.asarray(1 / (np.maximum(size[kind], FEW) * rows)[unit])
+    table = pd.DataFrame({"kind": kinds, "image": images})
+    rows = table.groupby(["kind", "image"])["image"].transform("size")
+    size = table.groupby("kind")["image"].transform("nunique")
+    return np.asarray(1 / (size.clip(lower=FEW) * rows))
 
 
 def fit_platt(logits: Floats, fake: Bools, weights: Floats, fitted_on: str) -> Calibration:
@@ -61,6 +52,15 @@ def fit_platt(logits: Floats, fake: Bools, weights: Floats, fitted_on: str) -> C
     if scale <= 0:
         raise DataError("the logits do not rise with P(fake): this model cannot be calibrated", "train it for longer")
     return Calibration(scale, shift, fitted_on)
+
+
+def fit(
+    logits: Floats, fake: Bools, kinds: npt.NDArray[Any], images: npt.NDArray[Any], fitted_on: str
+) -> tuple[Calibration, Thresholds]:
+    """Platt scaling and thresholds on rows (n,) of kinds that the model was not trained on. Raises as `fit_platt`."""
+    weights = kind_weights(kinds, images)
+    calibration = fit_platt(logits, fake, weights, fitted_on)
+    return calibration, fit_thresholds(calibration(logits), fake, weights, images, fitted_on)
 
 
 def false_alarm_curve(
@@ -95,13 +95,11 @@ def threshold_at_fpr(curve: Sequence[tuple[float, float]], rate: float) -> float
 
 def fit_thresholds(
     scores: Floats, fake: Bools, weights: Floats, units: npt.NDArray[Any], measured_on: str,
-    false_alarms: float = FALSE_ALARMS, misses: float = MISSES,
+    false_alarms: float = 0.05, misses: float = 0.1,
 ) -> Thresholds:  # fmt: skip
     """`fake` so that a further real image reaches it with a probability of at most `false_alarms`, 1 where the images
-    are too few for that; `real` so that at most the share `misses` of fake images lies at or below it.
-
-    Args:
-        scores: (n,) calibrated P(fake) on images of kinds that the model was not trained on.
+    are too few for that; `real` so that at most the share `misses` of fake images lies at or below it. The scores (n,)
+    are calibrated P(fake) on images of kinds that the model was not trained on.
     """
     curve = false_alarm_curve(scores[~fake], weights[~fake], units[~fake])
     fake_from = threshold_at_fpr(curve, false_alarms)
@@ -120,70 +118,3 @@ def verdicts(first: Floats, mean: Floats, fake_from: float | Floats, real_to: fl
     """
     below = np.where((first <= real_to) & (first < fake_from), "real", "uncertain")
     return np.where((first >= fake_from) & (mean >= fake_from), "fake", below)
-
-
-def cross_conformal_bound(rate: float, count: int, folds: int) -> float:
-    """Upper bound on the false-alarm rate of fold models asked together, their threshold set at `rate`.
-
-    Rule: an image is called fake where every fold model of a seed scores it at or above t, the lowest threshold with
-    (1 + C(t)) / (count + 1) <= rate, C(t) being how many of `count` real images score at or above t by the fold model
-    that was not trained on them. Each fold alone gives a valid p-value, and twice a mean of p-values is one again
-    (Vovk and Wang, Biometrika 107, 2020), so that the bound is 2 (rate (count + 1) + folds - 1) / (count + folds):
-    2 rate, and a term that vanishes with folds / count. It holds for exchangeable units - images of a fixed mixture
-    of kinds, or kinds with C(t) the sum of their shares - whatever the model is.
-    """
-    return min(1.0, 2 * (rate * (count + 1) + folds - 1) / (count + folds))
-
-
-def cross_conformal_threshold(scores: Floats, weights: Floats, rate: float) -> float | None:
-    """The lowest threshold of `GRID` below 1 at which (1 + C(t)) / (count + 1) <= rate; None where there is none.
-
-    Args:
-        scores: (n,) of real rows, each by the fold model that was not trained on its kind.
-        weights: (n,) such that every unit's rows sum to 1: 1 / variants for images, 1 / rows of its kind for kinds.
-    """
-    count = weights.sum()
-    above = np.array([weights[scores >= t].sum() for t in GRID])
-    fits = (1 + above) / (count + 1) <= rate + 1e-12
-    return float(GRID[fits][0]) if fits.any() and GRID[fits][0] < 1 else None
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """The false-alarm rate on one real kind, at a threshold set on the others.
-
-    Attributes:
-        images: of the kind; rate: that was asked for.
-        threshold: set on the other kinds, None where they are too few.
-        measured: share of the kind's rows called fake; NaN without a threshold.
-    """
-
-    kind: str
-    images: int
-    rate: float
-    threshold: float | None
-    measured: float
-
-
-def leave_one_kind_out(
-    first: Floats, mean: Floats, kinds: npt.NDArray[Any], images: npt.NDArray[Any], rates: Sequence[float] = RATES
-) -> Iterator[LeftOut]:
-    """Each real kind in turn: the threshold from the other kinds, the false-alarm rate on its own images.
-
-    Args:
-        first, mean: (n,) of real rows, see `verdicts`; every row by a model that was not trained on its kind.
-    """
-    for kind in np.unique(kinds).tolist():
-        out = kinds == kind
-        others = ~out
-        curve = (
-            false_alarm_curve(first[others], kind_weights(kinds[others], images[others]), images[others])
-            if others.any()
-            else ()
-        )
-        for rate in rates:
-            threshold = threshold_at_fpr(curve, rate)
-            called = float("nan")
-            if threshold is not None:
-                called = float((verdicts(first[out], mean[out], threshold, 0.0) == "fake").mean())
-            yield LeftOut(kind, len(np.unique(images[out])), rate, threshold, called)

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from faceauth.errors import DataError
-from faceauth.lab.evaluation.calibration import fit_platt, fit_thresholds, kind_weights, verdicts
+from faceauth.lab.evaluation.calibration import fit, verdicts
+from faceauth.lab.evaluation.metrics import Floats
 from faceauth.lab.evaluation.score_sets import RESAVED
 from faceauth.model_file import Calibration, ModelCard, Thresholds
 
@@ -22,12 +23,11 @@ ALL_BUT = "the other kinds"
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A calibration with thresholds, and what it was fitted on."""
+    """A calibration with thresholds."""
 
     calibration: Calibration
     fake_from: float
     real_to: float
-    fitted_on: str
 
     @classmethod
     def of_card(cls, given: Mapping[str, Any]) -> "Fitted":
@@ -36,33 +36,28 @@ class Fitted:
             scale, shift, fake_from, real_to = (float(given[k]) for k in ("scale", "shift", "fake_from", "real_to"))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the table's calibration of a model is damaged: {error}", "score it again") from error
-        return cls(Calibration(scale, shift), fake_from, real_to, str(given.get("measured_on", "the model file")))
+        measured_on = str(given.get("measured_on", "the model file"))
+        return cls(Calibration(scale, shift, measured_on), fake_from, real_to)
 
 
 def fit_rows(rows: pd.DataFrame, fitted_on: str) -> tuple[Calibration, Thresholds]:
     """Platt scaling and thresholds on rows of real and generated images; kinds count the same within a class.
 
-    Raises:
-        DataError: a class is absent, or the logits do not rise with P(fake).
+    Raises DataError where a class is absent, or the logits do not rise with P(fake).
     """
     used = rows[rows["group"].isin(("real", "generated")) & rows["variant"].isin(RESAVED) & rows["logit"].notna()]
     if used.empty:
         raise DataError("calibration needs real and generated images", "score images of both classes")
     logits, fake = used["logit"].to_numpy(float), (used["group"] == "generated").to_numpy()
-    images = used["image"].to_numpy(str)
-    weights = kind_weights(used["kind"].to_numpy(str), images)
-    calibration = fit_platt(logits, fake, weights, fitted_on)
-    return calibration, fit_thresholds(calibration(logits), fake, weights, images, fitted_on)
+    return fit(logits, fake, used["kind"].to_numpy(str), used["image"].to_numpy(str), fitted_on)
 
 
 def fit_card(card: ModelCard, rows: pd.DataFrame) -> ModelCard:
     """The card with calibration and thresholds from one model's rows (`score_sets.score_rows`), and what they were.
 
     Held-out rows where both classes have some; else new images of the kinds that it was trained on, and the card says
-    which. Fold models stand in for a model trained on all kinds: their rate is measured, not proven for it.
-
-    Raises:
-        DataError: as `fit_rows`.
+    which. Fold models stand in for a model trained on all kinds: their rate is measured, not proven for it. Raises as
+    `fit_rows`.
     """
     rows = rows[rows["deal"] == "kind"]
     held = rows[rows["held_out"]]
@@ -80,7 +75,7 @@ def fit_card(card: ModelCard, rows: pd.DataFrame) -> ModelCard:
 def cross_fitted(
     rows: pd.DataFrame, fitting: pd.DataFrame, shipped: Mapping[str, Any] | None = None
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """One model's rows with the columns `score`, `ranking`, `mean_score`, `fake_from`, `real_to` and `verdict`.
+    """One model's rows with the columns `score`, `ranking`, `verdict`, and for each part the calibration that was used.
 
     `ranking` is for figures of the order alone, such as AUROC: the score, or, where the pieces of a set have
     calibrations of their own, the score by one calibration of all of them, so that they lie on one scale.
@@ -89,9 +84,6 @@ def cross_fitted(
         rows: of one model and deal, with logits; fitting: rows of the same to calibrate with, without dev rows: `rows`
             themselves while developing.
         shipped: what the model file says, see `Fitted.of_card`; used for rows that are no fold's.
-
-    Returns:
-        The rows, and for each part the calibration that was used.
     """
     held = fitting[fitting["held_out"]]
     parts, used = [], []
@@ -112,19 +104,19 @@ def cross_fitted(
             order = scored if ranking is None else _scored(piece, ranking)
             parts.append(scored.assign(ranking=order["score"]))
             used.append({
-                "model": piece["model"].iloc[0], "part": name, "scale": fitted.calibration.scale,
-                "shift": fitted.calibration.shift, "fake from": fitted.fake_from, "real to": fitted.real_to,
-                "fitted on": fitted.fitted_on,
+                "part": name, "scale": fitted.calibration.scale, "shift": fitted.calibration.shift,
+                "fake from": fitted.fake_from, "real to": fitted.real_to, "fitted on": fitted.calibration.fitted_on,
             })  # fmt: skip
     return pd.concat(parts).loc[rows.index], used
 
 
 def _kind_by_kind(part: pd.DataFrame, fitting: pd.DataFrame) -> list[tuple[str, pd.DataFrame, Fitted]]:
     """Pieces of a single model's rows: every kind, calibrated by the others of the same set where they suffice."""
-    pieces = []
-    for kind, rows in part.groupby("kind", sort=False):
-        pieces.append((str(kind), rows, _fit_or_not(fitting[fitting["kind"] != kind], ALL_BUT)))
-    if any(fitted.fitted_on.startswith("nothing") for _, _, fitted in pieces):
+    pieces = [
+        (str(kind), rows, _fit_or_not(fitting[fitting["kind"] != kind], ALL_BUT))
+        for kind, rows in part.groupby("kind", sort=False)
+    ]
+    if any(fitted.calibration.fitted_on.startswith("nothing") for _, _, fitted in pieces):
         # Leaving a kind out leaves a class empty: halve the images instead, by what cannot depend on their scores.
         pieces = []
         for half in (0, 1):
@@ -142,19 +134,22 @@ def _fit_or_not(rows: pd.DataFrame, described: str) -> Fitted:
     try:
         calibration, limits = fit_rows(rows, described)
     except DataError as error:
-        return Fitted(Calibration(), 0.5, 0.5, f"nothing: {error.message}; sigmoid of the logit, both thresholds 0.5")
-    return Fitted(calibration, limits.fake, limits.real, described)
+        said = f"nothing: {error.message}; sigmoid of the logit, both thresholds 0.5"
+        return Fitted(Calibration(fitted_on=said), 0.5, 0.5)
+    return Fitted(calibration, limits.fake, limits.real)
 
 
 def _scored(rows: pd.DataFrame, fitted: Fitted) -> pd.DataFrame:
+    first, mean = calibrated(rows, fitted.calibration)
+    said = verdicts(first, mean, fitted.fake_from, fitted.real_to)
+    return rows.assign(score=np.where(first >= fitted.fake_from, mean, first), verdict=said)
+
+
+def calibrated(rows: pd.DataFrame, calibration: Calibration) -> tuple[Floats, Floats]:
+    """P(fake) (n,) of each row's logit, and of the mean of it and of those of its augmented views."""
     logits = rows["logit"].to_numpy(float)
     means = np.array([
         logit if views is None or not len(views) else float(np.mean([logit, *views]))
         for logit, views in zip(logits, rows["view_logits"], strict=True)
     ])  # fmt: skip
-    first, mean = fitted.calibration(logits), fitted.calibration(means)
-    said = verdicts(first, mean, fitted.fake_from, fitted.real_to)
-    return rows.assign(
-        score=np.where(first >= fitted.fake_from, mean, first), first=first, mean_score=mean,
-        fake_from=fitted.fake_from, real_to=fitted.real_to, verdict=said,
-    )  # fmt: skip
+    return calibration(logits), calibration(means)

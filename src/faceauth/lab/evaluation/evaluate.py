@@ -114,12 +114,12 @@ def evaluate(
             fit_rows = fit_own[fit_own["deal"] == deal]
             shipped = table.metadata.get("calibration", {}).get(name)
             scored, used = cross_fitted(own[own["deal"] == deal], fit_rows, shipped)
-            tables["calibration"] += [{**row, "deal": deal} for row in used]
+            tables["calibration"] += [{"model": name, **row, "deal": deal} for row in used]
             _add_tables(tables, scored, controls_of(kept, name), draws)
             _add_curves(curves[name], scored)
         alarms, left_out = false_alarm_tables(fit_own[fit_own["deal"] == "kind"])
-        tables["false_alarms"] += alarms
-        tables["left_out_kinds"] += left_out
+        tables["false_alarms"] += [{"model": name, **row} for row in alarms]
+        tables["left_out_kinds"] += [{"model": name, **row} for row in left_out]
     tables["seen_unseen"] = protocol.seen_beside_unseen(tables["headline"])
     tables["controls"] = control_table(tables["control_folds"])
     tables["left_out"] = left_out_summary(tables["left_out_kinds"])
