@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from faceauth.lab.evaluation import metrics
-from faceauth.lab.evaluation.protocol import Row, by_variant
+from faceauth.lab.evaluation.protocol import Row, area, by_variant
 from faceauth.lab.evaluation.score_sets import CONTROL_MODELS, CONTROL_VARIANTS, SEEN, UNSEEN, VARIANTS
 
 CLOSE = 0.05  # of AUROC
@@ -20,24 +19,22 @@ CLOSE = 0.05  # of AUROC
 def control_folds(rows: pd.DataFrame, controls: pd.DataFrame) -> list[Row]:
     """For each set, variant, seed and fold the model's AUROC and each control's, on the images that both answer.
 
-    Args:
-        rows: one detector's, with logits; controls: as `score_sets.controls_of` gives them.
+    The rows are one detector's, with logits; the controls as `score_sets.controls_of` gives them.
     """
-    keys = ["set", "seed", "fold", "variant"]
-    of_controls = dict(iter(controls.groupby(keys)))
+    of_controls = dict(iter(controls.groupby(["set", "seed", "fold", "variant"])))
     found = []
     for (name, seed, fold), own in rows.groupby(["set", "seed", "fold"]):
-        by_name = dict(by_variant(own, (*VARIANTS, *CONTROL_VARIANTS)))
-        asked = {v: _area(by_name[v]) if v in by_name else None for v in CONTROL_VARIANTS}
-        for variant in VARIANTS:
-            area = _area(by_name[variant]) if variant in by_name else None
-            if area is None:
+        painted = by_variant(own, CONTROL_VARIANTS)
+        asked = {v: area(painted[v], "logit") if v in painted else None for v in CONTROL_VARIANTS}
+        for variant, part in by_variant(own).items():
+            of_model = area(part, "logit")
+            if of_model is None:
                 continue
             same = of_controls.get((name, seed, fold, variant), controls.iloc[:0])
-            same = same[same["image"].isin(set(by_name[variant]["image"]))]
+            same = same[same["image"].isin(set(part["image"]))]
             found.append({
-                "model": str(rows["model"].iloc[0]), "set": name, "variant": variant, "seed": seed, "fold": fold,
-                "AUROC": area, **{c: _area(same[same["model"] == c]) for c in CONTROL_MODELS}, **asked,
+                "set": name, "variant": variant, "seed": seed, "fold": fold, "AUROC": of_model,
+                **{c: area(same[same["model"] == c], "logit") for c in CONTROL_MODELS}, **asked,
             })  # fmt: skip
     order = {name: i for i, name in enumerate((*UNSEEN.values(), SEEN, *VARIANTS))}
     return sorted(found, key=lambda r: (order[r["set"]], order[r["variant"]]))
@@ -49,19 +46,18 @@ def control_table(folds: Sequence[Row]) -> list[Row]:
     (a) or (b) comes close where its distance is within 0.05 of the model's own AUROC above 0.5, or exceeds it: the
     column then says that the images can be told apart by their files alone.
     """
-    keys = list(dict.fromkeys((r["model"], r["set"], r["variant"]) for r in folds))
     found = []
-    for key in keys:
-        own = [r for r in folds if (r["model"], r["set"], r["variant"]) == key]
-        area = float(np.mean([r["AUROC"] for r in own]))
-        row: Row = {"model": key[0], "set": key[1], "variant": key[2], "folds": len(own), "AUROC": area}
+    for model, name, variant in dict.fromkeys((r["model"], r["set"], r["variant"]) for r in folds):
+        own = [r for r in folds if (r["model"], r["set"], r["variant"]) == (model, name, variant)]
+        of_model = float(np.mean([r["AUROC"] for r in own]))
+        row: Row = {"model": model, "set": name, "variant": variant, "folds": len(own), "AUROC": of_model}
         close = []
         for control in (*CONTROL_MODELS, *CONTROL_VARIANTS):
             values = [r[control] for r in own if r[control] is not None]
             distance = float(np.mean(np.abs(np.array(values) - 0.5))) if values else None
             row[control] = float(np.mean(values)) if values else None
             row[f"{control}, distance"] = distance
-            if distance is not None and control in CONTROL_MODELS and distance > area - 0.5 - CLOSE:
+            if distance is not None and control in CONTROL_MODELS and distance > of_model - 0.5 - CLOSE:
                 close.append(control)
         missing = [c for c in CONTROL_MODELS if row[c] is None]
         row["note"] = "; ".join(
@@ -70,11 +66,3 @@ def control_table(folds: Sequence[Row]) -> list[Row]:
         )
         found.append(row)
     return found
-
-
-def _area(rows: pd.DataFrame) -> float | None:
-    rows = rows[rows["group"].isin(("real", "generated")) & rows["logit"].notna()]
-    fake = (rows["group"] == "generated").to_numpy()
-    if not len(rows) or fake.all() or not fake.any():
-        return None
-    return float(metrics.auroc(rows["logit"].to_numpy(float), fake))

@@ -7,22 +7,11 @@ from typing import Any
 import pandas as pd
 
 from faceauth.errors import DataError
-from faceauth.lab.evaluation import protocol, score_table
+from faceauth.lab.evaluation import protocol, score_sets, score_table
 from faceauth.lab.evaluation.control_tables import control_folds, control_table
 from faceauth.lab.evaluation.cross_fit import cross_fitted
 from faceauth.lab.evaluation.false_alarms import false_alarm_tables, left_out_summary
 from faceauth.lab.evaluation.ledger import Opening, open_dev, read_ledger
-from faceauth.lab.evaluation.score_sets import (
-    answered,
-    check_complete,
-    check_fitted_on,
-    controls_of,
-    counts,
-    deals,
-    detectors,
-    remarks,
-    score_rows,
-)
 from faceauth.lab.evaluation.score_table import ScoreTable
 from faceauth.lab.evaluation.study_table import study_table
 from faceauth.lab.run_info import command, commit, file_sha256, now
@@ -84,7 +73,7 @@ def _some(paths: Sequence[Path], opening: Opening | None, hint: str) -> ScoreTab
 def evaluate(
     table: ScoreTable, models: Sequence[str] = (), fitting: ScoreTable | None = None, draws: int = protocol.DRAWS
 ) -> dict[str, Any]:
-    """Evaluate a table in memory.
+    """Evaluate a table in memory. Raises as `evaluate_files`.
 
     Args:
         fitting: rows for calibration and thresholds; `table` itself by default, where every kind and fold is
@@ -93,44 +82,38 @@ def evaluate(
     Returns:
         Plain values: `made` says of what and how, `remarks` what the table lacks, `tables` the rows of each of
         `TABLES`, `curves` for the plots.
-
-    Raises:
-        DataError: as `evaluate_files`.
     """
-    rows = score_rows(table, models)
-    check_complete(rows)
-    check_fitted_on(table.metadata, rows)
-    fit_from = rows if fitting is None else score_rows(fitting, models)
-    kept, to_fit = answered(rows), answered(fit_from)
+    rows = score_sets.score_rows(table, models)
+    score_sets.check_complete(rows)
+    score_sets.check_fitted_on(table.metadata, rows)
+    kept = score_sets.answered(rows)
+    to_fit = kept if fitting is None else score_sets.answered(score_sets.score_rows(fitting, models))
     tables: dict[str, list[protocol.Row]] = {name: [] for name in TABLES}
     curves: dict[str, Any] = {}
-    names = detectors(rows)
+    names = score_sets.detectors(rows)
     if not names:
         raise DataError("the table has scores of controls alone", "score a detector: faceauth lab score")
     for name in names:
         own, fit_own = kept[kept["model"] == name], to_fit[to_fit["model"] == name]
         curves[name] = {"roc": {}, "reliability": []}
-        for deal in deals(own):
+        for deal in score_sets.deals(own):
             fit_rows = fit_own[fit_own["deal"] == deal]
             shipped = table.metadata.get("calibration", {}).get(name)
             scored, used = cross_fitted(own[own["deal"] == deal], fit_rows, shipped)
-            tables["calibration"] += [{"model": name, **row, "deal": deal} for row in used]
-            _add_tables(tables, scored, controls_of(kept, name), draws)
+            found = _tables(scored, score_sets.controls_of(kept, name), draws)
+            found["calibration"] = [{**row, "deal": deal} for row in used]
+            _add(tables, name, found)
             _add_curves(curves[name], scored)
         alarms, left_out = false_alarm_tables(fit_own[fit_own["deal"] == "kind"])
-        tables["false_alarms"] += [{"model": name, **row} for row in alarms]
-        tables["left_out_kinds"] += [{"model": name, **row} for row in left_out]
+        _add(tables, name, {"false_alarms": alarms, "left_out_kinds": left_out})
     tables["seen_unseen"] = protocol.seen_beside_unseen(tables["headline"])
     tables["controls"] = control_table(tables["control_folds"])
     tables["left_out"] = left_out_summary(tables["left_out_kinds"])
     tables["study"] = study_table(kept[kept["model"].isin(names) & (kept["deal"] == "kind")])
-    tables["counts"] = counts(rows)
-    return {
-        "made": _made(table, rows),
-        "remarks": [*table.metadata.get("notes", []), *remarks(rows), *_fitted_before(tables["calibration"])],
-        "tables": tables,
-        "curves": curves,
-    }
+    tables["counts"] = score_sets.counts(rows)
+    notes = table.metadata.get("notes", [])
+    remarks = [*notes, *score_sets.remarks(rows), *_fitted_before(tables["calibration"])]
+    return {"made": _made(table, rows), "remarks": remarks, "tables": tables, "curves": curves}
 
 
 def _fitted_before(used: Sequence[protocol.Row]) -> list[str]:
@@ -143,19 +126,26 @@ def _fitted_before(used: Sequence[protocol.Row]) -> list[str]:
     ]
 
 
-def _add_tables(
-    tables: dict[str, list[protocol.Row]], scored: pd.DataFrame, controls: pd.DataFrame, draws: int
-) -> None:
-    tables["headline"] += protocol.headline(scored, draws)
-    tables["plain"] += protocol.plain_table(scored)
-    tables["worth"] += protocol.worth_table(scored)
-    tables["special"] += protocol.special_table(scored)
-    tables["robustness"] += protocol.robustness_table(scored)
-    tables["real_sources"] += protocol.source_table(scored[scored["label"] == "real"], "called fake")
-    tables["fake_sources"] += protocol.source_table(scored[scored["label"] != "real"], "caught")
-    tables["worst"] += protocol.worst(scored) if deals(scored) == ["kind"] else []
-    tables["folds"] += protocol.fold_table(scored)
-    tables["control_folds"] += control_folds(scored, controls)
+def _tables(scored: pd.DataFrame, controls: pd.DataFrame, draws: int) -> dict[str, list[protocol.Row]]:
+    """The tables of one model's rows of one deal."""
+    real = scored["label"] == "real"
+    return {
+        "headline": protocol.headline(scored, draws),
+        "plain": protocol.plain_table(scored),
+        "worth": protocol.worth_table(scored),
+        "special": protocol.special_table(scored),
+        "robustness": protocol.robustness_table(scored),
+        "real_sources": protocol.source_table(scored[real], "called fake"),
+        "fake_sources": protocol.source_table(scored[~real], "caught"),
+        "worst": protocol.worst(scored) if score_sets.deals(scored) == ["kind"] else [],
+        "folds": protocol.fold_table(scored),
+        "control_folds": control_folds(scored, controls),
+    }
+
+
+def _add(tables: dict[str, list[protocol.Row]], model: str, found: dict[str, list[protocol.Row]]) -> None:
+    for key, rows in found.items():
+        tables[key] += [{"model": model, **row} for row in rows]
 
 
 def _add_curves(found: dict[str, Any], scored: pd.DataFrame) -> None:
@@ -169,14 +159,11 @@ def _add_curves(found: dict[str, Any], scored: pd.DataFrame) -> None:
 
 
 def _made(table: ScoreTable, rows: pd.DataFrame) -> dict[str, Any]:
-    hashes = rows[["model", "deal", "seed", "fold", "model_sha256"]].drop_duplicates().itertuples(index=False)
+    models = rows[["model", "deal", "seed", "fold", "model_sha256"]].drop_duplicates()
     return {
         "dataset_sha256": table.metadata["dataset_sha256"],
-        "models": [
-            {"model": str(m), "deal": str(d), "seed": int(s), "fold": int(f), "sha256": str(sha)}
-            for m, d, s, f, sha in hashes
-        ],
-        "seeds": sorted({int(s) for s in rows["seed"]}), "bootstrap_seed": 0,
+        "models": models.rename(columns={"model_sha256": "sha256"}).to_dict("records"),
+        "seeds": sorted(set(rows["seed"].tolist())), "bootstrap_seed": 0,
         "split": "dev" if (rows["split"] == "dev").all() else "test",
         "scores": [
             {key: of[key] for key in ("command", "commit", "code_version", "created")}

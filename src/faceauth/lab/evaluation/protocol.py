@@ -46,14 +46,10 @@ def _auroc(f: FoldSet, weights: Floats | None) -> Any:
     return metrics.auroc(f.ranking, f.fake, weights)
 
 
-def _tpr(rate: float) -> Callable[[FoldSet, Floats | None], Any]:
-    return lambda f, w: metrics.tpr_at_fpr(f.ranking, f.fake, w, rate)
-
-
 FIGURES: Mapping[str, Callable[[FoldSet, Floats | None], Any]] = {
     "AUROC": _auroc,
-    "TPR at 5 % FPR": _tpr(0.05),
-    "TPR at 1 % FPR": _tpr(0.01),
+    "TPR at 5 % FPR": lambda f, w: metrics.tpr_at_fpr(f.ranking, f.fake, w, 0.05),
+    "TPR at 1 % FPR": lambda f, w: metrics.tpr_at_fpr(f.ranking, f.fake, w, 0.01),
     "balanced accuracy": lambda f, w: metrics.balanced_accuracy(f.called, f.fake, w, 0.5),
     "EER": lambda f, w: metrics.eer(f.ranking, f.fake, w),
     "ECE, classes balanced": lambda f, w: metrics.calibration_error(f.score, f.fake, w),
@@ -81,15 +77,15 @@ def columns(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
     Where one class alone has unseen images they are laid against the seen of the other, and the name says so.
     """
+    both = {"real", "generated"}
     unseen, seen = rows[rows["held_out"]], rows[rows["set"] == SEEN]
-    groups = set(unseen["group"])
-    if "real" in groups and "generated" in groups:
+    there = both & set(unseen["group"])
+    if there == both:
         yield main_set(rows), unseen
-    elif "generated" in groups:
-        yield "unseen generated, seen real", pd.concat([unseen, seen[seen["group"] == "real"]])
-    elif "real" in groups:
-        yield "unseen real, seen generated", pd.concat([unseen, seen[seen["group"] == "generated"]])
-    if {"real", "generated"} <= set(seen["group"]):
+    elif there:
+        [one], [other] = there, both - there
+        yield f"unseen {one}, seen {other}", pd.concat([unseen, seen[seen["group"] == other]])
+    if both <= set(seen["group"]):
         yield SEEN, seen
 
 
@@ -99,29 +95,29 @@ def main_set(rows: pd.DataFrame) -> str:
     return str(held.iloc[0]) if len(held) else SEEN
 
 
-def by_variant(rows: pd.DataFrame, variants: Sequence[str] = VARIANTS) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each variant that is there, in the protocol's order; last the clean ones of the matched images."""
+def by_variant(rows: pd.DataFrame, variants: Sequence[str] = VARIANTS) -> dict[str, pd.DataFrame]:
+    """The rows of each variant that is there, in the order given, by default the protocol's."""
     parts = dict(iter(rows.groupby("variant")))
-    for variant in variants:
-        if variant in parts:
-            yield variant, parts[variant]
-    if "matched" in variants and {"matched", "clean"} <= set(parts):
-        keys = ["seed", "fold", "image"]
-        matched, clean = parts["matched"], parts["clean"]
-        same = pd.MultiIndex.from_frame(clean[keys]).isin(pd.MultiIndex.from_frame(matched[keys]))
-        if same.any():
-            yield "clean, matched images", clean[same]
+    return {variant: parts[variant] for variant in variants if variant in parts}
+
+
+def with_matched(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """As `by_variant`; last the clean rows of the matched images."""
+    parts = by_variant(rows)
+    if {"matched", "clean"} <= set(parts):
+        matched, clean = (pd.MultiIndex.from_frame(parts[v][["seed", "fold", "image"]]) for v in ("matched", "clean"))
+        if (same := clean.isin(matched)).any():
+            parts["clean, matched images"] = parts["clean"][same]
+    return parts
 
 
 def headline(rows: pd.DataFrame, draws: int = DRAWS) -> list[Row]:
     """One model's figures for each set and variant; see the module. Counts are of images, not of rows."""
-    found = []
-    for name, column in columns(rows):
-        for variant, part in by_variant(column):
-            sets = fold_sets(part)
-            if sets:
-                found.append({"model": _model(rows), "set": name, "variant": variant, **_summary(part, sets, draws)})
-    return found
+    return [
+        {"set": name, "variant": variant, **_summary(part, sets, draws)}
+        for name, column in columns(rows) for variant, part in with_matched(column).items()
+        if (sets := fold_sets(part))
+    ]  # fmt: skip
 
 
 def _summary(part: pd.DataFrame, sets: Sequence[FoldSet], draws: int) -> Row:
@@ -142,9 +138,7 @@ def _summary(part: pd.DataFrame, sets: Sequence[FoldSet], draws: int) -> Row:
     return row
 
 
-def interval(
-    figure: Callable[[FoldSet, Floats | None], Any], sets: Sequence[FoldSet], value: float, draws: int, seed: int = 0
-) -> Row:
+def interval(figure: Callable[[FoldSet, Floats | None], Any], sets: Sequence[FoldSet], value: float, draws: int) -> Row:
     """The 95 % percentile interval of the mean over folds, kinds drawn with replacement, the same for all seeds.
 
     A fold that loses a class in a draw is left out of that draw's mean. A single kind of each class has no interval.
@@ -152,7 +146,7 @@ def interval(
     kinds, fake = np.concatenate([s.kinds for s in sets]), np.concatenate([s.fake for s in sets])
     if all(len(np.unique(kinds[fake == label])) < 2 for label in (False, True)):
         return {"value": value, "low": None, "high": None}  # every draw of one kind is the same
-    drawn = metrics.kind_draws(kinds, fake, draws, seed)
+    drawn = metrics.kind_draws(kinds, fake, draws, seed=0)
     values = np.full((len(sets), draws), np.nan)
     for row, s in zip(values, sets, strict=True):
         weights = np.stack([drawn[kind, bool(label)] for kind, label in zip(s.kinds.tolist(), s.fake, strict=True)], 1)
@@ -162,10 +156,8 @@ def interval(
     there = ~np.isnan(values)
     enough = there.any(0)
     means = np.where(there, values, 0).sum(0)[enough] / there.sum(0)[enough]
-    if not len(means):
-        return {"value": value, "low": None, "high": None}
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {"value": value, "low": float(low), "high": float(high)}
+    low, high = np.percentile(means, [2.5, 97.5]).tolist() if len(means) else (None, None)
+    return {"value": value, "low": low, "high": high}
 
 
 def pooled(figure: Callable[[Floats, Bools], Any], part: pd.DataFrame, column: str = "score") -> float:
@@ -179,12 +171,12 @@ def fold_table(rows: pd.DataFrame) -> list[Row]:
     """AUROC and more for each set, variant, seed and fold, with the kinds held out."""
     found = []
     for name, column in columns(rows):
-        for variant, part in by_variant(column):
+        for variant, part in with_matched(column).items():
             for s in fold_sets(part):
                 held = sorted(set(s.kinds.tolist())) if name in UNSEEN.values() else []
                 found.append({
-                    "model": _model(rows), "set": name, "variant": variant, "seed": s.seed, "fold": s.fold,
-                    "real": int((~s.fake).sum()), "fake": int(s.fake.sum()),
+                    "set": name, "variant": variant, "seed": s.seed, "fold": s.fold, "real": int((~s.fake).sum()),
+                    "fake": int(s.fake.sum()),
                     **{f: float(FIGURES[f](s, None)) for f in ("AUROC", "TPR at 5 % FPR", "balanced accuracy")},
                     "held out": ", ".join(held),
                 })  # fmt: skip
@@ -212,15 +204,14 @@ def special_table(rows: pd.DataFrame) -> list[Row]:
     for name in dict.fromkeys((main_set(rows), SEEN)):
         column = rows[rows["set"] == name]
         for group in SPECIAL:
-            for variant, part in by_variant(column):
+            for variant, part in with_matched(column).items():
                 own = part[part["group"] == group]
                 if own.empty:
                     continue
                 found.append({
-                    "model": _model(rows), "set": name, "images": group, "variant": variant,
-                    "n": own["image"].nunique(), "AUROC": _against_real(part, group, "ranking"),
-                    "by swap_logit": _against_real(part[part["swap_logit"].notna()], group, "swap_logit"),
-                    **_shares(own),
+                    "set": name, "images": group, "variant": variant, "n": own["image"].nunique(),
+                    "AUROC": _against_real(part, group, "ranking"),
+                    "by swap_logit": _against_real(part, group, "swap_logit"), **_shares(own),
                 })  # fmt: skip
     return found
 
@@ -233,7 +224,7 @@ def robustness_table(rows: pd.DataFrame) -> list[Row]:
     found = []
     keys = ["seed", "fold", "image"]
     for name, column in columns(rows):
-        parts = dict(by_variant(column[column["group"].isin(("real", "generated"))], ("clean", *ROBUSTNESS)))
+        parts = by_variant(column[column["group"].isin(("real", "generated"))], ("clean", *ROBUSTNESS))
         if len(parts) < 2 or "clean" not in parts:
             continue
         verdicts = {variant: part.set_index(keys)["verdict"].astype(str) for variant, part in parts.items()}
@@ -244,7 +235,7 @@ def robustness_table(rows: pd.DataFrame) -> list[Row]:
                 continue
             fake = part["verdict"] == "fake"
             found.append({
-                "model": _model(rows), "set": name, "variant": variant, **_image_counts(part),
+                "set": name, "variant": variant, **_image_counts(part),
                 **{f: float(np.mean([FIGURES[f](s, None) for s in sets])) for f in ("AUROC", "TPR at 5 % FPR")},
                 "real called fake": float(fake[part["group"] == "real"].mean()),
                 "generated caught": float(fake[part["group"] == "generated"].mean()),
@@ -254,31 +245,32 @@ def robustness_table(rows: pd.DataFrame) -> list[Row]:
 
 
 def _against_real(part: pd.DataFrame, group: str, column: str) -> float | None:
-    areas = []
-    for _, fold in part[part["group"].isin(("real", group))].groupby(["seed", "fold"]):
-        fake = (fold["group"] == group).to_numpy()
-        if fake.any() and not fake.all():
-            areas.append(float(metrics.auroc(fold[column].to_numpy(float), fake)))
-    return float(np.mean(areas)) if areas else None
+    areas = [area(fold, column, group) for _, fold in part.groupby(["seed", "fold"])]
+    there = [value for value in areas if value is not None]
+    return float(np.mean(there)) if there else None
+
+
+def area(rows: pd.DataFrame, column: str, group: str = "generated") -> float | None:
+    """AUROC of a column, real against a group's images, without rows that lack a value; None without both."""
+    rows = rows[rows["group"].isin(("real", group)) & rows[column].notna()]
+    fake = (rows["group"] == group).to_numpy()
+    return float(metrics.auroc(rows[column].to_numpy(float), fake)) if fake.any() and not fake.all() else None
 
 
 def source_table(rows: pd.DataFrame, called: str) -> list[Row]:
     """For each source and set the share called fake and the share uncertain, in every variant.
 
-    Args:
-        rows: of real sources, where a low share is wanted, or of the others; called: the name of the first share.
+    The rows are of real sources, where a low share is wanted, or of the others; `called` names the first share.
     """
     found = []
     for (name, source), part in rows.groupby(["set", "source"]):
         first = part.iloc[0]
         row: Row = {
-            "model": _model(rows), "source": str(source), "images": str(first["group"]), "kind": str(first["kind"]),
-            "set": str(name), "n": part["image"].nunique(),
+            "source": str(source), "images": str(first["group"]), "kind": str(first["kind"]), "set": str(name),
+            "n": part["image"].nunique(),
         }  # fmt: skip
         for what, verdict in ((called, "fake"), ("uncertain", "uncertain")):
-            for variant, of_variant in by_variant(part):
-                if variant in VARIANTS:
-                    row[f"{what}, {variant}"] = float((of_variant["verdict"] == verdict).mean())
+            row |= {f"{what}, {v}": float((own["verdict"] == verdict).mean()) for v, own in by_variant(part).items()}
         found.append(row)
     return sorted(found, key=lambda r: (r["images"], r["set"] == SEEN, r["source"]))
 
@@ -290,26 +282,17 @@ def plain_table(rows: pd.DataFrame) -> list[Row]:
     """
     name = main_set(rows)
     rows = rows[rows["set"] == name]
-    plain = plain_class(rows)
-    found = []
-    for variant, part in by_variant(rows):
-        if variant not in VARIANTS:
-            continue
-        for what in PLAIN:
-            own = part[plain.loc[part.index] == what]
-            if not own.empty:
-                found.append({
-                    "model": _model(rows), "set": name, "variant": variant, "pictures": what,
-                    "n": own["image"].nunique(), **_shares(own),
-                })  # fmt: skip
-    return found
-
-
-def plain_class(rows: pd.DataFrame) -> pd.Series:
-    """One of `PLAIN` for each row."""
     generated = rows["family"].astype(object).map(FAMILIES).fillna("other generated")
     named = rows["group"].astype(object).replace({"swap": "swapped"})
-    return named.where(rows["group"] != "generated", generated)
+    rows = rows.assign(plain=named.where(rows["group"] != "generated", generated))
+    found = []
+    for variant, part in by_variant(rows).items():
+        for what in PLAIN:
+            own = part[part["plain"] == what]
+            if not own.empty:
+                n = own["image"].nunique()
+                found.append({"set": name, "variant": variant, "pictures": what, "n": n, **_shares(own)})
+    return found
 
 
 def worth_table(rows: pd.DataFrame) -> list[Row]:
@@ -320,14 +303,13 @@ def worth_table(rows: pd.DataFrame) -> list[Row]:
     """
     name = main_set(rows)
     found = []
-    for variant, part in by_variant(rows[rows["set"] == name]):
+    for variant, part in by_variant(rows[rows["set"] == name]).items():
         real, fake = (part[part["group"] == group]["verdict"] == "fake" for group in ("real", "generated"))
-        if real.empty or fake.empty or variant not in VARIANTS:
+        if real.empty or fake.empty:
             continue
         caught, alarms = float(fake.mean()), max(float(real.mean()), 1 / (len(real) + 1))
         found.append({
-            "model": _model(rows), "set": name, "variant": variant, "real called fake": float(real.mean()),
-            "generated caught": caught,
+            "set": name, "variant": variant, "real called fake": float(real.mean()), "generated caught": caught,
             **{f"one in {round(1 / p)}": p * caught / (p * caught + (1 - p) * alarms) for p in PREVALENCES},
         })  # fmt: skip
     return found
@@ -338,20 +320,13 @@ def worst(rows: pd.DataFrame, count: int = 6) -> list[Row]:
     whole = {"real", "generated"} <= set(rows[rows["held_out"]]["group"])
     rows = rows[(rows["variant"] == "clean") & (rows["label"] != "edited")]
     rows = rows[rows["held_out"]] if whole else rows
-    found = []
+    found: list[Row] = []
     for label in ("real", "fake"):
         own = rows[rows["label"] == label].groupby("image", as_index=False).first()
         wrong = own[(own["score"] > 0.5) if label == "real" else (own["score"] < 0.5)]
         wrong = wrong.sort_values("score", ascending=label == "fake", kind="stable").head(count)
-        found += [
-            {"model": _model(rows), "image": str(w.image), "source": str(w.source), "label": label, "score": w.score}
-            for w in wrong.itertuples()
-        ]
+        found += wrong.assign(label=label)[["image", "source", "label", "score"]].to_dict("records")
     return found
-
-
-def _model(rows: pd.DataFrame) -> str:
-    return str(rows["model"].iloc[0])
 
 
 def _image_counts(part: pd.DataFrame) -> Row:
@@ -363,8 +338,8 @@ def _image_counts(part: pd.DataFrame) -> Row:
 
 
 def _shares(rows: pd.DataFrame) -> Row:
-    return {f"called {v}" if v != "uncertain" else v: float((rows["verdict"] == v).mean()) for v in
-            ("real", "uncertain", "fake")}  # fmt: skip
+    names = {"real": "called real", "uncertain": "uncertain", "fake": "called fake"}
+    return {name: float((rows["verdict"] == verdict).mean()) for verdict, name in names.items()}
 
 
 def roc_points(scores: Floats, fake: Bools, points: int = 200) -> dict[str, list[float]]:
@@ -379,12 +354,10 @@ def reliability(scores: Floats, fake: Bools, bins: int = 10) -> list[dict[str, f
     """Mean score and share of fakes in equally wide bins, both classes weighing the same; empty bins left out."""
     weight = np.where(fake, 1 / fake.sum(), 1 / (~fake).sum())
     which = np.minimum((scores * bins).astype(int), bins - 1)
-    filled = [rows for b in range(bins) if (rows := which == b).any()]
     return [
         {
             "score": float(np.average(scores[rows], weights=weight[rows])),
-            "fake": float(np.average(fake[rows], weights=weight[rows])),
-            "n": int(rows.sum()),
+            "fake": float(np.average(fake[rows], weights=weight[rows])), "n": int(rows.sum()),
         }
-        for rows in filled
-    ]
+        for b in range(bins) if (rows := which == b).any()
+    ]  # fmt: skip
