@@ -26,12 +26,11 @@ from faceauth.lab.cli import app
 from faceauth.lab.data.dataset import read_dataset
 from faceauth.lab.evaluation import metrics, score_sets, score_table
 from faceauth.lab.evaluation.candidates import manifest_of, open_candidates
-from faceauth.lab.evaluation.evaluate import evaluate, evaluate_files
+from faceauth.lab.evaluation.evaluate import evaluate, evaluate_files, study_row
 from faceauth.lab.evaluation.ledger import open_dev, read_ledger
 from faceauth.lab.evaluation.pages import text
 from faceauth.lab.evaluation.prepared import score_prepared
 from faceauth.lab.evaluation.scoring import fingerprint
-from faceauth.lab.evaluation.study_table import study_row
 from faceauth.lab.evaluation.tables import markdown, to_csv
 from faceauth.model_file import ModelFile
 from faceauth.preprocess import PreprocessSpec

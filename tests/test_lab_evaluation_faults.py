@@ -23,7 +23,6 @@ from faceauth.lab.evaluation import (
     protocol,
     score_sets,
     score_table,
-    study_table,
     tables,
 )
 from planted import planted
@@ -104,7 +103,7 @@ def positive_class(_):
 
 
 def study_of_scores(_):
-    found = study_table.study_row(np.array([-3.0, -2.0, -1.0, 1.0]), np.array([True, True, False, False]))
+    found = evaluate.study_row(np.array([-3.0, -2.0, -1.0, 1.0]), np.array([True, True, False, False]))
     assert (found["AUROC"], found["balanced accuracy"]) == (1, 0.75)
 
 
@@ -113,14 +112,14 @@ def study_classes(_):
     rows = frame(
         [row(image_row(i, "camera0"), v) for i, v in enumerate((-2.0, -1.0, 0.5))] + [row(image_row(9, "gan0"), 2.0)]
     )
-    [found] = study_table.study_table(rows)
+    [found] = evaluate.study_table(rows)
     assert (found["Precision"], found["Recall"]) == (1, pytest.approx(2 / 3))
 
 
 def study_of_unseen(_):
     """A fold model is wrong about every kind that it was not trained on, and right about the others."""
     rows = frame(fold_rows(kinds=("camera0", "camera1", "gan0", "gan1"), noise=0.1, gap=-4.0, seen_gap=4.0))
-    [found] = study_table.study_table(rows)
+    [found] = evaluate.study_table(rows)
     assert (found["AUROC"], found["balanced accuracy"]) == (0, 0)
 
 
@@ -349,10 +348,10 @@ FAULTS = [
     ("threshold taken from the fold's own scores", cross_fit, '(held["fold"] != fold)', '(held["fold"] == fold)', threshold_of_unseen),
     ("AUROC from verdicts", protocol, "metrics.auroc(f.ranking, f.fake, weights)", "metrics.auroc(f.called, f.fake, weights)", auroc_of_scores),
     ("images of several calibrations put in one order", cross_fit, 'ranking=order["score"]', 'ranking=scored["score"]', one_scale),
-    ("AUROC of the study from labels", study_table, "metrics.auroc(-logits, real)", "metrics.auroc((logits < 0) * 1.0, real)", study_of_scores),
+    ("AUROC of the study from labels", evaluate, "metrics.auroc(-logits, real)", "metrics.auroc((logits < 0) * 1.0, real)", study_of_scores),
     ("the wrong class as positive", metrics, "for of_class in (~fake, fake):", "for of_class in (fake, ~fake):", positive_class),
-    ("the study's table with the classes exchanged", study_table, 'real = (part["label"] == "real")', 'real = (part["label"] == "fake")', study_classes),
-    ("the study's table with seen rows of fold models", study_table, '(rows["seed"] < 0) | rows["held_out"]', 'rows["seed"] > -9', study_of_unseen),
+    ("the study's table with the classes exchanged", evaluate, 'real = (part["label"] == "real")', 'real = (part["label"] == "fake")', study_classes),
+    ("the study's table with seen rows of fold models", evaluate, '(rows["seed"] < 0) | rows["held_out"]', 'rows["seed"] > -9', study_of_unseen),
     ("a control fitted on clean files", controls, 'samples["variant"].isin(variants)', 'samples["variant"] == "clean"', control_on_resaved),
     ("a control fitted on clean files, unnoticed", score_sets, "v not in fitted.get(control, ())", "not fitted.get(control, ())", control_metadata),
     ("a control fitted on the kinds held out", controls, "trainable & ~out, out | judged_split", "trainable, out | judged_split", control_of_held_out),
