@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from faceauth.errors import DataError
 from faceauth.files import replacing
-from faceauth.lab.data.dataset import LABELS
-from faceauth.lab.data.splits import DEALS, SPLITS
+from faceauth.lab.data.dataset import LABELS, SPLITS
+from faceauth.lab.data.splits import DEALS
 from faceauth.lab.data.variants import VARIANTS
 from faceauth.lab.evaluation.ledger import Opening
 
