@@ -1,6 +1,7 @@
 """A small residual network on the bands of a Laplacian pyramid, each normalised to unit energy."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,9 @@ class LaplacianNet(FaceNetwork):
     statistics (Gatys et al., NeurIPS 2015; Liu et al., CVPR 2020, on generated faces).
     """
 
+    # a texture belongs to the block whose features it measures
+    layers: ClassVar = {"stem": r"stem\.(\d+)", "body": r"(?:body|textures)\.(\d+)"}
+
     def __init__(self, sources: int, width: int = 24, dropout: float = 0.3, size: int = 128) -> None:
         """`width`: channels of the first octave; `size`: side of the input in pixels."""
         super().__init__()
@@ -77,15 +81,6 @@ class LaplacianNet(FaceNetwork):
         embedding = torch.cat([x.float().mean((2, 3)), *found], 1)
         kept = self.dropout(embedding)
         return Outputs(self.head(kept)[:, 0], self.sources(kept), embedding)
-
-    def depth(self, name: str) -> int:
-        """Stem convolutions, then blocks, then the heads."""
-        part, _, rest = name.partition(".")
-        if part == "stem":
-            return int(rest[0])
-        if part == "textures":
-            part = "body"  # each belongs to the block whose features it measures
-        return len(self.stem) + (int(rest[0]) if part == "body" else len(self.body))
 
     def octaves(self, pixels: Tensor) -> list[Tensor]:
         """The bands of pixels (n, 3, s, s), of unit root mean square, finest first, each of half the side before it."""

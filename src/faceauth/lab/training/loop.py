@@ -25,7 +25,7 @@ from faceauth.lab.training.config import TrainConfig
 from faceauth.lab.training.devices import Place, place
 from faceauth.lab.training.distill import Teacher, teachers_loss
 from faceauth.lab.training.networks import TaughtOutputs
-from faceauth.lab.training.optim import recipe
+from faceauth.lab.training.optim import ModernRecipe, Recipe, StudyRecipe
 from faceauth.lab.training.run_dir import RunDir
 from faceauth.lab.training.zoo import build, initial
 
@@ -42,7 +42,9 @@ class Trainer:
         network, config = initial(config, count) if fresh else (build(config, count), config)
         self.config, self.data, self.here, self.teacher = config, data, here, teacher
         self.network = network.to(here.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.recipe = recipe(config, self.network, data.steps)
+        self.recipe: Recipe = (
+            StudyRecipe(config, network) if config.recipe == "study" else ModernRecipe(config, network, data.steps)
+        )
         self.spread = here.spread(self.network)
         self.fake = torch.tensor([float(label == "fake") for label in data.labels], device=here.device)
         self.step, self.rate = 0, 0.0

@@ -4,7 +4,7 @@ It knows nothing of checkpoints or training; importing it imports neither librar
 """
 
 import sys
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -35,10 +35,13 @@ class FaceNetwork(nn.Module):
     Attributes:
         probe: the source head learns from the embedding without moving the network.
         frozen: the heads alone learn; the backbone stays as it was loaded.
+        layers: patterns of the names of parameters, from the pixels on, and in a group the number of the layer: as
+            timm's `group_matcher`. What none matches belongs to the heads.
     """
 
     probe = False
     frozen = False
+    layers: ClassVar[dict[str, str]]
     source_head: nn.Linear
 
     def sources(self, embedding: Tensor) -> Tensor:
@@ -46,9 +49,10 @@ class FaceNetwork(nn.Module):
         logits: Tensor = self.source_head(embedding.detach() if self.probe else embedding)
         return logits
 
-    def depth(self, name: str) -> int:
-        """How far from the pixels a parameter lies: 0 for the first layer, most for the heads."""
-        raise NotImplementedError
+    def depths(self) -> dict[str, int]:
+        """How far from the pixels each parameter lies, by name: 0 for the first layer, most for the heads."""
+        found: dict[str, int] = import_timm().models.group_parameters(self, self.layers, reverse=True)
+        return found
 
     def heads(self) -> list[nn.Module]:
         """The linear layers above the embedding, other than the source head."""
@@ -75,6 +79,8 @@ class TransformerNet(FaceNetwork):
     With a distillation token's head of its own (`distilled`) the logit is the mean of both heads (Touvron et al.,
     ICML 2021, arXiv 2012.12877).
     """
+
+    layers: ClassVar = {"embeddings": r".*\.embeddings\.", "blocks": r".*\.layers\.(\d+)\."}
 
     def __init__(self, kind: str, architecture: dict[str, Any], size: int, sources: int, distilled: bool) -> None:
         """Random weights. `kind` is deit or vit. Raises ConfigError for an architecture that cannot be."""
@@ -104,13 +110,6 @@ class TransformerNet(FaceNetwork):
             return TaughtOutputs(logit, sources, embedding, distilled)
         return Outputs((logit + distilled) / 2, sources, embedding)
 
-    def depth(self, name: str) -> int:
-        parts = name.split(".")
-        if "embeddings" in parts:
-            return 0
-        last = int(self.model.config.num_hidden_layers) + 1
-        return int(parts[parts.index("layers") + 1]) + 1 if "layers" in parts else last
-
     def heads(self) -> list[nn.Module]:
         names = ("cls_classifier", "distillation_classifier") if self.distilled else ("classifier",)
         return [getattr(self.model, name) for name in names]
@@ -136,11 +135,10 @@ class TimmNet(FaceNetwork):
         embedding = self.model.forward_head(self.model.forward_features(pixels), pre_logits=True)
         return Outputs(self.model.get_classifier()(embedding)[:, 0], self.sources(embedding), embedding)
 
-    def depth(self, name: str) -> int:
-        from timm.models._manipulate import group_parameters
-
-        depths = group_parameters(self.model, self.model.group_matcher(), reverse=True)
-        return int(depths.get(name.removeprefix("model."), max(depths.values())))
+    def depths(self) -> dict[str, int]:
+        found = import_timm().models.group_parameters(self.model, self.model.group_matcher(), reverse=True)
+        heads = dict.fromkeys(("source_head.weight", "source_head.bias"), max(found.values()))
+        return {f"model.{name}": depth for name, depth in found.items()} | heads
 
     def heads(self) -> list[nn.Module]:
         return [self.model.get_classifier()]

@@ -1,8 +1,7 @@
 """Optimizer, learning-rate schedule and weight averaging: the study's recipe and a modern one."""
 
 import math
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,65 +12,75 @@ from faceauth.lab.training.config import TrainConfig
 from faceauth.lab.training.networks import FaceNetwork
 
 
-class Recipe(Protocol):
+class Recipe:
     """What the training loop needs.
 
     Attributes:
         evaluated: the network whose test loss is measured and whose weights are saved.
         finished: whether early stopping has ended the training.
+        kept: the attributes whose state a checkpoint holds.
     """
 
     optimizer: torch.optim.Optimizer
     evaluated: FaceNetwork
-    finished: bool
+    finished = False
+    kept: ClassVar[tuple[str, ...]]
 
     @property
     def rate(self) -> float:
         """The learning rate of the next step, of the layers next to the heads."""
-        ...
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def step(self) -> None:
         """Take one step with the gradients that are there."""
-        ...
+        self.optimizer.step()
 
     def report(self, test_loss: float) -> bool:
         """Take in a test loss; returns whether the current weights are the ones to save."""
-        ...
+        raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs, beside the network's weights."""
-        ...
+        return {name: getattr(self, name).state_dict() for name in self.kept}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from a `state`."""
-        ...
+        for name in self.kept:
+            getattr(self, name).load_state_dict(state[name])
 
 
-class ModernRecipe:
+class ModernRecipe(Recipe):
     """AdamW, linear warm-up and half a cosine, clipped gradients, moving average of the weights, layer-wise decay.
 
     The rate falls to 1 % by half a cosine (Loshchilov and Hutter, ICLR 2017). The average forgets faster in the first
     steps, as in TensorFlow's ExponentialMovingAverage: decay min(ema, (2 + n) / (11 + n)) after n steps.
     """
 
+    kept = ("optimizer", "schedule", "average")
+
     def __init__(self, config: TrainConfig, network: FaceNetwork, steps: int) -> None:
         """`steps` in all, over which the rate falls."""
-        self.finished = False
+
+        def factor(step: int) -> float:
+            cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
+            return min(1.0, (step + 1) / max(1, config.warmup)) * cosine
+
+        def averaged(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
+            if not mean.is_floating_point():  # such as the number of batches that a batch norm has counted
+                return value
+            return mean.lerp(value, 1 - min(config.ema, (2 + int(count)) / (11 + int(count))))
+
         groups = layer_groups(network, config.layer_decay)
         for group in groups:
             group["lr"] = config.lr * group["share"]
-        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        self.schedule = LambdaLR(self.optimizer, lambda step: _factor(step, steps, config.warmup))
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        self.schedule = LambdaLR(self.optimizer, factor)
         self.clipped = [
             p for name, p in network.named_parameters() if not (network.probe and name.startswith("source_head"))
         ]
         self.network = network
-        self.average = AveragedModel(network, avg_fn=_averaging(config.ema), use_buffers=True)
+        self.average = AveragedModel(network, avg_fn=averaged, use_buffers=True)
         self.evaluated = cast(FaceNetwork, self.average.module)
-
-    @property
-    def rate(self) -> float:
-        return max(float(rate) for rate in self.schedule.get_last_lr())
 
     @torch.no_grad()
     def step(self) -> None:
@@ -83,50 +92,20 @@ class ModernRecipe:
     def report(self, test_loss: float) -> bool:
         return False  # the budget ends the training, and the last average is saved
 
-    def state(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {
-            "optimizer": self.optimizer, "schedule": self.schedule, "average": self.average
-        }  # fmt: skip
-        return {name: part.state_dict() for name, part in parts.items()}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.average.load_state_dict(state["average"])
-
-
-def _factor(step: int, steps: int, warmup: int) -> float:
-    cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
-    return min(1.0, (step + 1) / max(1, warmup)) * cosine
-
-
-def _averaging(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    def average(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
-        if not mean.is_floating_point():  # such as the number of batches that a batch norm has counted
-            return value
-        return mean.lerp(value, 1 - min(decay, (2 + int(count)) / (11 + int(count))))
-
-    return average
-
-
-class StudyRecipe:
+class StudyRecipe(Recipe):
     """SGD with momentum, the rate halved on a plateau of the test loss, early stopping, the best network kept."""
+
+    kept = ("optimizer", "plateau")
 
     def __init__(self, config: TrainConfig, network: FaceNetwork) -> None:
         study = config.study
         self.evaluated, self.stop_after = network, study.stop_after
-        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
+        self.optimizer = torch.optim.SGD(
             network.parameters(), lr=config.lr, momentum=study.momentum, weight_decay=config.weight_decay
         )
         self.plateau = ReduceLROnPlateau(self.optimizer, mode="min", factor=study.factor, patience=study.patience)
-        self.best, self.waited, self.finished = math.inf, 0, False
-
-    @property
-    def rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def step(self) -> None:
-        self.optimizer.step()
+        self.best, self.waited = math.inf, 0
 
     def report(self, test_loss: float) -> bool:
         self.plateau.step(test_loss)
@@ -136,18 +115,11 @@ class StudyRecipe:
         return better
 
     def state(self) -> dict[str, Any]:
-        stopping = {"best": self.best, "waited": self.waited, "finished": self.finished}
-        return {"optimizer": self.optimizer.state_dict(), "plateau": self.plateau.state_dict(), **stopping}
+        return super().state() | {"best": self.best, "waited": self.waited, "finished": self.finished}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.plateau.load_state_dict(state["plateau"])
+        super().restore(state)
         self.best, self.waited, self.finished = state["best"], state["waited"], state["finished"]
-
-
-def recipe(config: TrainConfig, network: FaceNetwork, steps: int) -> Recipe:
-    """The recipe that a config names."""
-    return StudyRecipe(config, network) if config.recipe == "study" else ModernRecipe(config, network, steps)
 
 
 def layer_groups(network: FaceNetwork, decay: float) -> list[dict[str, Any]]:
@@ -157,8 +129,9 @@ def layer_groups(network: FaceNetwork, decay: float) -> list[dict[str, Any]]:
     """
     if decay == 1:
         return [{"params": list(network.parameters()), "share": 1.0}]
+    depths = network.depths()
     layers: dict[int, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        layers.setdefault(network.depth(name), []).append(parameter)
+        layers.setdefault(depths[name], []).append(parameter)
     last = max(layers)
     return [{"params": layers[depth], "share": decay ** (last - depth)} for depth in sorted(layers)]

@@ -4,6 +4,8 @@ Both put a fixed filter, which takes the picture away and leaves its finest deta
 ResNet-50. They know nothing of how they are trained; their authors' data and augmentation are not part of them.
 """
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,6 +37,8 @@ def _normed(inputs: int, outputs: int, side: int, stride: int) -> tuple[nn.Modul
 class ResidualNet(FaceNetwork):
     """A ResNet-50 cut off after its second of four stages, its first convolution 3 x 3; both papers have this body."""
 
+    layers: ClassVar = {"stem": "stem", "body": r"body\.(\d+)"}
+
     def __init__(self, sources: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(*_normed(3, 64, 3, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1))
@@ -51,12 +55,6 @@ class ResidualNet(FaceNetwork):
     def residual(self, pixels: Tensor) -> Tensor:
         """(n, 3, s, s) to the same shape: what the body sees."""
         raise NotImplementedError
-
-    def depth(self, name: str) -> int:
-        part, _, rest = name.partition(".")
-        if part == "stem":
-            return 0
-        return 1 + int(rest.partition(".")[0]) if part == "body" else 1 + len(self.body)
 
 
 class NprNet(ResidualNet):
