@@ -149,12 +149,12 @@ def test_features_are_computed_once_and_read_by_encoder_and_view(place, run, mon
 def test_a_store_that_was_cut_off_goes_on(place, run, tmp_path):
     ready = prepared(place)
     store = features.FeatureStore(tmp_path, ready.config.preprocess)
-    store.put([features.View("a", "clean", 50, {"e": np.ones(3, np.float16)})])
+    store.put([("e", "a", "clean", 50, np.ones(3, np.float16).tobytes())])
     with sqlite3.connect(store.path) as file:
         assert file.execute("select count(*) from features").fetchone() == (1,)
     again = features.FeatureStore(tmp_path, ready.config.preprocess)
-    assert again.known("e") == {("a", "clean")}
     assert again.faces("e") == {("a", "clean"): 50}
+    assert again.read("e", [("a", "clean")]).tolist() == [[1, 1, 1]]
 
 
 def test_dev_is_not_scored_unless_the_ledger_says_so(place, run):

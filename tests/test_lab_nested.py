@@ -74,7 +74,7 @@ def test_a_rate_is_the_mean_over_kinds_of_photographs_whatever_their_size(ready,
     kinds = np.array([row.kind for row in prepared.rows])
     fewer = np.flatnonzero((found.view == "clean") & np.isin(kinds[found.row], ["lake", "sea"]))[2:]
     kept = np.setdiff1d(np.arange(len(found.row)), fewer)
-    few = frozen.Examples(found.features[kept], found.row[kept], found.view[kept], found.face[kept])
+    few = frozen.Examples(found.features[kept], found.row[kept], found.view[kept])
     clean = (few.view == "clean") & np.array([row.split != "dev" for row in prepared.rows])[few.row]
     of, logit = kinds[few.row[clean]], frozen.mean_heads(list(lines.values())).generated(few.features[clean])
     real = [kind for kind in np.unique(of) if kind in {"lake", "wood", "hill", "sea", "moor", "field"}]

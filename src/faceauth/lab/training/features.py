@@ -8,8 +8,7 @@ of the preprocessing and the versions of the code that makes views and finds fac
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from faceauth.lab.parallel import parallel
 from faceauth.lab.progress import tracked
 from faceauth.preprocess import PreprocessSpec
 
-Floats = npt.NDArray[np.float32]
+Row = tuple[str, str, str, int, bytes | None]  # encoder, image, view, side of the face box (0 for none), features
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +38,8 @@ class Task:
     views: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """One computed view: the side of its face box in pixels, 0 where there is no face, and features by encoder."""
-
-    image: str
-    view: str
-    face: int
-    features: dict[str, npt.NDArray[np.float16]]
-
-
 class FeatureStore:
-    """Features on disk, safe to be killed at any moment: every batch of rows is one transaction."""
+    """Features on disk, safe to be killed at any moment: the rows of an image are one transaction."""
 
     def __init__(self, folder: Path, spec: PreprocessSpec) -> None:
         """Open or make the file for `spec` in `folder`."""
@@ -68,8 +57,7 @@ class FeatureStore:
     def dhashes(self, images: Sequence[tuple[str, Path]]) -> list[int]:
         """64-bit difference hashes of (SHA-256, file) pairs, computed where they are not known.
 
-        Raises:
-            DataError: an image cannot be read, or has other bytes.
+        Raises DataError for an image that cannot be read, or has other bytes.
         """
         known = dict(self._file.execute("select image, dhash from dhashes"))
         new = [(sha256, file) for sha256, file in images if sha256 not in known]
@@ -84,36 +72,26 @@ class FeatureStore:
             self._file.executemany("insert or replace into dhashes values (?, ?)", [(s, known[s]) for s, _ in new])
         return [int(known[sha256], 16) for sha256, _ in images]
 
-    def known(self, encoder: str) -> set[tuple[str, str]]:
-        """(image, view) of every row of an encoder."""
-        return set(self._file.execute("select image, view from features where encoder = ?", (encoder,)))
-
-    def put(self, views: Iterable[View]) -> None:
+    def put(self, rows: Sequence[Row]) -> None:
         """Write rows, all or none of them."""
-        rows = [
-            (name, v.image, v.view, v.face, None if v.face == 0 else v.features[name].tobytes())
-            for v in views
-            for name in v.features
-        ]
         with self._file:
             self._file.executemany("insert or replace into features values (?, ?, ?, ?, ?)", rows)
 
     def faces(self, encoder: str) -> dict[tuple[str, str], int]:
-        """Side of the face box in pixels by (image, view), 0 where no face was found."""
+        """Side of the face box in pixels, 0 where no face was found, by (image, view) of every row of an encoder."""
         rows = self._file.execute("select image, view, face from features where encoder = ?", (encoder,))
         return {(image, view): face for image, view, face in rows}
 
     def read(self, encoder: str, keys: Sequence[tuple[str, str]]) -> npt.NDArray[np.float16]:
         """Features (n, d) of (image, view) pairs, in order. Raises KeyError for one without features."""
         rows = []
-        with closing(self._file.cursor()) as cursor:
-            for key in keys:
-                found = cursor.execute(
-                    "select value from features where encoder = ? and image = ? and view = ?", (encoder, *key)
-                ).fetchone()
-                if found is None or found[0] is None:
-                    raise KeyError(key)
-                rows.append(np.frombuffer(found[0], np.float16))
+        for key in keys:
+            found = self._file.execute(
+                "select value from features where encoder = ? and image = ? and view = ?", (encoder, *key)
+            ).fetchone()
+            if found is None or found[0] is None:
+                raise KeyError(key)
+            rows.append(np.frombuffer(found[0], np.float16))
         return np.stack(rows)
 
 
@@ -122,26 +100,18 @@ def extract(
 ) -> None:
     """Compute what the store lacks. `encoders` maps the SHA-256 of an ONNX file to its path.
 
-    An image that cannot be read, or has no face, gets rows without features.
-
-    Raises:
-        DataError: an image has other bytes than its SHA-256 says.
+    An image that cannot be read, or has no face, gets rows without features. Raises DataError for one that has other
+    bytes than its SHA-256 says.
     """
-    known = set.intersection(*(store.known(name) for name in encoders))
+    known = set.intersection(*(set(store.faces(name)) for name in encoders))
     left = [
         Task(t.path, t.sha256, views)
         for t in tasks
         if (views := tuple(v for v in t.views if (t.sha256, v) not in known))
     ]
-    if not left:
-        return
-    batch: list[View] = []
-    for made in parallel(_start, (encoders, spec), left, workers, "features"):
-        batch += made
-        if len(batch) >= 64:
-            store.put(batch)
-            batch = []
-    store.put(batch)
+    if left:
+        for rows in parallel(_start, (encoders, spec), left, workers, "features"):
+            store.put(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +127,7 @@ class Picture:
 def pictures(task: Task, find: FaceFinder) -> Iterator[Picture]:
     """Every view of a task; without image and face where it cannot be read, has no face, or a variant leaves it out.
 
-    Raises:
-        DataError: it has other bytes than the task says.
+    Raises DataError where it has other bytes than the task says.
     """
     try:
         loaded = images_.load(task.path)
@@ -174,7 +143,7 @@ def pictures(task: Task, find: FaceFinder) -> Iterator[Picture]:
         yield Picture(name, image, face, loaded.data or b"") if face else Picture(name, None, None, b"")
 
 
-def _start(given: tuple[dict[str, Path], PreprocessSpec]) -> Callable[[Task], list[View]]:
+def _start(given: tuple[dict[str, Path], PreprocessSpec]) -> Callable[[Task], list[Row]]:
     import onnxruntime as ort
 
     encoders, spec = given
@@ -183,16 +152,15 @@ def _start(given: tuple[dict[str, Path], PreprocessSpec]) -> Callable[[Task], li
     options.log_severity_level = 4
     sessions = {name: ort.InferenceSession(str(path), options) for name, path in encoders.items()}
     find = finder()
-
-    def computed(task: Task) -> list[View]:
-        return [_view(task, seen, spec, sessions) for seen in pictures(task, find)]
-
-    return computed
+    return lambda task: [row for seen in pictures(task, find) for row in _rows(task, seen, spec, sessions)]
 
 
-def _view(task: Task, seen: Picture, spec: PreprocessSpec, sessions: Mapping[str, Any]) -> View:
+def _rows(task: Task, seen: Picture, spec: PreprocessSpec, sessions: Mapping[str, Any]) -> Iterator[Row]:
+    """What every encoder gives of one view."""
     if seen.image is None or seen.face is None:
-        return View(task.sha256, seen.view, 0, dict.fromkeys(sessions, np.zeros(0, np.float16)))
+        yield from ((name, task.sha256, seen.view, 0, None) for name in sessions)
+        return
     pixels = spec.normalize(spec.cut(seen.image, seen.face)[None])
-    found = {name: s.run(["features"], {"pixels": pixels})[0][0] for name, s in sessions.items()}
-    return View(task.sha256, seen.view, seen.face.side, {k: v.astype(np.float16) for k, v in found.items()})
+    for name, session in sessions.items():
+        [[features]] = session.run(["features"], {"pixels": pixels})
+        yield name, task.sha256, seen.view, seen.face.side, features.astype(np.float16).tobytes()

@@ -28,9 +28,7 @@ from faceauth.lab.training.features import FeatureStore, Task, extract
 from faceauth.lab.training.linear import Line, fit, mean_line, weights
 from faceauth.preprocess import PreprocessSpec
 
-EVALUATED = tuple(v for v in VARIANTS if v != "clean")  # training sees these of the images that are scored, no others
-
-
+Bools = npt.NDArray[np.bool_]
 View = Annotated[str, Field(pattern=rf"^({'|'.join(VARIANTS)}|({TRAIN}|{BLEND})\d+)$")]
 
 
@@ -110,16 +108,16 @@ class Dealt:
         """(rows,) one attribute of every row, such as `split`, `label` or `family`."""
         return np.array([getattr(row, name) for row in self.rows])
 
-    def real_or_generated(self) -> npt.NDArray[np.bool_]:
+    def real_or_generated(self) -> Bools:
         """(rows,) which rows outside dev are real or generated: no edited, swapped or restored images."""
         no_part = np.isin(self.column("family"), ALTERED) | (self.column("label") == "edited")
         return np.asarray(~no_part & (self.column("split") != "dev"))
 
-    def held(self, key: FoldKey) -> npt.NDArray[np.bool_]:
+    def held(self, key: FoldKey) -> Bools:
         """(rows,) which rows a fold's model must not be fitted to."""
         return np.equal(self.folds[key.deal, key.seed], key.fold)
 
-    def may_fit(self, key: FoldKey) -> npt.NDArray[np.bool_]:
+    def may_fit(self, key: FoldKey) -> Bools:
         """(rows,) which rows it may be fitted to: those tied to a row held out are not among them."""
         return np.array(may_fit(self.components, self.folds[key.deal, key.seed], key.fold))
 
@@ -136,8 +134,7 @@ class Prepared(Dealt):
 def deal_rows(config: FrozenConfig, cache: Path) -> Dealt:
     """Read the data set, split it as its rows say or by `splits.assign`, and deal it into folds.
 
-    Raises:
-        DataError: the data set cannot be read, split or dealt.
+    Raises DataError where it cannot be read, split or dealt.
     """
     data = read_dataset(config.data, config.kinds)
     need_hashes(data.rows)
@@ -154,8 +151,7 @@ def deal_rows(config: FrozenConfig, cache: Path) -> Dealt:
 def prepare(config: FrozenConfig, cache: Path, workers: int) -> Prepared:
     """Deal the data set, and compute the features that the store lacks.
 
-    Raises:
-        DataError: an encoder is missing, or the data set cannot be read or dealt.
+    Raises DataError where an encoder is missing, or the data set cannot be read or dealt.
     """
     for path in config.encoders.values():
         if not path.is_file():
@@ -174,27 +170,24 @@ def tasks(config: FrozenConfig, data: DataSet, rows: Sequence[ImageRow], trainin
         training: whether the views of training are wanted beside the protocol's variants.
     """
     position: dict[str, int] = {}
-    for row in sorted(rows, key=lambda r: _order(r.sha256)):
+    for row in sorted(rows, key=lambda r: hashlib.sha256(r.sha256.encode()).hexdigest()):
         n = position[row.source] = position.get(row.source, -1) + 1
         views = [name for name, most in config.views.variants.items() if n < most]
         if training and n < config.views.per_source and row.label != "edited":
-            views += [v for v in config.views.train if v not in views and v not in EVALUATED]
+            # training sees the protocol's variants of the images that are scored, of no others
+            views += [v for v in config.views.train if v not in views and (v == "clean" or v not in VARIANTS)]
             if row.label == "real" and n < config.views.blend_per_source:
                 views += config.views.blend
         if views:
             yield Task(str(data.file(row)), row.sha256, tuple(views))
 
 
-def scored_views(prepared: Prepared, found: "Examples") -> npt.NDArray[np.bool_]:
+def scored_views(prepared: Prepared, found: "Examples") -> Bools:
     """(n,) which views are scored: the protocol's variants, of as many images as the config says."""
     of = tasks(prepared.config, prepared.data, prepared.rows, training=False)
     quota = {(task.sha256, view) for task in of for view in task.views}
     sha256 = (prepared.rows[i].sha256 for i in found.row)
     return np.array([pair in quota for pair in zip(sha256, found.view.tolist(), strict=True)])
-
-
-def _order(sha256: str) -> str:
-    return hashlib.sha256(sha256.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +196,12 @@ class Examples:
 
     Attributes:
         features: (n, d) float16, the encoders' side by side; row: index of the image in `Prepared.rows`; view: its
-            name; face: side of the face box in pixels.
+            name.
     """
 
     features: npt.NDArray[np.float16]
     row: npt.NDArray[np.int64]
     view: npt.NDArray[np.str_]
-    face: npt.NDArray[np.int64]
 
 
 def examples(prepared: Prepared) -> Examples:
@@ -232,57 +224,44 @@ def examples(prepared: Prepared) -> Examples:
         parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1),
         np.array([index[image] for image, _ in keys]),
         np.array([view for _, view in keys]),
-        np.array([faces[key] for key in keys]),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Heads:
+class Heads(NamedTuple):
     """The two lines of one model: generated against real, and swapped or blended against real."""
 
     generated: Line
     swapped: Line
 
 
-def fit_heads(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]) -> Heads:
+def fit_heads(prepared: Prepared, found: Examples, allowed: Bools) -> Heads:
     """Fit both lines to the training views of the allowed rows (by index). Raises DataError where a class is empty."""
     return Heads(fit_generated(prepared, found, allowed), fit_swapped(prepared, found, allowed))
 
 
-def fit_generated(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]) -> Line:
+def fit_generated(prepared: Prepared, found: Examples, allowed: Bools) -> Line:
     """The line that tells generated from real images; as `fit_heads`."""
-    family, fake, usable = _labels(prepared, found, allowed)
-    chosen = usable & np.isin(found.view, prepared.config.views.train) & ~np.isin(family, ALTERED)
-    return _fit(prepared, found, prepared.config.head, chosen, fake, np.isin(found.view, prepared.config.views.blend))
+    seen = np.isin(found.view, prepared.config.views.train)
+    family, label = (prepared.column(name)[found.row] for name in ("family", "label"))
+    chosen = allowed[found.row] & seen & ~np.isin(family, ALTERED)
+    return _fit(prepared, found, prepared.config.head, chosen, label == "fake")
 
 
-def fit_swapped(prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]) -> Line:
+def fit_swapped(prepared: Prepared, found: Examples, allowed: Bools) -> Line:
     """The line that tells swapped and blended from real images; as `fit_heads`."""
-    family, fake, usable = _labels(prepared, found, allowed)
-    blended, swapped = np.isin(found.view, prepared.config.views.blend), family == "swap"
-    seen = np.isin(found.view, prepared.config.views.train) & (swapped | ~fake)
-    return _fit(prepared, found, prepared.config.swap_head, usable & (seen | blended), swapped | blended, blended)
+    seen, blended = (np.isin(found.view, views) for views in (prepared.config.views.train, prepared.config.views.blend))
+    family, label = (prepared.column(name)[found.row] for name in ("family", "label"))
+    swapped = family == "swap"
+    chosen = allowed[found.row] & (blended | (seen & (swapped | (label != "fake"))))
+    return _fit(prepared, found, prepared.config.swap_head, chosen, swapped | blended)
 
 
-def _labels(
-    prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """(n,) family and label of every view, and whether it may be fitted to."""
-    family, label = prepared.column("family")[found.row], prepared.column("label")[found.row]
-    return family, label == "fake", allowed[found.row] & (label != "edited")
-
-
-def _fit(
-    prepared: Prepared,
-    found: Examples,
-    config: HeadConfig,
-    chosen: npt.NDArray[np.bool_],
-    fake: npt.NDArray[np.bool_],
-    blended: npt.NDArray[np.bool_],
-) -> Line:
+def _fit(prepared: Prepared, found: Examples, config: HeadConfig, chosen: Bools, fake: Bools) -> Line:
+    chosen = chosen & (prepared.column("label")[found.row] != "edited")
     if len(set(fake[chosen].tolist())) < 2:
         raise DataError("one class is empty where a line is to be fitted", "add sources, or use fewer folds")
     names = prepared.column(config.groups)[found.row]
+    blended = np.isin(found.view, prepared.config.views.blend)
     groups = np.where(blended, np.char.add("blended ", names), names)[chosen]
     weight = weights(groups, fake[chosen], config.power)
     return fit(found.features[chosen], fake[chosen], weight, config.l2)
@@ -290,20 +269,25 @@ def _fit(
 
 def fit_folds(prepared: Prepared, found: Examples, runs: Path) -> dict[FoldKey, Heads]:
     """The heads of every fold of both deals, kept in `runs` as they are made: a run that was cut off goes on."""
-    train = prepared.column("split") == "train"
-    key = state_digest(prepared)
-    made: dict[FoldKey, Heads] = {}
+    train, start = prepared.column("split") == "train", f"heads-{state_digest(prepared)}"
     wanted = [FoldKey(*dealt, fold) for dealt in prepared.folds for fold in range(prepared.config.folds)]
-    for of in tracked(wanted, len(wanted), "fitting folds"):
-        file = runs / f"heads-{key}-{of.deal}-{of.seed}-{of.fold}.npz"
-        made[of] = kept_heads(file, prepared, found, train & prepared.may_fit(of))
-    return made
+    return {
+        key: kept_heads(
+            runs / f"{start}-{key.deal}-{key.seed}-{key.fold}.npz", prepared, found, train & prepared.may_fit(key)
+        )
+        for key in tracked(wanted, len(wanted), "fitting folds")
+    }
 
 
-def kept_heads(file: Path, prepared: Prepared, found: Examples, allowed: npt.NDArray[np.bool_]) -> Heads:
-    """As `fit_heads`; fitted once, and kept in `file`."""
+def kept_heads(file: Path, prepared: Prepared, found: Examples, allowed: Bools) -> Heads:
+    """As `fit_heads`; fitted once, and kept in `file`, which is written whole or not at all."""
     if not file.is_file():
-        save_heads(file, fit_heads(prepared, found, allowed))
+        heads = fit_heads(prepared, found, allowed)
+        with replacing(file) as part, open(part, "wb") as stream:
+            np.savez(
+                stream, generated=heads.generated.weight, generated_bias=heads.generated.bias,
+                swapped=heads.swapped.weight, swapped_bias=heads.swapped.bias,
+            )  # fmt: skip
     return load_heads(file)
 
 
@@ -313,34 +297,20 @@ def state_digest(prepared: Prepared) -> str:
     views = config.views.model_dump(exclude={"variants"})
     trained = {name: config.views.variants[name] for name in config.views.train if name in config.views.variants}
     heads = [config.head.model_dump(), config.swap_head.model_dump(), config.seeds, config.folds]
-    folds = [[*key, *of] for key, of in prepared.folds.items()]
     heads += [config.blocks] if config.blocks else []
     given = [row.split for row in prepared.data.rows]
     heads += [given] if any(given) else []
-    text = json.dumps(
-        [heads, views, trained, prepared.data.sha256, prepared.encoders, prepared.store.path.name, folds],
-        sort_keys=True,
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def save_heads(path: Path, heads: Heads) -> None:
-    """Write both lines, whole or not at all."""
-    with replacing(path) as part, open(part, "wb") as file:
-        np.savez(
-            file, generated=heads.generated.weight, generated_bias=heads.generated.bias,
-            swapped=heads.swapped.weight, swapped_bias=heads.swapped.bias,
-        )  # fmt: skip
+    folds = [[*key, *of] for key, of in prepared.folds.items()]
+    state = [heads, views, trained, prepared.data.sha256, prepared.encoders, prepared.store.path.name, folds]
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_heads(path: Path) -> Heads:
-    """What `save_heads` wrote."""
+    """What `kept_heads` wrote."""
     with np.load(path) as file:
-        return Heads(
-            Line(file["generated"], float(file["generated_bias"])), Line(file["swapped"], float(file["swapped_bias"]))
-        )
+        return Heads(*(Line(file[name], float(file[f"{name}_bias"])) for name in Heads._fields))
 
 
 def mean_heads(heads: Sequence[Heads]) -> Heads:
     """The heads whose logits are the means of the others': the model that ships."""
-    return Heads(mean_line([h.generated for h in heads]), mean_line([h.swapped for h in heads]))
+    return Heads(*map(mean_line, zip(*heads, strict=True)))

@@ -3,6 +3,7 @@
 The loss is the weighted log loss plus l2 / 2 |w|^2 on standardised features.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,17 +39,12 @@ def weights(groups: npt.NDArray[np.str_], fake: npt.NDArray[np.bool_], power: fl
     return weight.astype(np.float32)
 
 
-def fit(
-    features: npt.NDArray[np.float16],
-    fake: npt.NDArray[np.bool_],
-    weight: npt.NDArray[np.float32],
-    l2: float,
-    steps: int = 60,
-) -> Line:
+def fit(features: Floats, fake: npt.NDArray[np.bool_], weight: Floats, l2: float, steps: int = 60) -> Line:
     """Fit a line by L-BFGS from zero; the same input gives the same line.
 
     Args:
-        features: (n, d); fake: (n,); weight: (n,), of sum 1; l2: of the weights of standardised features.
+        features: (n, d) float16; fake: (n,); weight: (n,) float32, of sum 1; l2: of the weights of standardised
+            features.
     """
     import torch  # here, so that what only reads lines starts without it
     from torch.nn.functional import softplus
@@ -76,6 +72,6 @@ def fit(
     return Line(scaled, float(found[-1] - scaled @ mean))
 
 
-def mean_line(lines: list[Line]) -> Line:
+def mean_line(lines: Sequence[Line]) -> Line:
     """The line whose logit is the mean of the others'."""
     return Line(np.mean([line.weight for line in lines], axis=0), float(np.mean([line.bias for line in lines])))
