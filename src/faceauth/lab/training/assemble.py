@@ -84,5 +84,5 @@ def assemble(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *width]) for name, width in widths.items()
     )
     del graph.value_info[:]
-    compress(proto, lossy=frozenset({"embedding_weight"}))
+    compress(proto, lossy={"embedding_weight"})
     save(proto, card, output)

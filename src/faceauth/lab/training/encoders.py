@@ -7,7 +7,8 @@ one (docs/research.md).
 """
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from faceauth.errors import ConfigError, DataError
-from faceauth.files import replacing
 from faceauth.lab.training.networks import import_timm, mend_torchvision, timm_facts
-from faceauth.lab.training.onnx_file import strip
+from faceauth.lab.training.onnx_file import refill, traced, write
 
 EXACT = 1e-6  # largest error of 8-bit weights, relative to the largest weight, at which they count as exact
 SMALL = 10_000  # weights: smaller arrays stay as they are
@@ -97,7 +97,10 @@ class Spectrum(nn.Module):
 
 
 def export_encoder(checkpoint: str, output: Path, weights: Path | None = None) -> int:
-    """Write an encoder as ONNX; returns how many features it gives.
+    """Write an encoder as ONNX, from pixels (n, 3, size, size) to features (n, d); returns d.
+
+    Weights that are 8-bit integers times a scale for each output channel are stored as such, without loss; all large
+    arrays of a network of timm are rounded to that.
 
     Args:
         checkpoint: CLIP's image encoder as a hub's name or a folder, `timm/NAME`, or `spectrum/SIZE`.
@@ -106,18 +109,30 @@ def export_encoder(checkpoint: str, output: Path, weights: Path | None = None) -
     Raises:
         ConfigError, DataError: there is no such network or checkpoint, or `weights` are of another.
     """
+    network, size = _network(checkpoint, weights)
+    example = torch.zeros(2, 3, size, size)
+    proto = traced(network.eval(), example, ["features"])
+    lossy = isinstance(network, ConvBlocks)
+    compress(proto, {tensor.name for tensor in proto.graph.initializer} if lossy else ())
+    write(proto, output)
+    with torch.no_grad():
+        return int(network(example).shape[1])
+
+
+def _network(checkpoint: str, weights: Path | None) -> tuple[nn.Module, int]:
+    """An encoder, and the side of its pictures in pixels; as `export_encoder`."""
     family, _, name = checkpoint.partition("/")
     if family == "timm":
-        known = timm_facts(name)
-        return write_encoder(ConvBlocks(_timm_network(name, weights)), known.input_size[-1], output, lossy=True)
+        size = timm_facts(name).input_size[-1]
+        return ConvBlocks(_timm_network(name, weights)), size
     if family == "spectrum":
         if not name.isdecimal() or not 8 <= int(name) <= 1024:
             raise ConfigError(f"{checkpoint!r} names no size of 8 to 1024 pixels", "write spectrum/224")
-        return write_encoder(Spectrum(int(name)), int(name), output)
+        return Spectrum(int(name)), int(name)
     if weights is not None:
         raise ConfigError("weights are read for a network of timm alone", "give timm/NAME, or leave --weights out")
     encoder = _clip(checkpoint)
-    return write_encoder(ClipBlocks(encoder), int(str(encoder.config.image_size)), output)
+    return ClipBlocks(encoder), int(str(encoder.config.image_size))
 
 
 def _clip(checkpoint: str) -> Any:
@@ -147,73 +162,40 @@ def _timm_network(name: str, weights: Path | None) -> Any:
     return network
 
 
-def write_encoder(network: nn.Module, size: int, output: Path, lossy: bool = False) -> int:
-    """Write a network from pixels (n, 3, size, size) to features (n, d) as ONNX; returns d.
-
-    Weights that are 8-bit integers times a scale for each output channel are stored as such, without loss; where
-    `lossy`, all large arrays are rounded to that.
-    """
-    network.eval()
-    example = torch.zeros(2, 3, size, size)
-    program = torch.onnx.export(
-        network, (example,), dynamo=True, input_names=["pixels"], output_names=["features"],
-        dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4096)},), optimize=True, verbose=False,
-    )  # fmt: skip
-    assert program is not None
-    proto = program.model_proto
-    strip(proto)
-    del proto.graph.value_info[:]
-    compress(proto, frozenset(tensor.name for tensor in proto.graph.initializer) if lossy else frozenset())
-    with replacing(output) as part:
-        onnx.save(proto, part)
-    with torch.no_grad():
-        return int(network(example).shape[1])
-
-
-def compress(proto: onnx.ModelProto, lossy: frozenset[str] = frozenset()) -> None:
+def compress(proto: onnx.ModelProto, lossy: Collection[str] = ()) -> None:
     """Store large weights in fewer bits; the graph makes floats of them, which ONNX Runtime does once, on loading.
 
     A matrix becomes 8-bit integers times a scale for each row or column where that is exact, or where it is named in
     `lossy`, as does the kernel (out, in, h, w) of a convolution, with a scale for each output channel; another array
     becomes 16-bit floats where that is exact. What is left stays as it is.
     """
-    graph = proto.graph
     arrays, nodes = [], []
-    for tensor in graph.initializer:
+    for tensor in proto.graph.initializer:
         array, name = numpy_helper.to_array(tensor), tensor.name
-        found = _eight_bits(array, name in lossy) if array.dtype == np.float32 and array.size > SMALL else None
-        if found is not None:
+        large = array.dtype == np.float32 and array.size > SMALL
+        if large and (found := _eight_bits(array, name in lossy)):
             integers, scale = found
-            arrays += [
-                numpy_helper.from_array(integers, f"{name}_bits"),
-                numpy_helper.from_array(scale, f"{name}_scale"),
-            ]
+            arrays.append(numpy_helper.from_array(integers, f"{name}_bits"))
+            arrays.append(numpy_helper.from_array(scale, f"{name}_scale"))
             nodes.append(helper.make_node("Cast", [f"{name}_bits"], [f"{name}_float"], to=TensorProto.FLOAT))
             nodes.append(helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]))
-        elif array.dtype == np.float32 and array.size > SMALL and (array.astype(np.float16) == array).all():
+        elif large and (array.astype(np.float16) == array).all():
             arrays.append(numpy_helper.from_array(array.astype(np.float16), f"{name}_bits"))
             nodes.append(helper.make_node("Cast", [f"{name}_bits"], [name], to=TensorProto.FLOAT))
         else:
             arrays.append(tensor)
-    rest = list(graph.node)
-    del graph.initializer[:], graph.node[:]
-    graph.initializer.extend(arrays)
-    graph.node.extend([*nodes, *rest])
+    refill(proto.graph, [*nodes, *proto.graph.node], arrays)
 
 
 def load_encoder(path: Path, blocks: tuple[int, int] | None = None) -> onnx.ModelProto:
     """An encoder, of CLIP's with the features of some blocks alone, and without what only later blocks compute.
 
-    Args:
-        blocks: the first and the last of them, from 1; all by default.
-
-    Raises:
-        ConfigError: it has no such blocks.
+    `blocks` are the first and the last of them, from 1; all by default. Raises ConfigError where it has no such blocks.
     """
     proto = onnx.load(path)
     if blocks is not None:
-        parts = _parts(proto, path, blocks)
-        kept = list(parts.input)[STATISTICS * (blocks[0] - 1) : STATISTICS * blocks[1]]
+        parts, chosen = _parts(proto, path, blocks)
+        kept = parts.input[chosen]
         del parts.input[:]
         parts.input.extend(kept)
         _prune(proto.graph)
@@ -222,17 +204,18 @@ def load_encoder(path: Path, blocks: tuple[int, int] | None = None) -> onnx.Mode
 
 def columns_of(path: Path, blocks: tuple[int, int], features: int) -> slice:
     """Which of an encoder's features are those of the blocks; as `load_encoder`."""
-    width = features // len(_parts(onnx.load(path), path, blocks).input)
-    return slice(STATISTICS * (blocks[0] - 1) * width, STATISTICS * blocks[1] * width)
+    parts, chosen = _parts(onnx.load(path), path, blocks)
+    width = features // len(parts.input)
+    return slice(chosen.start * width, chosen.stop * width)
 
 
-def _parts(proto: onnx.ModelProto, path: Path, blocks: tuple[int, int]) -> onnx.NodeProto:
-    """The node that puts the features of all blocks side by side."""
+def _parts(proto: onnx.ModelProto, path: Path, blocks: tuple[int, int]) -> tuple[onnx.NodeProto, slice]:
+    """The node that puts the features of all blocks side by side, and which of its inputs are those of `blocks`."""
     made: onnx.NodeProto = next(node for node in proto.graph.node if "features" in node.output)
     count = len(made.input) // STATISTICS
     if made.op_type != "Concat" or len(made.input) % STATISTICS or not 1 <= blocks[0] <= blocks[1] <= count:
         raise ConfigError(f"{path} has no blocks {blocks[0]} to {blocks[1]}", "leave blocks out of the config")
-    return made
+    return made, slice(STATISTICS * (blocks[0] - 1), STATISTICS * blocks[1])
 
 
 def _prune(graph: onnx.GraphProto) -> None:
@@ -243,18 +226,15 @@ def _prune(graph: onnx.GraphProto) -> None:
         if needed & set(node.output):
             needed |= set(node.input)
             nodes.append(node)
-    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(reversed(nodes))
-    graph.initializer.extend(weights)
+    refill(graph, reversed(nodes), [tensor for tensor in graph.initializer if tensor.name in needed])
+    del graph.value_info[:]
     for output in graph.output:
         output.type.tensor_type.shape.dim[-1].Clear()
 
 
 def count_parameters(encoder: onnx.ModelProto) -> int:
     """How many weights an encoder holds, scales of 8-bit integers left out."""
-    sizes = {t.name: int(np.prod(t.dims)) for t in encoder.graph.initializer}
-    return sum(size for name, size in sizes.items() if not name.endswith("_scale"))
+    return sum(math.prod(t.dims) for t in encoder.graph.initializer if not t.name.endswith("_scale"))
 
 
 def _eight_bits(array: np.ndarray[Any, Any], lossy: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:

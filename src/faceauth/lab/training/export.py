@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import nn
 
 from faceauth.errors import DataError, UsageError
 from faceauth.files import replacing
 from faceauth.lab.training.config import TrainConfig
 from faceauth.lab.training.networks import FaceNetwork
-from faceauth.lab.training.onnx_file import save
+from faceauth.lab.training.onnx_file import save, traced
 from faceauth.lab.training.zoo import build
 from faceauth.model_file import OUTPUTS, Calibration, ModelCard, ModelFile, Thresholds
 
 PARITY = 1e-3  # largest difference allowed between torch and ONNX Runtime, relative to the largest output
+PICTURES = 64  # that they are compared on
 LICENCE = "Weights: research use, as the licences of the training images ask (see the model card). Code: Apache-2.0."
 
 
@@ -39,19 +39,14 @@ def export(run: Path, output: Path) -> float:
     """Write the run as a model file whose scores are not calibrated yet; `calibrate` is the next step.
 
     Returns:
-        The largest difference from torch over 64 pictures, relative to the largest output.
+        The largest difference from torch over `PICTURES`, relative to the largest output.
 
     Raises:
         UsageError: the run is not finished.
         DataError: ONNX Runtime and torch disagree; nothing is written.
     """
     network, config, facts = load_run(run)
-    example = torch.zeros(2, 3, config.size, config.size)
-    program = torch.onnx.export(
-        network, (example,), dynamo=True, input_names=["pixels"], output_names=list(OUTPUTS),
-        dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4096)},), optimize=True, verbose=False,
-    )  # fmt: skip
-    assert program is not None
+    proto = traced(network, torch.zeros(2, 3, config.size, config.size), OUTPUTS)
     data = "corpus" if config.data.manifest is None else "prepared data set"
     card = ModelCard(
         name=config.name if not facts["held_out"] else run.name, version=config.version,
@@ -62,29 +57,31 @@ def export(run: Path, output: Path) -> float:
         notes=_notes(config, facts),
     )  # fmt: skip
     with replacing(output) as part:
-        save(program.model_proto, card, part)
+        save(proto, card, part)
         error = parity(network, ModelFile(part))
         if error > PARITY:
             raise DataError(f"ONNX Runtime differs from torch by {error:.1e}, over {PARITY:.0e}", "nothing was written")
     return error
 
 
-def parity(network: nn.Module, model: ModelFile, count: int = 64) -> float:
-    """Largest absolute difference of any output over `count` pictures, relative to the largest output.
+def parity(network: FaceNetwork, model: ModelFile) -> float:
+    """Largest absolute difference of any output over `PICTURES`, relative to the largest output.
 
     The pictures are made here: noise at a scale of its own for each, from single pixels to the whole frame.
     """
     spec = model.card.preprocess
     rng = np.random.default_rng(0)
-    grains = [Image.fromarray(rng.integers(0, 256, (g, g, 3), np.uint8)) for g in rng.integers(2, spec.size + 1, count)]
-    inputs = spec.normalize(np.stack([spec.resize(image, (0, 0, *image.size)) for image in grains]))
-    batches = np.array_split(inputs, -(-count // 8))  # 64 faces at once take 9 GB of a DeiT-base at 384 px
+    grains = rng.integers(2, spec.size + 1, PICTURES)
+    images = [Image.fromarray(rng.integers(0, 256, (grain, grain, 3), np.uint8)) for grain in grains]
+    inputs = spec.normalize(np.stack([spec.cut(image, None) for image in images]))
+    batches = np.split(inputs, PICTURES // 8)  # 64 faces at once take 9 GB of a DeiT-base at 384 px
     with torch.no_grad():
-        expected = [[t.numpy() for t in network(torch.from_numpy(batch))] for batch in batches]
-    said = [model.run(batch) for batch in batches]
-    given = [[getattr(outputs, name) for name in OUTPUTS] for outputs in said]
-    pairs = zip(*(map(np.concatenate, zip(*parts, strict=True)) for parts in (expected, given)), strict=True)
-    return max(float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in pairs)
+        answers = [(network(torch.from_numpy(batch)), model.run(batch)) for batch in batches]
+    errors = []
+    for name in OUTPUTS:
+        said, given = (np.concatenate([getattr(a[k], name) for a in answers]) for k in (0, 1))
+        errors.append(np.abs(said - given).max() / max(1.0, np.abs(said).max()))
+    return float(max(errors))
 
 
 def _notes(config: TrainConfig, facts: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from faceauth.errors import DataError, ModelError, UsageError
 from faceauth.files import replacing
+from faceauth.lab.training.onnx_file import refill
 
 INPUT = ("n", None, "height", "width")
 OUTPUT = ("n", None, "rows", "columns")  # a quarter of the input's sides
@@ -52,16 +53,13 @@ def _open_sizes(graph: onnx.GraphProto, source: Path) -> None:
         raise ModelError(f"{str(source)!r} is not CenterFace: {len(inputs)} inputs, {len(graph.output)} outputs")
     old = inputs[0].name
     for node in graph.node:
-        for i, name in enumerate(node.input):
-            if name == old:
-                node.input[i] = "pixels"
+        node.input[:] = ["pixels" if name == old else name for name in node.input]
     del graph.input[:]
     graph.input.extend(inputs)
     graph.input[0].name = "pixels"
     for value, names in [(graph.input[0], INPUT), *((value, OUTPUT) for value in graph.output)]:
         for size, name in zip(value.type.tensor_type.shape.dim, names, strict=True):
             if name is not None:
-                size.ClearField("dim_value")
                 size.dim_param = name
     del graph.value_info[:]  # sizes between the layers, which hold for one size of the input only
 
@@ -70,17 +68,10 @@ def _halve(graph: onnx.GraphProto) -> None:
     """Large float32 arrays become float16 with a cast; arrays that no node reads are left out."""
     used = {name for node in graph.node for name in node.input}
     kept, casts = [], []
-    for tensor in graph.initializer:
-        if tensor.name not in used:
-            continue
+    for tensor in (t for t in graph.initializer if t.name in used):
         array = numpy_helper.to_array(tensor)
-        if array.dtype != np.float32 or array.size <= LARGE:
-            kept.append(tensor)
-            continue
-        kept.append(numpy_helper.from_array(array.astype(np.float16), f"{tensor.name}_half"))
-        casts.append(helper.make_node("Cast", [f"{tensor.name}_half"], [tensor.name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    del graph.node[:]
-    graph.node.extend(nodes)
+        if array.dtype == np.float32 and array.size > LARGE:
+            casts.append(helper.make_node("Cast", [f"{tensor.name}_half"], [tensor.name], to=TensorProto.FLOAT))
+            tensor = numpy_helper.from_array(array.astype(np.float16), f"{tensor.name}_half")
+        kept.append(tensor)
+    refill(graph, [*casts, *graph.node], kept)

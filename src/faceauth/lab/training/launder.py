@@ -6,34 +6,34 @@ autoencoder lets through looks like a face, and less like the generator. iFakeFa
 224 pixels; the widths of this network are our own.
 """
 
-import csv
-import hashlib
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
+import pandas as pd
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 
 from faceauth.errors import DataError, UsageError
-from faceauth.files import replacing
+from faceauth.files import write_text
 from faceauth.lab.data.dataset import IMAGES_COLUMNS, read_dataset
 from faceauth.lab.data.examples import Crops, open_crops
 from faceauth.lab.data.splits import given_or_assigned, tie
 from faceauth.lab.data.variants import NETWORK, Launderer
 from faceauth.lab.progress import tracked
-from faceauth.lab.training.onnx_file import strip
+from faceauth.lab.run_info import file_sha256
+from faceauth.lab.training.onnx_file import traced, write
 from faceauth.preprocess import PreprocessSpec
 
 Pixels = npt.NDArray[np.uint8]
 SPEC = PreprocessSpec(size=224, crop=1.6)  # of the faces that are learned and written
 WINDOW = 96  # pixels a side of the parts of faces that are learned
+BATCH = 32  # such parts
 QUALITY = 95  # of the JPEG files, as iFakeFaceDB is JPEG too
 
 
@@ -66,16 +66,14 @@ def launder(
     }
     fake = [i for i, r in enumerate(corpus.rows) if r.label == "fake" and r.family in families]
     if not fake or not real["train"]:
-        raise DataError(
-            f"{str(root)!r} has {len(real['train'])} real train images and {len(fake)} fakes of {', '.join(families)}",
-            "name families that its images.csv has: --family gan --family diffusion",
-        )
+        has = f"{len(real['train'])} real train images and {len(fake)} fakes of {', '.join(families)}"
+        hint = "name families that its images.csv has: --family gan --family diffusion"
+        raise DataError(f"{str(root)!r} has {has}", hint)
     output.mkdir(parents=True, exist_ok=True)
     train_network(_parts(_faces(crops, real["train"]), images, seed), images, output / NETWORK, seed)
     network = Launderer(output / NETWORK)
-    _write(
-        output, [(corpus.rows[i].generator, face) for i, face in zip(fake, _faces(crops, fake), strict=True)], network
-    )
+    generators = (corpus.rows[i].generator for i in fake)
+    _write(output, list(zip(generators, _faces(crops, fake), strict=True)), network)
     found = {"psnr": psnr(_faces(crops, real["test"][:200]), network), "faces": float(len(fake))}
     recipe = {
         "command": "faceauth lab launder", "images": images, "seed": seed, "families": list(families),
@@ -98,12 +96,12 @@ def _faces(crops: Crops, chosen: Sequence[int]) -> list[Pixels]:
     return [SPEC.resize(c, SPEC.region(f, *c.size)) for c, f in (crops[i] for i in chosen)]
 
 
-def _parts(faces: Sequence[Pixels], images: int, seed: int, size: int = 32) -> Iterator[Pixels]:
-    """Batches (size, WINDOW, WINDOW, 3) of parts of faces, half of them mirrored."""
+def _parts(faces: Sequence[Pixels], images: int, seed: int) -> Iterator[Pixels]:
+    """Batches (BATCH, WINDOW, WINDOW, 3) of parts of faces, half of them mirrored."""
     rng = np.random.default_rng(seed)
-    for _ in tracked(range(images // size), images // size, "training"):
+    for _ in tracked(range(images // BATCH), images // BATCH, "training"):
         parts = []
-        for k in rng.integers(len(faces), size=size):
+        for k in rng.integers(len(faces), size=BATCH):
             y, x = rng.integers(SPEC.size - WINDOW + 1, size=2)
             part = faces[k][y : y + WINDOW, x : x + WINDOW]
             parts.append(part[:, ::-1] if rng.random() < 0.5 else part)
@@ -117,61 +115,38 @@ def _write(folder: Path, fakes: Sequence[tuple[str, Pixels]], network: Launderer
         path = folder / f"laundered-{number:05}.jpg"
         network(Image.fromarray(face)).save(path, "JPEG", quality=QUALITY)
         known = {"source": "laundered", "label": "fake", "family": "laundered", "generator": generator, "group": ""}
-        rows.append({"path": path.name, **known, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
-    with replacing(folder / "images.csv") as part, part.open("w", encoding="utf-8", newline="") as table:
-        writer = csv.DictWriter(table, IMAGES_COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+        rows.append({"path": path.name, **known, "sha256": file_sha256(path)})
+    table = pd.DataFrame(rows, columns=IMAGES_COLUMNS)
+    write_text(folder / "images.csv", table.to_csv(index=False, lineterminator="\r\n"))
 
 
-class Autoencoder(nn.Sequential):
-    """RGB (n, 3, h, w) in [0, 1] to (n, latent, h / 4, w / 4) and back; h and w are multiples of 4."""
-
-    def __init__(self, width: int = 32, latent: int = 16) -> None:
-        def convolution(i: int, o: int) -> nn.Conv2d:
-            return nn.Conv2d(i, o, 3, padding=1, padding_mode="zeros")
-
-        super().__init__(
-            convolution(3, width), nn.ReLU(), nn.MaxPool2d(2),
-            convolution(width, width), nn.ReLU(), nn.MaxPool2d(2),
-            convolution(width, latent), nn.ReLU(),
-            convolution(latent, width), nn.ReLU(), nn.Upsample(scale_factor=2),
-            convolution(width, width), nn.ReLU(), nn.Upsample(scale_factor=2),
-            convolution(width, width), nn.ReLU(), convolution(width, 3),
-        )  # fmt: skip
+def _autoencoder() -> nn.Sequential:
+    """RGB (n, 3, h, w) in [0, 1] to (n, 16, h / 4, w / 4) and back; h and w are multiples of 4."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 16, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2),
+        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2),
+        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 3, 3, padding=1),
+    )  # fmt: skip
 
 
 def train_network(batches: Iterable[Pixels], images: int, output: Path, seed: int) -> None:
-    """Fit an autoencoder to batches (n, h, w, 3) of `images` parts in all, and write it as ONNX."""
+    """Fit an autoencoder to batches (`BATCH`, h, w, 3) of `images` parts in all, and write it as ONNX.
+
+    The file has free sides: `pixels` (1, 3, 4 h, 4 w) to `made` of the same shape.
+    """
     torch.manual_seed(seed)
-    network = Autoencoder()
+    network = _autoencoder()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0)
-    seen = 0
+    schedule = LambdaLR(optimizer, lambda step: max(0.02, 1 - step * BATCH / images))
     for batch in batches:
         pixels = torch.from_numpy(batch.copy()).permute(0, 3, 1, 2).float() / 255
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * max(0.02, 1 - seen / images)
         error = F.mse_loss(network(pixels), pixels)
         optimizer.zero_grad()
         error.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        seen += len(batch)
-    write_network(network.eval(), output)
-
-
-def write_network(network: nn.Module, output: Path) -> None:
-    """ONNX with free sides: `pixels` (1, 3, 4 h, 4 w) to `made` of the same shape."""
-    example: Tensor = torch.zeros(1, 3, 32, 40)
+        schedule.step()
     sides = {2: 4 * torch.export.Dim("h", min=2, max=1024), 3: 4 * torch.export.Dim("w", min=2, max=1024)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of torch's own code
-        program = torch.onnx.export(
-            network, (example,), dynamo=True, input_names=["pixels"], output_names=["made"],
-            dynamic_shapes=(sides,), optimize=True, verbose=False,
-        )  # fmt: skip
-    assert program is not None
-    proto = program.model_proto
-    strip(proto)
-    del proto.graph.value_info[:]
-    with replacing(output) as part:
-        onnx.save(proto, part)
+    write(traced(network.eval(), torch.zeros(1, 3, 32, 40), ["made"], sides), output)
