@@ -22,7 +22,7 @@ ARCHITECTURE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "patch_size",
     "qkv_bias", "layer_norm_eps", "initializer_range", "hidden_dropout_prob", "attention_probs_dropout_prob",
 )  # fmt: skip
-HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.", "pooler.")
+HEADS = ("classifier.", "pooler.")  # with "cls_classifier." and "distillation_classifier."
 
 
 def folder(init: str, hub_id: str) -> Path:
@@ -41,10 +41,8 @@ def folder(init: str, hub_id: str) -> Path:
     try:
         found = Path(snapshot_download(hub_id, allow_patterns=["*.json", "model.safetensors"]))
     except Exception as error:  # the client's errors come from three libraries; all of them mean the same here
-        raise DataError(
-            f"cannot get {hub_id} from the Hugging Face hub: {type(error).__name__}",
-            f"where there is a network: hf download {hub_id} --local-dir FOLDER; then --init FOLDER, or --init random",
-        ) from error
+        how = f"where there is a network: hf download {hub_id} --local-dir FOLDER; then --init FOLDER, or --init random"
+        raise DataError(f"cannot get {hub_id} from the Hugging Face hub: {type(error).__name__}", how) from error
     if not (found / "model.safetensors").exists():
         raise DataError(f"{hub_id} is kept here without its weights", "try again where the hub can be reached")
     return found
@@ -62,20 +60,15 @@ def pixel_statistics(path: Path) -> dict[str, Any]:
 
 
 def load_transformer(kind: str, path: Path, changes: dict[str, Any], size: int, distilled: bool) -> Any:
-    """DeiT or ViT with the checkpoint's weights, new heads, and positions interpolated to `size`.
-
-    Returns:
-        The model of transformers; `architecture` reads what it is made of.
+    """DeiT or ViT of transformers with the checkpoint's weights, new heads, and positions interpolated to `size`.
 
     Raises:
-        ConfigError: another architecture, or a size that is no multiple of the patch. DataError: a damaged file.
+        ConfigError: another architecture. DataError: a damaged file.
     """
     said = _json(path / "config.json")
     if said.get("model_type") != kind:
-        raise ConfigError(
-            f"{str(path)!r} holds {said.get('model_type') or 'no checkpoint of transformers'}, not {kind}",
-            "name its architecture as `network`, or another --init",
-        )
+        what = f"{str(path)!r} holds {said.get('model_type') or 'no checkpoint of transformers'}, not {kind}"
+        raise ConfigError(what, "name its architecture as `network`, or another --init")
     model_class, _ = transformer_classes(kind, distilled)
     options = {
         "num_labels": 1, "ignore_mismatched_sizes": True, "output_loading_info": True, "local_files_only": True,
@@ -86,20 +79,20 @@ def load_transformer(kind: str, path: Path, changes: dict[str, Any], size: int, 
             model, report = model_class.from_pretrained(path, **options, **changes)
     except Exception as error:  # safetensors, torch and transformers each raise their own
         raise _damaged(path, error) from error
-    wrong = [_key(entry) for kind_ in ("missing_keys", "unexpected_keys", "mismatched_keys") for entry in report[kind_]]
-    _only_heads(path, wrong)
+    mismatched = [key for key, *_ in report["mismatched_keys"]]
+    _only_heads(path, [*report["missing_keys"], *report["unexpected_keys"], *mismatched])
     _interpolate(model, getattr(model, kind).embeddings, size)
     return model.float()
 
 
-def architecture(model: Any) -> dict[str, Any]:
-    """What a DeiT or ViT is made of, so that it can be built again without its checkpoint."""
-    return {key: getattr(model.config, key) for key in ARCHITECTURE}
+def architecture(config: Any) -> dict[str, Any]:
+    """What a DeiT or ViT of transformers with this config is made of, so that it can be built without a checkpoint."""
+    return {key: getattr(config, key) for key in ARCHITECTURE}
 
 
 def timm_architecture(path: Path, name: str) -> dict[str, Any]:
     """The arguments that a folder written by timm says its network was made with. Raises ConfigError for another."""
-    said = _json(path / "config.json") if path.is_dir() else {}
+    said = _json(path / "config.json")
     if said.get("architecture", name) != name.partition(".")[0] and said.get("architecture") != name:
         raise ConfigError(f"{str(path)!r} holds {said['architecture']!r}, not {name!r}", "name it as timm/NAME")
     if "model_type" in said:
@@ -115,9 +108,8 @@ def load_timm(model: Any, path: Path) -> None:
     """
     file = path / "model.safetensors" if path.is_dir() else path
     if file.suffix != ".safetensors":
-        raise ConfigError(
-            f"{str(file)!r} is no .safetensors file", "a pickled checkpoint can run code: convert it first"
-        )
+        hint = "a pickled checkpoint can run code: convert it first"
+        raise ConfigError(f"{str(file)!r} is no .safetensors file", hint)
     try:
         state: dict[str, Tensor] = load_file(file)
     except Exception as error:
@@ -166,8 +158,6 @@ def _quietly() -> Iterator[None]:
 def _interpolate(model: Any, embeddings: Any, size: int) -> None:
     """Position codes on the grid of `size`, bicubic; class and distillation tokens keep theirs."""
     patch = model.config.patch_size
-    if size % patch:
-        raise ConfigError(f"size {size} is no multiple of the checkpoint's patch size {patch}")
     if model.config.image_size == size:
         return
     special = embeddings.position_embeddings.shape[1] - embeddings.patch_embeddings.num_patches
@@ -179,14 +169,8 @@ def _interpolate(model: Any, embeddings: Any, size: int) -> None:
 def _only_heads(path: Path, keys: list[str]) -> None:
     strange = [key for key in keys if not any(head in key for head in HEADS)]
     if strange:
-        raise ConfigError(
-            f"the weights in {str(path)!r} are of another architecture: {strange[0]} and {len(strange) - 1} more",
-            "leave [architecture] to the checkpoint, or --init random",
-        )
-
-
-def _key(entry: Any) -> str:
-    return entry if isinstance(entry, str) else str(entry[0])
+        what = f"the weights in {str(path)!r} are of another architecture: {strange[0]} and {len(strange) - 1} more"
+        raise ConfigError(what, "leave [architecture] to the checkpoint, or --init random")
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from faceauth.lab.training.residuals import RESIDUALS
 NETWORKS = ("pyramid", *RESIDUALS, "deit", "vit", "densenet", "timm/NAME")
 HUB = {"deit": "facebook/deit-base-distilled-patch16-384", "vit": "google/vit-base-patch16-224"}
 TIMM = {"densenet": "densenet121"}
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of deit's and densenet's hub checkpoints
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # of google/vit-base-patch16-224
+STATISTICS: dict[str, dict[str, Any]] = {  # of the pixels that these checkpoints were trained on
+    "deit": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+    "vit": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+}
 
 
 def build(config: TrainConfig, sources: int) -> FaceNetwork:
@@ -43,10 +45,8 @@ def initial(config: TrainConfig, sources: int) -> tuple[FaceNetwork, TrainConfig
         ConfigError: an unknown network, or a checkpoint of another. DataError: weights that cannot be had or read.
     """
     if config.freeze and config.init == "random":
-        raise ConfigError(
-            "freeze needs a backbone that has learned something, and init is 'random'",
-            "init = 'pretrained', or the folder of a checkpoint, with deit, vit, densenet or timm/NAME",
-        )
+        hint = "init = 'pretrained', or the folder of a checkpoint, with deit, vit, densenet or timm/NAME"
+        raise ConfigError("freeze needs a backbone that has learned something, and init is 'random'", hint)
     if config.network == "pyramid" or config.network in RESIDUALS:
         if config.init != "random" or config.architecture:
             own = "it has width and dropout" if config.network == "pyramid" else "it is as its paper has it"
@@ -58,16 +58,15 @@ def initial(config: TrainConfig, sources: int) -> tuple[FaceNetwork, TrainConfig
 
 
 def _initial_transformer(config: TrainConfig, sources: int) -> tuple[FaceNetwork, TrainConfig]:
-    kind, distilled = config.network, config.distill is not None
-    known = _full_architecture(config)
-    mean, std = IMAGENET if kind == "deit" else HALF
+    kind, known, said = config.network, _full_architecture(config), STATISTICS[config.network]
     if config.init == "random":
-        config = _resolved(config, known, {"mean": mean, "std": std})
+        config = _resolved(config, known, said)
         return build(config, sources), config
     path = checkpoints.folder(config.init, config.checkpoint or HUB[kind])
+    distilled = config.distill is not None
     model = checkpoints.load_transformer(kind, path, config.architecture, config.size, distilled)
-    said = {"mean": mean, "std": std} | checkpoints.pixel_statistics(path)
-    config = _resolved(config, checkpoints.architecture(model), said)
+    said = said | checkpoints.pixel_statistics(path)
+    config = _resolved(config, checkpoints.architecture(model.config), said)
     network = build(config, sources)
     assert isinstance(network, TransformerNet)
     network.model.load_state_dict(model.state_dict())
@@ -91,16 +90,16 @@ def _initial_timm(config: TrainConfig, sources: int) -> tuple[FaceNetwork, Train
 
 
 def _resolved(config: TrainConfig, architecture: dict[str, Any], said: dict[str, Any]) -> TrainConfig:
-    chosen = {"mean": config.mean or said.get("mean"), "std": config.std or said.get("std")}
+    chosen = {key: getattr(config, key) or said[key] for key in ("mean", "std")}
     return config.model_copy(update={"architecture": architecture, **chosen})
 
 
 def _full_architecture(config: TrainConfig) -> dict[str, Any]:
-    defaults = transformer_classes(config.network, distilled=False)[1]()
+    defaults = checkpoints.architecture(transformer_classes(config.network, distilled=False)[1]())
     for key in config.architecture:
-        if key not in checkpoints.ARCHITECTURE:
-            raise ConfigError(f"architecture: unknown key {key!r}", nearest(key, checkpoints.ARCHITECTURE))
-    return {key: getattr(defaults, key) for key in checkpoints.ARCHITECTURE} | config.architecture
+        if key not in defaults:
+            raise ConfigError(f"architecture: unknown key {key!r}", nearest(key, defaults))
+    return defaults | config.architecture
 
 
 def _timm_name(config: TrainConfig) -> str:
