@@ -5,6 +5,7 @@ several processes agree on a batch of which each takes its slice. It knows nothi
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -43,22 +44,17 @@ class ImageSet:
 
     def __init__(self, config: TrainConfig, examples: Examples, held_out: Sequence[str], split: str) -> None:
         self.config, self.faces = config, examples.faces
-        self.members: dict[str, list[int]] = {}
-        self.labels: list[str] = []
-        for label in ("real", "fake"):
-            for source in examples.sources(label):
-                if source not in held_out:
-                    self.members[source] = []
-                    self.labels.append(label)
-        for i, (record, side) in enumerate(zip(examples.records, examples.splits, strict=True)):
-            if side == split and record.source in self.members:
+        labels = {s: label for label in ("real", "fake") for s in examples.sources(label) if s not in held_out}
+        self.members: dict[str, list[int]] = {source: [] for source in labels}
+        self.labels = list(labels.values())
+        for i, record in enumerate(examples.records):
+            if record.split == split and record.source in self.members:
                 self.members[record.source].append(i)
 
     def blend(self) -> None:
         """Where `data.fake` names them, add the blended photographs: as many of a source as of the plain ones.
 
-        Raises:
-            DataError: the corpus has a source of that name.
+        Raises DataError where the corpus has a source of that name.
         """
         if BLENDED not in self.config.data.fake:
             return
@@ -129,10 +125,8 @@ class TrainingSet(ImageSet):
         self.chances = np.where(fake, counts / counts[fake].sum(), counts / counts[~fake].sum()) / 2
         self._epoch: tuple[int, list[tuple[int, int]]] = (-1, [])
         self.epoch_steps = math.ceil(len(self._order(0)) / config.batch)
-        if config.images is not None:
-            self.steps = math.ceil(config.images / config.batch)
-        else:
-            self.steps = config.study.epochs * self.epoch_steps
+        of_epochs = config.study.epochs * self.epoch_steps
+        self.steps = of_epochs if config.images is None else math.ceil(config.images / config.batch)
 
     def batch(self, step: int, pool: ThreadPoolExecutor, rank: int = 0, world: int = 1) -> Batch:
         """The slice of batch `step` that belongs to process `rank` of `world`."""
@@ -187,10 +181,8 @@ class ValidationSet(ImageSet):
 
 def evenly(counts: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.int64]:
     """How many to take of each of `counts`, `total` in all: one ceiling for all, a remainder to the first ones."""
-    taken = np.zeros_like(counts)
-    while (left := total - int(taken.sum())) > 0:
-        room = np.flatnonzero(counts > taken)
-        share = max(1, left // len(room))
-        for i in room[:left] if share == 1 else room:
-            taken[i] += min(share, counts[i] - taken[i])
+    levels = range(int(counts.max(initial=0)) + 1)
+    ceiling = bisect_right(levels, total, key=lambda level: int(np.minimum(counts, level).sum())) - 1
+    taken = np.minimum(counts, ceiling)
+    taken[np.flatnonzero(counts > ceiling)[: total - taken.sum()]] += 1
     return taken

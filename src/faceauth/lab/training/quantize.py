@@ -7,7 +7,7 @@ Jacob et al., CVPR 2018.
 """
 
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +46,19 @@ def quantize(run: Path, model: Path) -> float:
         said, now = (np.concatenate([m.run(b).logit for b in judged]) for m in (before, ModelFile(part)))
         difference = float(np.sqrt(np.mean((now - said) ** 2)) / max(float(said.std()), 1e-9))
         if difference > AGREEMENT:
-            raise DataError(
-                f"8 bits change the logits by {difference:.2f} of their spread, over {AGREEMENT}",
-                f"{str(model)!r} stays as it was, with 32",
-            )
+            what = f"8 bits change the logits by {difference:.2f} of their spread, over {AGREEMENT}"
+            raise DataError(what, f"{str(model)!r} stays as it was, with 32")
     return difference
 
 
 def _faces(model: ModelFile, examples: Examples, sources: Collection[str], split: str) -> Batches:
     """Network inputs of the first faces of each source in a split."""
     spec = model.card.preprocess
-    chosen: dict[str, list[int]] = {source: [] for source in sources}
-    for i, (record, side) in enumerate(zip(examples.records, examples.splits, strict=True)):
-        if side == split and len(chosen.get(record.source, range(PER_SOURCE))) < PER_SOURCE:
-            chosen[record.source].append(i)
-    faces = [examples.faces[i] for indices in chosen.values() for i in indices]
+    members: dict[str, list[int]] = {source: [] for source in sources}
+    for i, record in enumerate(examples.records):
+        if record.split == split and record.source in members:
+            members[record.source].append(i)
+    faces = [examples.faces[i] for of_source in members.values() for i in of_source[:PER_SOURCE]]
     if not faces:
         raise DataError(f"no {split} faces to quantise by", "export without --int8")
     inputs = spec.normalize(np.stack([spec.resize(image, spec.region(face, *image.size)) for image, face in faces]))
@@ -72,13 +70,11 @@ def _quantized(model: Path, ranges: Batches) -> Any:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._left: Iterator[Any] = iter(ranges)
+    left = ({"pixels": batch} for batch in ranges)
 
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, Any] | None:
-            batch = next(self._left, None)
-            return None if batch is None else {"pixels": batch}
+            return next(left, None)
 
     with tempfile.TemporaryDirectory() as folder:
         folded, output = f"{folder}/folded.onnx", f"{folder}/int8.onnx"
