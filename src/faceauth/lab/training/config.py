@@ -238,19 +238,17 @@ Files = list[tuple[Path, dict[str, Any]]]
 
 def _with_bases(path: Path) -> Files:
     """What a file and the files below it say, each for itself, the file first."""
-    files: Files = []
-    place: Path | None = path
-    while place is not None:
+    files: Files = [(path, _read(path))]
+    while (base := files[-1][1].pop("base", None)) is not None:
+        above = files[-1][0]
+        if not isinstance(base, str):
+            raise ConfigError(f"{above}: base: the path of another TOML file, not {base!r}")
+        place = above.parent / base
+        if not place.is_file():
+            raise ConfigError(f"{above}: base: there is no file {str(place)!r}")
         if any(place.samefile(known) for known, _ in files):
-            raise ConfigError(f"{files[-1][0]}: base: {str(place)!r} leads back to itself")
-        data = _read(place)
-        base = data.pop("base", None)
-        if not isinstance(base, str | None):
-            raise ConfigError(f"{place}: base: the path of another TOML file, not {base!r}")
-        files.append((place, data))
-        place = place.parent / base if base is not None else None
-        if place is not None and not place.is_file():
-            raise ConfigError(f"{files[-1][0]}: base: there is no file {str(place)!r}")
+            raise ConfigError(f"{above}: base: {str(place)!r} leads back to itself")
+        files.append((place, _read(place)))
     return files
 
 

@@ -58,8 +58,7 @@ class Place:
 def place(device: str, threads: int) -> Iterator[Place]:
     """Take part in a run: on `device` (auto, cpu, cuda, cuda:1, mps), or as torchrun's environment says.
 
-    Raises:
-        UsageError: there is no such device.
+    Raises UsageError where there is no such device.
     """
     torch.set_num_threads(threads)
     _keep_pages()

@@ -1,7 +1,7 @@
 """A run's folder: config and environment, log, checkpoint, weights. Every file is written whole or not at all.
 
 run.json           config, data, code version and environment, written once
-summary_NAME.txt   the architecture, layer by layer
+summary_NAME.txt   the architecture, layer by layer: output shapes and parameters, for one image
 log.jsonl          one JSON object a line: losses, rates, speed
 checkpoint.pt      while it trains: all that --resume needs
 best.safetensors   while it trains by the study's recipe: the weights with the lowest test loss
@@ -36,17 +36,14 @@ class RunDir:
             raise UsageError(f"{str(path)!r} exists", "choose another name, or --resume a run that was broken off")
         self.path = path
 
-    def facts(self) -> dict[str, Any] | None:
-        """What run.json says; None for a new run."""
-        try:
-            found: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        return found
+    def facts(self) -> dict[str, Any]:
+        """What run.json says; nothing for a new run."""
+        file = self.path / "run.json"
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
     def resolved(self, config: TrainConfig) -> TrainConfig:
         """The config with what a checkpoint decided when the run started, where the two agree so far."""
-        before = (self.facts() or {}).get("config", {})
+        before = self.facts().get("config")
         known = TrainConfig.model_validate(before) if before else config
         unset = {k: getattr(known, k) for k in RESOLVED if not getattr(config, k)}
         if config.architecture.items() <= known.architecture.items():
@@ -55,24 +52,22 @@ class RunDir:
 
     def describe(self, facts: dict[str, Any], network: nn.Module, size: int) -> None:
         """Write run.json and the summary, once. Raises UsageError where a started run has other facts."""
+        import torchinfo
+
         before = self.facts()
-        if before is not None:
-            changed = [k for k, v in facts.items() if json.loads(json.dumps(v)) != before.get(k)]
-            if changed:
-                raise UsageError(
-                    f"{str(self.path)!r} was started with another {', '.join(changed)}", "choose another name"
-                )
+        if before:
+            if changed := [k for k, v in facts.items() if json.loads(json.dumps(v)) != before.get(k)]:
+                what = f"{str(self.path)!r} was started with another {', '.join(changed)}"
+                raise UsageError(what, "choose another name")
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.path / f"summary_{facts['config']['name']}.txt", summary(network, size))
+        pixels = torch.zeros(1, 3, size, size, device=next(network.parameters()).device)
+        layers = torchinfo.summary(network, input_data=pixels, depth=5, verbose=0)
+        write_text(self.path / f"summary_{facts['config']['name']}.txt", f"{layers}\n")
         names = ("torch", "transformers", "timm", "numpy", "pillow", "onnxruntime")
-        packages = {name: version(name) for name in names}
-        facts = facts | {
-            "commit": commit(),
-            "started": now(),
-            "command": command(),
-            "environment": {"python": platform.python_version(), "machine": platform.machine(), **packages},
-        }
+        environment = {"python": platform.python_version(), "machine": platform.machine()}
+        environment |= {name: version(name) for name in names}
+        facts = facts | {"commit": commit(), "started": now(), "command": command(), "environment": environment}
         write_text(self.path / "run.json", json.dumps(facts, indent=1))
 
     def log(self, row: dict[str, Any]) -> None:
@@ -98,12 +93,11 @@ class RunDir:
 
     def truncate_log(self, step: int) -> None:
         """Remove log lines after `step`, which will be logged again, and a line that a kill cut short."""
-        try:
-            lines = (self.path / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        except FileNotFoundError:
-            return
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        write_text(self.path / "log.jsonl", "".join(kept))
+        log = self.path / "log.jsonl"
+        if log.exists():
+            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = (line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step)
+            write_text(log, "".join(kept))
 
     def save_best(self, network: nn.Module) -> None:
         """Write the network's weights as the best so far."""
@@ -115,11 +109,3 @@ class RunDir:
         """Make the best weights the run's own; from now on it is finished."""
         os.replace(self.path / "best.safetensors", self.path / "model.safetensors")
         (self.path / "checkpoint.pt").unlink(missing_ok=True)
-
-
-def summary(network: nn.Module, size: int) -> str:
-    """The architecture layer by layer: output shapes and parameters, for one image."""
-    import torchinfo
-
-    pixels = torch.zeros(1, 3, size, size, device=next(network.parameters()).device)
-    return str(torchinfo.summary(network, input_data=pixels, depth=5, verbose=0)) + "\n"
