@@ -21,9 +21,8 @@ from faceauth.lab.training import devices, frozen
 from faceauth.lab.training.batches import TrainingSet, ValidationSet, evenly
 from faceauth.lab.training.config import DistillConfig, read_config
 from faceauth.lab.training.devices import Place, place
-from faceauth.lab.training.distill import teachers_loss
 from faceauth.lab.training.export import export, load_run
-from faceauth.lab.training.loop import Trainer, train
+from faceauth.lab.training.loop import Trainer, teachers_loss, train
 from faceauth.lab.training.optim import ModernRecipe, layer_groups
 from faceauth.lab.training.zoo import build
 from lab_networks import DENSE, TRANSFORMER, small, write_prepared

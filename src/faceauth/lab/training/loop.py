@@ -13,21 +13,71 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from faceauth.errors import DataError
+from faceauth.errors import DataError, UsageError
 from faceauth.files import locked
 from faceauth.lab.data.examples import Examples
 from faceauth.lab.progress import tracked
+from faceauth.lab.run_info import file_sha256
 from faceauth.lab.training.batches import Batch, Pixels, TrainingSet, ValidationSet
-from faceauth.lab.training.config import TrainConfig
+from faceauth.lab.training.config import DistillConfig, TrainConfig
 from faceauth.lab.training.devices import Place, place
-from faceauth.lab.training.distill import Teacher, teachers_loss
+from faceauth.lab.training.export import load_run
 from faceauth.lab.training.networks import TaughtOutputs
 from faceauth.lab.training.optim import ModernRecipe, Recipe, StudyRecipe
 from faceauth.lab.training.run_dir import RunDir
 from faceauth.lab.training.zoo import build, initial
+
+
+class Teacher:
+    """The network of a finished run, which teaches the distillation token. Touvron et al., ICML 2021, arXiv 2012.12877.
+
+    It is frozen and sees the student's own pixels, brought to its own size, mean and std.
+    """
+
+    def __init__(self, config: TrainConfig, data_sha256: str, held_out: Sequence[str], device: torch.device) -> None:
+        """Raises UsageError for a teacher that is unfinished, or that saw what the student must not learn from."""
+        assert config.distill is not None
+        path = config.distill.teacher
+        network, taught, facts = load_run(path)
+        seen = sorted(set(held_out) & set(facts["sources"]))
+        if facts["data_sha256"] != data_sha256 or _split(taught) != _split(config):
+            raise UsageError(f"the teacher {str(path)!r} was trained on other data", "train it on this split first")
+        if seen:
+            raise UsageError(f"the teacher {str(path)!r} has seen {', '.join(seen)}, held out here", "take another one")
+        self.sha256 = file_sha256(path / "model.safetensors")
+        self.network, self.preprocess, self.device = network.to(device).requires_grad_(False), taught.preprocess, device
+
+    @torch.no_grad()
+    def logits(self, pixels: Pixels) -> Tensor:
+        """What it says of the student's pixels (n, size, size, 3): (n,)."""
+        spec = self.preprocess
+        if pixels.shape[1] != spec.size:
+            pixels = np.stack([spec.cut(Image.fromarray(p), None) for p in pixels])
+        logit: Tensor = self.network(torch.from_numpy(spec.normalize(pixels)).to(self.device)).logit
+        return logit.float()
+
+
+def teachers_loss(logit: Tensor, teacher: Tensor, config: DistillConfig) -> Tensor:
+    """How far the distillation token is from the teacher; both logits (n,).
+
+    hard: binary cross-entropy against the teacher's decision. soft: t^2 KL(teacher || student) of the two-class
+    distributions at temperature t (Hinton et al., 2015, arXiv 1503.02531).
+    """
+    if config.kind == "hard":
+        return F.binary_cross_entropy_with_logits(logit, (teacher > 0).float())
+    t = config.temperature
+    target = torch.sigmoid(teacher / t)
+    entropy = F.binary_cross_entropy_with_logits(teacher / t, target)
+    return t**2 * (F.binary_cross_entropy_with_logits(logit / t, target) - entropy)
+
+
+def _split(config: TrainConfig) -> object:
+    data = config.data
+    return None if data.manifest is not None else (data.split_seed, data.fractions, data.train_only)
 
 
 class Trainer:
@@ -172,9 +222,8 @@ def _prepare(
     trainer = Trainer(config, TrainingSet(config, examples, held_out), here, teacher, fresh=state is None)
     validation = ValidationSet(trainer.config, examples, held_out)
     if config.recipe == "study" and not validation.chosen:
-        raise DataError(
-            "the study's recipe decides on the test split, which is empty here", "prepare one, or train modern"
-        )
+        what = "the study's recipe decides on the test split, which is empty here"
+        raise DataError(what, "prepare one, or train modern")
     facts = {
         "config": trainer.config.model_dump(mode="json"),
         "sources": trainer.data.sources,
