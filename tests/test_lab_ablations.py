@@ -13,7 +13,7 @@ from faceauth.errors import UsageError
 from faceauth.lab.evaluation import ablations as module
 from faceauth.lab.evaluation.ablations import ablations
 from faceauth.lab.training import frozen
-from faceauth.lab.training.linear import Line
+from faceauth.lab.training.linear import LinearHead
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_one_thing_changes_at_a_time_and_no_fold_is_fitted_to_what_it_holds_out(
 
     def fit(changed, examples, allowed):
         fits.append((changed.config, examples.features, allowed))
-        return Line(np.ones(examples.features.shape[1], np.float32), 0.0)
+        return LinearHead(np.ones(examples.features.shape[1], np.float32), 0.0)
 
     monkeypatch.setattr(module, "fit_generated", fit)
     rows = ablations(prepared, found, tmp_path, 2)

@@ -71,7 +71,9 @@ def test_no_fold_is_fitted_to_what_it_holds_out(place, monkeypatch):
     monkeypatch.setattr(
         frozen,
         "fit_heads",
-        lambda p, f, allowed: seen.append(allowed) or frozen.Heads(*[linear.Line(np.zeros(6, np.float32), 0.0)] * 2),
+        lambda p, f, allowed: (
+            seen.append(allowed) or frozen.Heads(*[linear.LinearHead(np.zeros(6, np.float32), 0.0)] * 2)
+        ),
     )
     folder = place / "planted"
     folder.mkdir()

@@ -250,8 +250,8 @@ def nested(
 ) -> None:
     """Say what the model that ships does with kinds it has never seen: make it again without each fold.
 
-    The scores of faceauth lab train --folds are those of single lines; what ships is their mean, with a threshold set
-    on single lines. Here lines, threshold and mean are made without a fold, which the mean then judges.
+    The scores of faceauth lab train --folds are those of single heads; what ships is their mean, with a threshold set
+    on single heads. Here heads, threshold and mean are made without a fold, which the mean then judges.
 
     \b
     Example:

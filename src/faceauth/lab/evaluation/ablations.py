@@ -151,13 +151,13 @@ def _figures(prepared: Prepared, found: Examples, change: Change) -> dict[str, f
     figures: dict[str, list[float]] = {}
     for deal, fold in ((d, f) for d in config.deals for f in range(config.folds)):
         key = FoldKey(deal, SEED, fold)
-        line = fit_generated(changed, examples, train & prepared.may_fit(key))
+        head = fit_generated(changed, examples, train & prepared.may_fit(key))
         held = prepared.held(key)[found.row] & scored
         for variant in SHOWN:
             of = held & (found.view == variant)
             fake = (prepared.column("label") == "fake")[found.row[of]]
             if fake.any() and not fake.all():
-                value = float(metrics.auroc(line(examples.features[of]), fake))
+                value = float(metrics.auroc(head(examples.features[of]), fake))
                 figures.setdefault(f"unseen {deal}, {variant}", []).append(value)
     return {name: float(np.mean(values)) for name, values in figures.items()}
 

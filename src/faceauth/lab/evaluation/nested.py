@@ -1,7 +1,7 @@
 """What the model that ships does with kinds it has never seen: all that makes it is repeated without each fold.
 
-The folds' models are single lines, and what ships is their mean, with a threshold set on single lines. So for each fold
-the lines are fitted that lack it and one fold more, rule, calibration and thresholds are set on them as
+The folds' models are single linear heads, and what ships is their mean, with a threshold set on single ones. So for
+each fold the heads are fitted that lack it and one fold more, rule, calibration and thresholds are set on them as
 `ship.calibrate` does, and their mean judges the fold that none of them has seen.
 """
 
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 def nested(prepared: Prepared, found: Examples, run: Path) -> list[Row]:
     """A row a variant, the mean over the folds of all seeds, and the worst of them; see the module.
 
-    The folder `run` keeps the lines as they are fitted; a run that was cut off goes on.
+    The folder `run` keeps the heads as they are fitted; a run that was cut off goes on.
     """
     run.mkdir(parents=True, exist_ok=True)
     config = prepared.config
@@ -56,9 +56,9 @@ def _lines(prepared: Prepared, found: Examples, seed: int, fold: int, run: Path)
     return made
 
 
-def _judged(prepared: Prepared, found: Examples, key: FoldKey, lines: dict[FoldKey, Heads]) -> Iterator[Row]:
-    """What the mean of the lines says of the fold that they lack; none where the fold lacks a class."""
-    shipped, mean = calibrate(prepared, found, lines), mean_heads(list(lines.values()))
+def _judged(prepared: Prepared, found: Examples, key: FoldKey, heads: dict[FoldKey, Heads]) -> Iterator[Row]:
+    """What the mean of the heads says of the fold that they lack; none where the fold lacks a class."""
+    shipped, mean = calibrate(prepared, found, heads), mean_heads(list(heads.values()))
     label, kinds = prepared.column("label"), prepared.column("kind")
     asked = (prepared.held(key) & prepared.real_or_generated())[found.row] & scored_views(prepared, found)
     for variant in CALIBRATED_ON:
@@ -68,13 +68,13 @@ def _judged(prepared: Prepared, found: Examples, key: FoldKey, lines: dict[FoldK
         if not fake.any() or fake.all():
             continue
         logit = shipped.rule(mean.generated(features), mean.swapped(features))
-        single = [float(metrics.auroc(h.generated(features), fake)) for h in lines.values()]
+        single = [float(metrics.auroc(h.generated(features), fake)) for h in heads.values()]
         score = shipped.calibration(logit)
         called = score >= shipped.thresholds.fake
         unsure = ~called & (score > shipped.thresholds.real)
         by_kind = {str(k): float(called[kinds[row] == k].mean()) for k in np.unique(kinds[row][~fake])}
         yield {
-            "variant": variant, "AUROC": float(metrics.auroc(logit, fake)), "AUROC of a single line": np.mean(single),
+            "variant": variant, "AUROC": float(metrics.auroc(logit, fake)), "AUROC of a single head": np.mean(single),
             "TPR at 5 % FPR": float(metrics.tpr_at_fpr(logit, fake, rate=0.05)),
             "real called fake": float(np.mean(list(by_kind.values()))), "worst kind": max(by_kind.values()),
             "real uncertain": float(unsure[~fake].mean()), "generated caught": float(called[fake].mean()),

@@ -1,4 +1,4 @@
-"""One model file of a frozen encoder and the lines on its features: `logit`, `source_logits`, `embedding`, `parts`."""
+"""One model file of a frozen encoder and the linear heads on it: `logit`, `source_logits`, `embedding`, `parts`."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Detectors on frozen encoders: a line for every fold, and the one that ships, which is their mean.
+"""Detectors on frozen encoders: a linear head for every fold, and the one that ships, which is their mean.
 
 A config names the encoders, the views and the data set. Features come from the store (`lab.training.features`), where
 every fold's model finds them; fitting all folds of two seeds takes minutes. A fold's model is fitted to the train
@@ -25,7 +25,7 @@ from faceauth.lab.progress import tracked
 from faceauth.lab.run_info import file_sha256
 from faceauth.lab.training.config import Name, Strict, read_table
 from faceauth.lab.training.features import FeatureStore, Task, extract
-from faceauth.lab.training.linear import Line, fit, mean_line, weights
+from faceauth.lab.training.linear import LinearHead, fit, mean_head, weights
 from faceauth.preprocess import PreprocessSpec
 
 Bools = npt.NDArray[np.bool_]
@@ -43,7 +43,7 @@ class ViewsConfig(Strict):
 
 
 class HeadConfig(Strict):
-    """The line: l2 as in `linear.fit`; groups of one class weigh their size to the power `power`."""
+    """The linear head: l2 as in `linear.fit`; groups of one class weigh their size to the power `power`."""
 
     l2: float = Field(0.5, gt=0, allow_inf_nan=False)
     power: float = Field(0.0, ge=0, le=1)
@@ -228,27 +228,27 @@ def examples(prepared: Prepared) -> Examples:
 
 
 class Heads(NamedTuple):
-    """The two lines of one model: generated against real, and swapped or blended against real."""
+    """The two linear heads of one model: generated against real, and swapped or blended against real."""
 
-    generated: Line
-    swapped: Line
+    generated: LinearHead
+    swapped: LinearHead
 
 
 def fit_heads(prepared: Prepared, found: Examples, allowed: Bools) -> Heads:
-    """Fit both lines to the training views of the allowed rows (by index). Raises DataError where a class is empty."""
+    """Fit both heads to the training views of the allowed rows (by index). Raises DataError where a class is empty."""
     return Heads(fit_generated(prepared, found, allowed), fit_swapped(prepared, found, allowed))
 
 
-def fit_generated(prepared: Prepared, found: Examples, allowed: Bools) -> Line:
-    """The line that tells generated from real images; as `fit_heads`."""
+def fit_generated(prepared: Prepared, found: Examples, allowed: Bools) -> LinearHead:
+    """The linear head that tells generated from real images; as `fit_heads`."""
     seen = np.isin(found.view, prepared.config.views.train)
     family, label = (prepared.column(name)[found.row] for name in ("family", "label"))
     chosen = allowed[found.row] & seen & ~np.isin(family, ALTERED)
     return _fit(prepared, found, prepared.config.head, chosen, label == "fake")
 
 
-def fit_swapped(prepared: Prepared, found: Examples, allowed: Bools) -> Line:
-    """The line that tells swapped and blended from real images; as `fit_heads`."""
+def fit_swapped(prepared: Prepared, found: Examples, allowed: Bools) -> LinearHead:
+    """The linear head that tells swapped and blended from real images; as `fit_heads`."""
     seen, blended = (np.isin(found.view, views) for views in (prepared.config.views.train, prepared.config.views.blend))
     family, label = (prepared.column(name)[found.row] for name in ("family", "label"))
     swapped = family == "swap"
@@ -256,10 +256,10 @@ def fit_swapped(prepared: Prepared, found: Examples, allowed: Bools) -> Line:
     return _fit(prepared, found, prepared.config.swap_head, chosen, swapped | blended)
 
 
-def _fit(prepared: Prepared, found: Examples, config: HeadConfig, chosen: Bools, fake: Bools) -> Line:
+def _fit(prepared: Prepared, found: Examples, config: HeadConfig, chosen: Bools, fake: Bools) -> LinearHead:
     chosen = chosen & (prepared.column("label")[found.row] != "edited")
     if len(set(fake[chosen].tolist())) < 2:
-        raise DataError("one class is empty where a line is to be fitted", "add sources, or use fewer folds")
+        raise DataError("one class is empty where a linear head is to be fitted", "add sources, or use fewer folds")
     names = prepared.column(config.groups)[found.row]
     blended = np.isin(found.view, prepared.config.views.blend)
     groups = np.where(blended, np.char.add("blended ", names), names)[chosen]
@@ -308,9 +308,9 @@ def state_digest(prepared: Prepared) -> str:
 def load_heads(path: Path) -> Heads:
     """What `kept_heads` wrote."""
     with np.load(path) as file:
-        return Heads(*(Line(file[name], float(file[f"{name}_bias"])) for name in Heads._fields))
+        return Heads(*(LinearHead(file[name], float(file[f"{name}_bias"])) for name in Heads._fields))
 
 
 def mean_heads(heads: Sequence[Heads]) -> Heads:
     """The heads whose logits are the means of the others': the model that ships."""
-    return Heads(*map(mean_line, zip(*heads, strict=True)))
+    return Heads(*map(mean_head, zip(*heads, strict=True)))

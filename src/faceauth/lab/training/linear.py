@@ -19,7 +19,7 @@ SMALLEST_SPREAD = 1e-3  # added to standard deviations, so that a constant featu
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LinearHead:
     """logit = features (n, d) @ weight (d,) + bias."""
 
     weight: npt.NDArray[np.float32]
@@ -39,14 +39,14 @@ def weights(groups: npt.NDArray[np.str_], fake: npt.NDArray[np.bool_], power: fl
     return weight.astype(np.float32)
 
 
-def fit(features: Floats, fake: npt.NDArray[np.bool_], weight: Floats, l2: float, steps: int = 60) -> Line:
-    """Fit a line by L-BFGS from zero; the same input gives the same line.
+def fit(features: Floats, fake: npt.NDArray[np.bool_], weight: Floats, l2: float, steps: int = 60) -> LinearHead:
+    """Fit a linear head by L-BFGS from zero; the same input gives the same head.
 
     Args:
         features: (n, d) float16; fake: (n,); weight: (n,) float32, of sum 1; l2: of the weights of standardised
             features.
     """
-    import torch  # here, so that what only reads lines starts without it
+    import torch  # here, so that what only reads heads starts without it
     from torch.nn.functional import softplus
 
     mean = features.mean(axis=0, dtype=np.float32)
@@ -54,24 +54,24 @@ def fit(features: Floats, fake: npt.NDArray[np.bool_], weight: Floats, l2: float
     x = torch.from_numpy((features - mean) / spread)
     sign = torch.from_numpy(np.where(fake, -1, 1).astype(np.float32))
     w = torch.from_numpy(weight)
-    line = torch.zeros(x.shape[1] + 1, requires_grad=True)
+    head = torch.zeros(x.shape[1] + 1, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [line], max_iter=steps, history_size=10, line_search_fn="strong_wolfe", tolerance_change=CONVERGED
+        [head], max_iter=steps, history_size=10, line_search_fn="strong_wolfe", tolerance_change=CONVERGED
     )
 
     def loss() -> "Tensor":
         optimizer.zero_grad()
-        logit = x @ line[:-1] + line[-1]
-        total = (w * softplus(sign * logit)).sum() + l2 / 2 * line[:-1].square().sum()
+        logit = x @ head[:-1] + head[-1]
+        total = (w * softplus(sign * logit)).sum() + l2 / 2 * head[:-1].square().sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    found = line.detach().numpy()
+    found = head.detach().numpy()
     scaled = found[:-1] / spread
-    return Line(scaled, float(found[-1] - scaled @ mean))
+    return LinearHead(scaled, float(found[-1] - scaled @ mean))
 
 
-def mean_line(lines: Sequence[Line]) -> Line:
-    """The line whose logit is the mean of the others'."""
-    return Line(np.mean([line.weight for line in lines], axis=0), float(np.mean([line.bias for line in lines])))
+def mean_head(heads: Sequence[LinearHead]) -> LinearHead:
+    """The linear head whose logit is the mean of the others'."""
+    return LinearHead(np.mean([head.weight for head in heads], axis=0), float(np.mean([head.bias for head in heads])))
