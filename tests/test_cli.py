@@ -8,7 +8,7 @@ import pytest
 
 from command_line import command, faceauth
 from conftest import PORTRAIT, encoded, make_card, needing, noise, picture, write_model
-from faceauth import images, inputs
+from faceauth import console, images, inputs
 from faceauth.detector import Detector
 
 
@@ -386,6 +386,15 @@ def test_an_interruption_while_it_starts_is_one_line(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "faceauth.cli", Slow("faceauth.cli"))
     assert faceauth("sources") == (130, "", "interrupted before anything was read\n")
+
+
+def test_an_interrupted_import_of_a_compiled_module_is_no_fault(capsys):
+    def numpy(**_):
+        raise ImportError("initialization failed")  # what numpy makes of a KeyboardInterrupt
+
+    assert console._code(numpy, [2]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert console._code(numpy, []) == 1
 
 
 def test_a_file_taken_for_a_command_or_an_option_is_met_with_what_to_write(tmp_path):

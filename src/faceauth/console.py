@@ -90,6 +90,9 @@ def _code(command: typer.Typer, asked: list[int]) -> int:
                 notice(line)
             _hint_at_file(str(error))
             return int(error.exit_code)
+        if asked:  # an interrupted import of a compiled module ends as ImportError
+            notice("interrupted")
+            return 128 + asked[0]
         reason = str(error).splitlines()[0][:200] if str(error) else ""
         _error(f"{type(error).__name__}: {reason}", "a fault of faceauth; please report it with what --debug prints")
         return 1
