@@ -7,6 +7,7 @@ from conftest import PORTRAIT, encoded, make_card, noise, picture, write_model
 from faceauth import images
 from faceauth.detector import SMALLEST_FACE, Detector
 from faceauth.errors import ImageError, UsageError
+from faceauth.faces import FoundFace
 from faceauth.images import Limits
 from faceauth.model_file import Calibration, Thresholds
 from faceauth.tta import VIEWS
@@ -54,6 +55,14 @@ def test_a_face_too_small_is_not_judged(detector):
     assert face.score is None
     assert (face.label, face.reason) == ("uncertain", "too small")
     assert f"{SMALLEST_FACE} needed" in face.error
+
+
+def test_faces_come_by_size_where_one_too_small_is_larger_than_one_that_is_judged(detector):
+    boxes = [(0, 0, 100, 100), (110, 0, 157, 47), (170, 0, 207, 51)]
+    detector.find_faces = lambda _: [FoundFace(box) for box in boxes]
+    faces = detector.detect(noise((220, 110)))[0].faces
+    assert [(f.index, f.box) for f in faces] == list(enumerate(boxes))
+    assert [f.reason == "too small" for f in faces] == [f.score is None for f in faces] == [False, True, False]
 
 
 def test_unreadable_images_get_a_verdict_and_the_rest_goes_on(detector, folder):

@@ -15,6 +15,7 @@ from faceauth.detector import Detector
 from faceauth.errors import ImageError, ModelError
 from faceauth.explain import explain, reference, words
 from faceauth.explain.stability import EDITS, edited_scores, stability
+from faceauth.faces import FoundFace
 from faceauth.model_file import ModelFile, Thresholds
 from faceauth.verdict import Face
 
@@ -158,6 +159,16 @@ def test_a_face_too_small_has_a_reason_and_no_evidence(model):
     [face] = explain(Detector(model), room).faces
     assert face.reason.startswith("The face spans less than 48") and face.heat_map is None and face.stability is None
     assert face.sentence.startswith("Face 1 was not judged")
+
+
+def test_each_face_has_its_own_evidence_where_one_too_small_lies_between(model):
+    detector = Detector(model)
+    boxes = [(0, 0, 100, 100), (110, 0, 157, 47), (170, 0, 207, 51)]
+    detector.find_faces = lambda _: [FoundFace(box) for box in boxes]
+    found = explain(detector, noise((220, 110)))
+    assert [(f.index, f.number) for f in found.faces] == [(0, 1), (1, 2), (2, 3)]
+    assert [f.sentence.split(":")[0][:10] for f in found.faces] == ["Face 1 is ", "Face 2 was", "Face 3 is "]
+    assert found.faces[1].region is None and found.faces[2].region[0] < 170 < 207 < found.faces[2].region[2]
 
 
 def test_the_nearest_sources_are_those_whose_means_lie_nearest(tmp_path):

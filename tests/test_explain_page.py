@@ -62,6 +62,17 @@ def test_the_strongest_part_is_named_where_it_is(portrait):
     assert page.where(replace(heat, values=((0.0,),))) == "No part stands out."
 
 
+def test_faces_are_numbered_by_their_index(portrait, image):
+    [told], [judged] = portrait.faces, portrait.verdict.faces
+    box = (10, 20, 30, 40)
+    faces = (replace(judged, index=1, box=box), judged)  # not in order, so that a count would number them otherwise
+    told = replace(portrait, faces=(replace(told, index=1), told), verdict=replace(portrait.verdict, faces=faces))
+    text = page.to_html(told, image).decode()
+    assert re.findall(r"<h2>Face (\d)", text) == re.findall(r"data-map=\"(\d)\"", text) == ["2", "1"]
+    assert re.search(r'x="10" y="20" width="20" height="20"/><text [^>]*>2</text>', text)
+    assert re.findall(r"## Face (\d)", page.to_markdown(told, image).decode()) == ["2", "1"]
+
+
 def test_the_same_explanation_gives_the_same_bytes(portrait, image):
     assert page.to_html(portrait, image) == page.to_html(portrait, image)
     assert page.to_markdown(portrait, image) == page.to_markdown(portrait, image)

@@ -64,6 +64,18 @@ def test_everything_that_the_records_hold_is_in_the_report(portrait, image):
     assert pdf.count(b"/Subtype /Image") == 2  # the picture, and the face under its heat map
 
 
+def test_faces_are_numbered_by_their_index(portrait, image, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("PIL.ImageDraw.ImageDraw.text", lambda _, at, text, *more, **options: drawn.append(text))
+    [told], [judged] = portrait.faces, portrait.verdict.faces
+    faces = (
+        replace(judged, index=1, box=(10, 20, 30, 40)),
+        judged,
+    )  # not in order: a count would number them otherwise
+    told = replace(portrait, faces=(replace(told, index=1), told), verdict=replace(portrait.verdict, faces=faces))
+    assert re.findall(r"Face (\d): ", words(to_pdf(told, image))) == drawn == ["2", "1"]
+
+
 def test_the_same_explanation_gives_the_same_bytes(portrait, image):
     assert to_pdf(portrait, image) == to_pdf(portrait, image)
 

@@ -117,6 +117,15 @@ def test_the_gallery_shows_small_copies_and_escapes_what_comes_from_outside(tmp_
     assert "data:image/jpeg;base64," not in changed  # the file is not the one that was judged
 
 
+def test_the_gallery_numbers_boxes_as_the_faces_beside_them(tmp_path):
+    picture().save(path := tmp_path / "a.png")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    one = Verdict(str(path), GOOD.faces[::-1], "m", "f" * 64, digest, 96, 96, 1.0)  # as older outputs may have them
+    page = written(tmp_path / "o.html", (one,)).read_text()
+    assert re.findall(r'width="(\d+)" height="\d+"/><text [^>]*>(\d)</text>', page) == [("4", "2"), ("29", "1")]
+    assert re.findall(r"<li>(\d)\. ", page) == ["2", "1"]
+
+
 def test_the_gallery_shows_pictures_up_to_a_number_and_names_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr("faceauth.output.gallery.MOST_PICTURES", 2)
     verdicts = []

@@ -281,14 +281,12 @@ class Detector:
     def _judge_faces(self, image: Image.Image, found: Sequence[FoundFace], outputs: Outputs | None) -> tuple[Face, ...]:
         if not found:
             return self._judged(image, [None], [None], outputs) if self.whole_image else ()
-        large = [(i, face) for i, face in enumerate(found) if face.side >= SMALLEST_FACE]
-        judged = self._judged(image, [face for _, face in large], [i for i, _ in large], outputs) if large else ()
-        small = tuple(
-            too_small(i, face, self.fake_from, self.false_alarm_rate)
+        large = {i: face for i, face in enumerate(found) if face.side >= SMALLEST_FACE}
+        judged = iter(self._judged(image, list(large.values()), list(large), outputs) if large else ())
+        return tuple(
+            next(judged) if i in large else too_small(i, face, self.fake_from, self.false_alarm_rate)
             for i, face in enumerate(found)
-            if face.side < SMALLEST_FACE
         )
-        return judged + small
 
     def _judged(
         self,

@@ -1,7 +1,7 @@
 """From an image to its explanation."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
@@ -44,15 +44,12 @@ def explain(detector: Detector, source: Source | LoadedImage, *, trust: TrustLis
     loaded = source if isinstance(source, LoadedImage) else images.load(source, detector.limits)
     found = detector.find_faces(loaded.image)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        seen = [_Seen(detector, loaded.image, face, pool) for face in _in_full(detector, found)]
-        judged = pool.submit(_judged, detector, loaded, start, found, seen)
-        for face in seen:
-            face.go_on()
+        seen = {i: _Seen(detector, loaded.image, face, pool) for i, face in _in_full(detector, found).items()}
+        judged = pool.submit(_judged, detector, loaded, start, found, seen.values())
+        for one in seen.values():
+            one.go_on()
         verdict = replace(finite(judged.result()), **row_details(detector))
-        faces = tuple(
-            _face(detector, loaded, face, beside, seen[i] if i < len(seen) else None)
-            for i, face in enumerate(verdict.faces)
-        )
+        faces = tuple(_face(detector, loaded, face, beside, seen.get(face.index)) for face in verdict.faces)
     return Explanation(
         verdict, words.headline(verdict), faces,
         None if loaded.data is None else examine(loaded.data, loaded.path or "-", trust),
@@ -60,19 +57,19 @@ def explain(detector: Detector, source: Source | LoadedImage, *, trust: TrustLis
     )  # fmt: skip
 
 
-def _in_full(detector: Detector, found: Sequence[FoundFace]) -> Sequence[FoundFace | None]:
-    """The faces that are explained in full, in the order of the verdict's; None is the whole image."""
+def _in_full(detector: Detector, found: Sequence[FoundFace]) -> "dict[int | None, FoundFace | None]":
+    """The faces that are explained in full, by their index in the verdict; None is the whole image."""
     if not found:
-        return [None] if detector.whole_image else []
-    return [face for face in found if face.side >= SMALLEST_FACE][:MOST_FACES]
+        return {None: None} if detector.whole_image else {}
+    return dict([(i, face) for i, face in enumerate(found) if face.side >= SMALLEST_FACE][:MOST_FACES])
 
 
 def _judged(
-    detector: Detector, loaded: LoadedImage, start: float, found: Sequence[FoundFace], seen: "Sequence[_Seen]"
+    detector: Detector, loaded: LoadedImage, start: float, found: Sequence[FoundFace], seen: "Collection[_Seen]"
 ) -> Verdict:
     """The verdict; of a single face without running the network on it once more."""
-    single = len(seen) == 1 and len(found) <= 1
-    return detector.judge_loaded(loaded, start, found, seen[0].first.result()[0] if single else None)
+    only = next(iter(seen)) if len(seen) == 1 and len(found) <= 1 else None
+    return detector.judge_loaded(loaded, start, found, only.first.result()[0] if only else None)
 
 
 class _Seen:

@@ -9,6 +9,7 @@ from faceauth.explain.words import weaker
 from faceauth.images import thumbnail
 from faceauth.output.page import asset, data_uri, head, picture, tail, text
 from faceauth.output.rows import printable
+from faceauth.verdict import Face
 
 LARGEST = 720  # pixels of the longest side of the picture in the page
 FACE = 360  # pixels of a face under its heat map
@@ -34,7 +35,11 @@ def to_html(explanation: Explanation, image: Image.Image) -> bytes:
         f'<p class="soft">{text(explanation.verdict.path or "picture in memory")}</p></header>',
         *_disagreements(explanation),
         *_shown(explanation, image),
-        *(part for number, face in enumerate(explanation.faces, 1) for part in _face(face, number, explanation, image)),
+        *(
+            part
+            for face, judged in zip(explanation.faces, explanation.verdict.faces, strict=True)
+            for part in _face(face, judged, explanation, image)
+        ),
         *_provenance(explanation),
         *_custody(explanation),
         '<section><h2>What this does not prove</h2><ul class="measure">',
@@ -57,15 +62,14 @@ def _shown(explanation: Explanation, image: Image.Image) -> Iterator[str]:
     verdict = explanation.verdict
     if not verdict.width or not verdict.height:
         return
-    boxes = [(face.box, face.label) for face in verdict.faces if face.box]
+    boxes = [(face.box, face.label, face.index) for face in verdict.faces if face.box]
     size, found = (verdict.width, verdict.height), f"The picture; faces marked: {len(boxes)}"
     yield f'<figure class="whole">{picture(thumbnail(image, LARGEST), size, boxes, found)}</figure>'
 
 
-def _face(face: FaceExplanation, number: int, explanation: Explanation, image: Image.Image) -> Iterator[str]:
-    judged = explanation.verdict.faces[number - 1]
+def _face(face: FaceExplanation, judged: Face, explanation: Explanation, image: Image.Image) -> Iterator[str]:
     many = len(explanation.faces) > 1
-    yield f'<section><h2>{f"Face {number}: " if many else ""}<span class="label {text(judged.label)}">'
+    yield f'<section><h2>{f"Face {face.number}: " if many else ""}<span class="label {text(judged.label)}">'
     yield f"{text(judged.label)}</span></h2>"
     yield f'<p class="measure">{text(face.sentence, 1000)}</p>'
     if face.reason:
@@ -76,7 +80,7 @@ def _face(face: FaceExplanation, number: int, explanation: Explanation, image: I
         yield "</ul>"
     yield '<div class="columns">'
     if face.heat_map:
-        yield from _heat(face.heat_map, image, explanation, number)
+        yield from _heat(face.heat_map, image, explanation, face.number)
     if face.stability:
         yield from _stability(face.stability, judged.threshold)
     if face.spectrum:
@@ -219,8 +223,8 @@ def to_markdown(explanation: Explanation, image: Image.Image) -> bytes:
     if explanation.provenance and explanation.provenance.disagreements:
         lines += ["## What the file holds does not fit together", ""]
         lines += [*(f"- {_plain(line)}" for line in explanation.provenance.disagreements), ""]
-    for number, face in enumerate(explanation.faces, 1):
-        lines += [f"## Face {number}", "", _plain(face.sentence), ""]
+    for face in explanation.faces:
+        lines += [f"## Face {face.number}", "", _plain(face.sentence), ""]
         lines += [f"Why it is uncertain: {_plain(face.reason)}", ""] if face.reason else []
         lines += [*(f"- {_plain(line)}" for line in face.worth.sentences), ""] if face.worth.sentences else []
         if face.heat_map:

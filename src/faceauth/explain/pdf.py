@@ -12,6 +12,7 @@ from faceauth.explain.page import FACE, HEAT_PROVES, KINDS, LARGEST, custody_lin
 from faceauth.explain.records import Explanation, FaceExplanation, HeatMap, Spectrum, Stability
 from faceauth.images import thumbnail
 from faceauth.output.page import clipped
+from faceauth.verdict import Face
 
 if TYPE_CHECKING:
     from fpdf import FPDF
@@ -44,8 +45,8 @@ def to_pdf(explanation: Explanation, image: Image.Image) -> bytes:
         _title(pdf, "What the file holds does not fit together")
         _list(pdf, explanation.provenance.disagreements)
     _picture(pdf, explanation, image)
-    for number, face in enumerate(explanation.faces, 1):
-        _face(pdf, face, number, explanation, image)
+    for face, judged in zip(explanation.faces, explanation.verdict.faces, strict=True):
+        _face(pdf, face, judged, explanation, image)
     if explanation.provenance:
         _title(pdf, "What the file says, and what was measured")
         _write(pdf, "None of it is part of the score.", 9, colour=GREY)
@@ -116,8 +117,8 @@ def _picture(pdf: "FPDF", explanation: Explanation, image: Image.Image) -> None:
     with Image.open(io.BytesIO(thumbnail(image, LARGEST))) as small:
         shown = small.convert("RGB")
     k, draw = shown.width / verdict.width, ImageDraw.Draw(shown)
-    boxes = [(face.box, face.label) for face in verdict.faces if face.box]
-    for number, (box, label) in enumerate(boxes, 1):
+    boxes = [(face.box, face.label, (face.index or 0) + 1) for face in verdict.faces if face.box]
+    for box, label, number in boxes:
         left, top, right, bottom = (round(k * v) for v in box)
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(255, 255, 255))
         draw.rectangle((left, top, right, bottom), outline=COLOURS.get(label, (0, 0, 0)), width=2)
@@ -126,9 +127,8 @@ def _picture(pdf: "FPDF", explanation: Explanation, image: Image.Image) -> None:
     _image(pdf, shown, WIDE / 1.5)
 
 
-def _face(pdf: "FPDF", face: FaceExplanation, number: int, explanation: Explanation, image: Image.Image) -> None:
-    judged = explanation.verdict.faces[number - 1]
-    _title(pdf, f"Face {number}: {judged.label}" if len(explanation.faces) > 1 else str(judged.label))
+def _face(pdf: "FPDF", face: FaceExplanation, judged: Face, explanation: Explanation, image: Image.Image) -> None:
+    _title(pdf, f"Face {face.number}: {judged.label}" if len(explanation.faces) > 1 else str(judged.label))
     _write(pdf, face.sentence)
     if face.reason:
         _write(pdf, f"Why it is uncertain: {face.reason}")

@@ -152,6 +152,11 @@ class FaceExplanation:
     nearest: tuple[Neighbour, ...] = ()
     stability: Stability | None = None
 
+    @property
+    def number(self) -> int:
+        """What pages call it by, its index counted from 1; 1 for the whole image."""
+        return (self.index or 0) + 1
+
 
 @dataclass(frozen=True, slots=True)
 class Custody:

@@ -114,7 +114,7 @@ def _card(faces: Sequence[Row], folder: str, small: bytes | None) -> str:
     """One picture; in a `noscript`, which shows it as it stands where no script sorts and filters."""
     first, listed = faces[0], faces[:MOST_FACES]
     if small:
-        boxes = [(row["box"], row["label"]) for row in listed if row["box"]]
+        boxes = [(row["box"], row["label"], row["face"]) for row in listed if row["box"]]
         shown = picture(small, (first["width"], first["height"]), boxes, _described(faces))
     else:
         why = "cannot be read" if first["label"] is None else "not shown here"

@@ -61,17 +61,21 @@ def data_uri(jpeg: bytes) -> str:
 
 
 def picture(
-    jpeg: bytes, size: tuple[int, int], boxes: Iterable[tuple[Sequence[int], str | None]], alt: str, inner: str = ""
+    jpeg: bytes,
+    size: tuple[int, int],
+    boxes: Iterable[tuple[Sequence[int], str | None, int | None]],
+    alt: str,
+    inner: str = "",
 ) -> str:
     """A JPEG with the boxes of its faces over it.
 
     Args:
         jpeg: of the picture, in any size; size: (width, height) that the boxes are given in.
-        boxes: left, top, right, bottom, and the label; numbered where there are more than one.
+        boxes: left, top, right, bottom, the label, and the face's index; numbered by it where there are more than one.
         alt: what a screen reader says; inner: more elements, between the picture and the boxes.
     """
     drawn = list(boxes)
-    over = "".join(_box(box, label, n if len(drawn) > 1 else 0, size) for n, (box, label) in enumerate(drawn, 1))
+    over = "".join(_box(box, label, (i or 0) + 1 if len(drawn) > 1 else 0, size) for box, label, i in drawn)
     width, height = size
     return (
         f'<div class="picture"><img src="{data_uri(jpeg)}" alt="{text(alt)}" width="{width}" height="{height}">{inner}'
