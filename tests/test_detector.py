@@ -55,6 +55,8 @@ def test_a_face_too_small_is_not_judged(detector):
     assert face.score is None
     assert (face.label, face.reason) == ("uncertain", "too small")
     assert f"{SMALLEST_FACE} needed" in face.error
+    assert np.isnan(detector.scores(scene)).all() and detector.classify(scene) == []  # with `whole_image` too
+    assert detector.embed(scene).shape == (1, 2)
 
 
 def test_faces_come_by_size_where_one_too_small_is_larger_than_one_that_is_judged(detector):

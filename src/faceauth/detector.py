@@ -202,14 +202,15 @@ class Detector:
         """Calibrated P(fake) of the largest face of each image, the `score` of `detect`.
 
         Returns:
-            (n,) float64 in [0, 1]; NaN where no face was found and `whole_image` is off.
+            (n,) float64 in [0, 1]; NaN where the largest face is too small to judge, and where no face was found and
+            `whole_image` is off.
 
         Raises:
             ImageError: for an image that cannot be read; `detect` is the one that goes on.
         """
         scores = []
         for image, face in self._largest(images):
-            judged = face is not None or self.whole_image
+            judged = face.side >= SMALLEST_FACE if face else self.whole_image
             scores.append(float(self._score(self.run_faces(image, [face]))[0]) if judged else np.nan)
         return np.asarray(scores, np.float64)
 
@@ -218,8 +219,7 @@ class Detector:
 
         Returns:
             For one image `[{"label": "fake", "score": 0.98}, {"label": "real", "score": 0.02}]`, the likelier first;
-            an empty list where no face was found and `whole_image` is off. For a folder, a glob, a list or an iterable
-            a list of such.
+            an empty list where `scores` has NaN. For a folder, a glob, a list or an iterable a list of such.
 
         Raises:
             ImageError: for an image that cannot be read.
@@ -229,6 +229,8 @@ class Detector:
 
     def embed(self, images: Source | Iterable[Source]) -> npt.NDArray[np.float32]:
         """The network's embedding of the largest face of each image, of the whole image where there is none.
+
+        A face that is too small to judge has one too.
 
         Returns:
             (n, d) float32.
