@@ -405,6 +405,23 @@ def test_learn_does_not_write_what_another_process_holds(model, file, red, monke
     assert [t.kind.name for t in learned.read(file)] == ["a", "rust"]
 
 
+def test_a_name_that_another_process_learns_meanwhile_is_not_replaced(model, file, red, monkeypatch):
+    own, estimate = Detector(model).model.sha256, learning.estimate
+
+    def overtaken(*arguments):
+        learned.write(file, [entry("rust", model_sha256=theirs)])
+        return estimate(*arguments)
+
+    monkeypatch.setattr(learning, "estimate", overtaken)
+    theirs = own
+    refused("rust", red, model, file, code=2, says="the name 'rust' is in use")
+    assert [t.count for t in learned.read(file)] == [12]
+    forget("rust", file)
+    theirs = "f" * 64  # of another model: both stay
+    assert learn("rust", red, model, file)[0] == 0
+    assert [t.model_sha256 for t in learned.read(file)] == [theirs, own]
+
+
 def test_a_file_that_cannot_be_locked_is_one_clear_line(file, monkeypatch):
     monkeypatch.setattr(filelock.FileLock, "acquire", mock.Mock(side_effect=OSError(13, "Permission denied")))
     with pytest.raises(UsageError, match="Permission denied"), learned.changing(file):

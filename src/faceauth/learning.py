@@ -110,8 +110,10 @@ def learn(
         raise DataError(_too_few(seen), f"{FEWEST} to {MOST} different pictures do")
     taught, confused = estimate(attributor, kind, np.stack(seen.embeddings), detector.model.sha256)
     with learned.changing(file):
-        others = [t for t in learned.read(file) if (t.kind.name, t.model_sha256) != (name, detector.model.sha256)]
-        learned.write(file, [*others, taught])
+        known = learned.read(file)
+        if any((t.kind.name, t.model_sha256) == (name, detector.model.sha256) for t in known):
+            raise _learned_already(name)  # by another process, since the name was looked at
+        learned.write(file, [*known, taught])
     return Lesson(
         taught, tuple(seen.unreadable), tuple(seen.duplicates), tuple(seen.faceless), seen.whole, seen.left, confused
     )
@@ -240,9 +242,9 @@ def _kind(attributor: Attributor, name: str, real: bool, family: str | None) -> 
     used = set(learned.RESERVED)
     used |= {n for k in kinds for n in (k.name, k.generator, k.family)} | {t.kind.name for t in attributor.taught}
     if name in used:
-        mine = any(t.kind.name == name for t in attributor.taught)
-        hint = f"faceauth forget {name!r} first, or choose another" if mine else "the model has it; choose another"
-        raise UsageError(f"the name {name!r} is in use", hint)
+        if any(t.kind.name == name for t in attributor.taught):
+            raise _learned_already(name)
+        raise UsageError(f"the name {name!r} is in use", "the model has it; choose another")
     label: Literal["real", "fake"] = "real" if real else "fake"
     if real:
         if family:
@@ -253,6 +255,10 @@ def _kind(attributor: Attributor, name: str, real: bool, family: str | None) -> 
         near = difflib.get_close_matches(family, families, 1)
         raise UsageError(f"no family {family!r}", f"did you mean {near[0]!r}?" if near else ", ".join(families))
     return Kind(name, label, family or "other", name)
+
+
+def _learned_already(name: str) -> UsageError:
+    return UsageError(f"the name {name!r} is in use", f"faceauth forget {name!r} first, or choose another")
 
 
 def _embed(detector: Detector, files: Sequence[Source]) -> "_Seen":
