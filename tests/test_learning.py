@@ -234,7 +234,9 @@ def test_a_mixed_folder_is_refused(model, file, tmp_path):
 
 def test_pictures_of_a_generator_that_is_known_are_refused(model, file, tmp_path):
     folder = write_pictures(tmp_path / "lamp", COLOURS["lamp"], 20, first=40)
-    refused("lamp-2", folder, model, file, code=1, says="like lamp")
+    refused("lamp-2", folder, model, file, code=1, says="pictures would be recognised; of the others")
+    says = "would come off the pictures' scores, and 10% is the least; of 20 pictures 20 like lamp to this model"
+    refused("lamp-2", folder, model, file, "--real", code=1, says=says)
 
 
 def test_pictures_of_a_class_that_was_learned_are_like_that_class(model, file, red):
@@ -248,6 +250,19 @@ def test_unreadable_files_are_named_and_passed_over(model, file, red):
     assert code == 0
     assert "not used:" in err
     assert "broken.png" in err
+
+
+@pytest.mark.parametrize("count", [8, 20])  # too few, and of a generator that is known
+def test_a_refusal_names_what_was_left_out(model, file, tmp_path, count):
+    folder = write_pictures(tmp_path / "lamp", COLOURS["lamp"], count, first=40)
+    (folder / "broken.png").write_bytes(b"\x89PNG nothing")
+    (folder / "same.png").write_bytes((folder / "040.png").read_bytes())
+    code, out, err = learn("lamp-2", folder, model, file)
+    assert (code, out) == (1, "")
+    assert f"not used: {folder / 'broken.png'}: " in err
+    assert f"left out, shows the same as another: {folder / 'same.png'}\n" in err
+    assert f"no face found in {count}: taken whole" in err
+    assert "no face found: " in faceauth("learn", "a", folder, "--model", model, "--learned", file)[2]
 
 
 @pytest.mark.slow

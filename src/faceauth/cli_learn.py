@@ -7,6 +7,7 @@ import typer
 
 from faceauth.cli_options import Learned, Model, WholeImage, no_empty
 from faceauth.console import echo, notice
+from faceauth.errors import DataError
 
 
 def learn(
@@ -42,7 +43,12 @@ def learn(
 
     file = learned or default_file()
     detector = Detector(model, whole_image=whole_image, learned=file if file.exists() else False)
-    lesson = learning.learn(detector, name, Path(folder), file, real=real, family=family)
+    try:
+        lesson = learning.learn(detector, name, Path(folder), file, real=real, family=family)
+    except DataError as refusal:
+        for line in getattr(refusal, "__notes__", ()):
+            notice(line)
+        raise
     for line in lesson.lines():
         notice(line)
     echo(f"{name}: learned from {lesson.taught.count} pictures, {lesson.taught.estimate()}; kept in {file}")

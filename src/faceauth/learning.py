@@ -51,18 +51,7 @@ class Lesson:
 
     def lines(self) -> Iterator[str]:
         """What was noticed on the way, a line each; of many files left out for one reason the first `SHOWN`."""
-        for reason, files in (
-            ("not used", self.unreadable),
-            ("left out, shows the same as another", self.duplicates),
-            ("left out, no face found", self.faceless),
-        ):
-            yield from (f"{reason}: {file}" for file in files[:SHOWN])
-            if len(files) > SHOWN:
-                yield f"{reason}: {len(files) - SHOWN} more"
-        if self.whole:
-            yield f"no face found in {self.whole}: taken whole"
-        if self.left:
-            yield f"{self.left} more pictures left out: {MOST} are enough"
+        yield from _passed_over(self)
         if self.confused:
             yield "when left out, taken for: " + ", ".join(f"{name} ({n})" for name, n in self.confused)
 
@@ -75,6 +64,21 @@ class _Seen:
     faceless: list[str] = field(default_factory=list)
     whole: int = 0
     left: int = 0
+
+
+def _passed_over(seen: Lesson | _Seen) -> Iterator[str]:
+    for reason, files in (
+        ("not used", seen.unreadable),
+        ("left out, shows the same as another", seen.duplicates),
+        ("left out, no face found", seen.faceless),
+    ):
+        yield from (f"{reason}: {file}" for file in files[:SHOWN])
+        if len(files) > SHOWN:
+            yield f"{reason}: {len(files) - SHOWN} more"
+    if seen.whole:
+        yield f"no face found in {seen.whole}: taken whole"
+    if seen.left:
+        yield f"{seen.left} more pictures left out: {MOST} are enough"
 
 
 def learn(
@@ -96,7 +100,8 @@ def learn(
 
     Raises:
         UsageError: a name in use, no such folder, no pictures in it, a file that cannot be written.
-        DataError: too few pictures, or a class that could not be told apart. Nothing is kept then.
+        DataError: too few pictures, or a class that could not be told apart. Nothing is kept then; the notes of the
+            error (`__notes__`) are the lines that a `Lesson` would have of pictures left out.
         ModelError: the model file holds no prototypes.
     """
     attributor = attributor_of(detector)
@@ -106,9 +111,14 @@ def learn(
             raise UsageError(f"no folder {str(pictures)!r}", "learn takes a folder of pictures of one kind")
         pictures = inputs.expand([str(pictures)]).references
     seen = _embed(detector, pictures)
-    if len(seen.embeddings) < FEWEST:
-        raise DataError(_too_few(seen), f"{FEWEST} to {MOST} different pictures do")
-    taught, confused = estimate(attributor, kind, np.stack(seen.embeddings), detector.model.sha256)
+    try:
+        if len(seen.embeddings) < FEWEST:
+            raise DataError(_too_few(seen), f"{FEWEST} to {MOST} different pictures do")
+        taught, confused = estimate(attributor, kind, np.stack(seen.embeddings), detector.model.sha256)
+    except DataError as error:
+        for line in _passed_over(seen):
+            error.add_note(line)
+        raise
     with learned.changing(file):
         known = learned.read(file)
         if any((t.kind.name, t.model_sha256) == (name, detector.model.sha256) for t in known):
@@ -171,11 +181,15 @@ def estimate(
     recall = float((parts[:, -1] > 0.5).mean() if kind.label == "fake" else parts[:, -1].mean())
     missed = parts[:, -1] <= 0.5
     confused = _confused(prototypes, others, embedding[missed], parts[missed])
-    if recall < (LOWEST_RECALL[kind.label] if lowest is None else lowest):
+    lowest = LOWEST_RECALL[kind.label] if lowest is None else lowest
+    if recall < lowest:
+        known, rest = f"{count - missed.sum()} of {count} pictures would be recognised", "the others"
+        if kind.label == "real":  # no picture is recognised or not: the rule is what comes off the scores of all
+            known = f"{recall:.1%} would come off the pictures' scores, and {lowest:.0%} is the least"
+            rest = f"{count} pictures"
         looks = ", ".join(f"{n} like {other}" for other, n in confused[:3])
         raise DataError(
-            f"{kind.name!r} cannot be told apart: left out in turn, {count - sum(n for _, n in confused)} of {count} "
-            f"pictures would be recognised; of the others {looks} to this model",
+            f"{kind.name!r} cannot be told apart: left out in turn, {known}; of {rest} {looks} to this model",
             "are they all of one kind? a larger number, or pictures as they were made, may do",
         )
     return replace(taught, log_weight=weight, recall=recall, taken=taken), confused
