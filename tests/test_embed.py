@@ -11,8 +11,8 @@ import pytest
 from attributed import SPEC, make_prototypes
 from command_line import faceauth
 from conftest import SAMPLES, encoded, make_card, picture, write_model
-from faceauth import cli_embed, images
-from faceauth.attribution import PROTOTYPES_KEY
+from faceauth import cli_embed, images, learned
+from faceauth.attribution import PROTOTYPES_KEY, Kind, Taught
 from faceauth.detector import Detector
 from faceauth.errors import FaceAuthError
 from faceauth.explain import folder
@@ -50,6 +50,22 @@ def test_embeddings_are_those_of_the_library(model, pictures, tmp_path):
     np.testing.assert_allclose(found["embedding"], detector.embed([pictures / n for n in FACES]), atol=1e-6)
     np.testing.assert_allclose(found["score"], detector.scores([pictures / n for n in FACES]), atol=1e-6)
     assert found["place"].shape == (4, 2)
+
+
+def test_scores_are_those_of_detect_with_what_was_learned(model, pictures, tmp_path):
+    plain, file = Detector(model, learned=False), tmp_path / "learned.json"
+    mean = plain.embed([pictures / n for n in FACES]).mean(axis=0)
+    kind = Kind("ours", "real", "real", "ours")
+    learned.write(file, [Taught(kind, mean, 12, plain.model.sha256, "2026-01-31", 0.0, 0.5, 0.01)])
+    err = faceauth("embed", pictures, "--model", model, "--learned", file, "-o", tmp_path / "e.npz")[2]
+    assert "4 faces of 5 pictures; with what was learned: ours; 1 unreadable" in err
+    faceauth("embed", pictures, "--model", model, "--learned", file, "--no-learned", "-o", tmp_path / "p.npz")
+    found, without = (np.load(tmp_path / name, allow_pickle=False) for name in ("e.npz", "p.npz"))
+    verdicts = Detector(model, learned=file).detect([pictures / n for n in FACES])
+    np.testing.assert_allclose(found["score"], [v.faces[0].score for v in verdicts], atol=1e-6)
+    assert list(found["generator"]) == [v.faces[0].generator for v in verdicts]
+    np.testing.assert_allclose(without["score"], plain.scores([pictures / n for n in FACES]), atol=1e-6)
+    assert np.abs(found["score"] - without["score"]).max() > 0.01
 
 
 def test_the_map_keeps_what_lies_apart_apart():

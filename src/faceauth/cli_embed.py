@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceauth.cli_options import Images, MaxBytes, MaxPixels, Model, Overwrite, check_new, writing
+from faceauth.cli_options import (
+    Images,
+    Learned,
+    MaxBytes,
+    MaxPixels,
+    Model,
+    NoLearned,
+    Overwrite,
+    check_new,
+    writing,
+)
 from faceauth.console import notice, progress
 from faceauth.errors import DataError, FaceAuthError, ImageError
 from faceauth.files import write_bytes
@@ -25,13 +35,16 @@ def embed(
     model: Model = None,
     max_pixels: MaxPixels = 100_000_000,
     max_bytes: MaxBytes = 200_000_000,
+    learned: Learned = None,
+    no_learned: NoLearned = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a map of faces, as the model's embedding has them.
 
     The largest face of every picture is placed among the model's training sources.
     The map is a page; as .npz the embeddings themselves, with paths, labels, scores and places, for numpy.load. Faces
-    that one generator made lie close together even where the model does not know it.
+    that one generator made lie close together even where the model does not know it. Scores are those of detect, with
+    what was learned; labels follow them without a re-check.
 
     \b
     Examples:
@@ -41,7 +54,7 @@ def embed(
     from faceauth.explain import folder
 
     check_new(output, MAPS, overwrite=overwrite)
-    detector = _detector(model, max_pixels, max_bytes)
+    detector = _detector(model, max_pixels, max_bytes, learned=False if no_learned else learned or True)
     found, unreadable = _faces(detector, images, max_bytes)
     faces = [face for face in found if face.embedding is not None]
     if not faces:
@@ -53,7 +66,7 @@ def embed(
     html = output.suffix.lower() == ".html"
     _end(
         output, folder.to_map(faces, places, sources, prototypes) if html else folder.to_npz(faces, places),
-        f"{len(faces)} faces of {len(found)} pictures", unreadable,
+        f"{len(faces)} faces of {len(found)} pictures" + _with_learned(detector), unreadable,
     )  # fmt: skip
 
 
@@ -97,11 +110,11 @@ def spectrum(
     )  # fmt: skip
 
 
-def _detector(model: Path | None, max_pixels: int, max_bytes: int) -> "Detector":
+def _detector(model: Path | None, max_pixels: int, max_bytes: int, *, learned: Path | bool = False) -> "Detector":
     from faceauth.detector import Detector
     from faceauth.images import Limits
 
-    return Detector(model, learned=False, limits=Limits(max_pixels, max_bytes))
+    return Detector(model, learned=learned, limits=Limits(max_pixels, max_bytes))
 
 
 def _faces(detector: "Detector", pictures: Iterable[str], max_bytes: int) -> "tuple[list[EmbeddedFace], int]":
@@ -126,6 +139,11 @@ def _nothing(read: int, unreadable: int) -> FaceAuthError:
         return DataError("no face was found in any picture", "give pictures with faces of 48 pixels or more")
     what = "the picture" if unreadable == 1 else f"none of the {unreadable} pictures"
     return ImageError(f"{what} could {'not ' if unreadable == 1 else ''}be read", "the lines above say why")
+
+
+def _with_learned(detector: "Detector") -> str:
+    names = [t.kind.name for t in detector.attributor.taught] if detector.attributor else []
+    return f"; with what was learned: {', '.join(names)}" if names else ""
 
 
 def _end(output: Path, data: bytes, said: str, unreadable: int) -> None:

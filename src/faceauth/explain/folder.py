@@ -60,12 +60,12 @@ def embedded(detector: Detector, pictures: Iterable[Source]) -> Iterator[Embedde
             continue
         pixels = spec.cut(image, found[0])
         outputs = detector.model.run(spec.normalize(pixels[None]))
-        score = float(detector.model.card.calibration(outputs.logit)[0])
-        answer = detector.attributor(outputs.embedding, np.array([score]))[1][0] if detector.attributor else None
-        yield EmbeddedFace(
-            name, detector.label(score), score, answer.generator if answer else None, outputs.embedding[0],
-            profile(pixels),
-        )  # fmt: skip
+        scores, generator = detector.model.card.calibration(outputs.logit), None
+        if detector.attributor:
+            scores, [answer] = detector.attributor(outputs.embedding, scores)
+            generator = answer.generator
+        score = float(scores[0])
+        yield EmbeddedFace(name, detector.label(score), score, generator, outputs.embedding[0], profile(pixels))
 
 
 def on_a_map(embeddings: Floats, prototypes: Prototypes | None) -> tuple[Floats, Floats]:
