@@ -113,6 +113,24 @@ def test_spectra_of_groups_are_means_of_their_faces(model, pictures, tmp_path):
     assert len(frequencies(SPEC.size)) == len(expected)
 
 
+def test_groups_that_add_nothing_are_named(model, pictures, tmp_path):
+    (tmp_path / "blank").mkdir()
+    (tmp_path / "blank" / "white.png").write_bytes(encoded(picture((255, 255, 255))))
+    words = ("spectrum", "--model", model, "-o", "s.csv", "pictures", "blank", "./pictures/", tmp_path / "pictures")
+    code, _, err = faceauth(*words, cwd=tmp_path)
+    assert code == 3 and "4 faces of 1 group; 1 unreadable" in err
+    assert "blank: left out, no face was found in it\n" in err
+    assert "./pictures/: the same pictures as pictures, counted once\n" in err
+    assert f"{tmp_path / 'pictures'}: the same pictures as pictures, counted once\n" in err
+
+
+def test_an_empty_group_is_refused_before_the_others_are_judged(model, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "embedded", lambda *_: pytest.fail("a picture was judged"))
+    (tmp_path / "empty").mkdir()
+    code, _, err = faceauth("spectrum", pictures, "empty", "--model", model, "-o", "s.csv", cwd=tmp_path)
+    assert code == 2 and "no images in 'empty'" in err
+
+
 def test_a_group_is_no_formula_in_a_table():
     found = {name: (1, np.zeros(len(frequencies(SPEC.size)))) for name in ("=cmd", "@x", "-1", "plain")}
     lines = list(csv.DictReader(folder.to_csv(found, SPEC.size).decode().splitlines()))

@@ -1,6 +1,7 @@
 """The commands `embed` and `spectrum`: what a model sees in the faces of whole folders, without the laboratory."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,10 +53,11 @@ def embed(
       faceauth embed folder/ "press/*.jpg" -o embeddings.npz --model fast
     """
     from faceauth.explain import folder
+    from faceauth.inputs import expand
 
     check_new(output, MAPS, overwrite=overwrite)
     detector = _detector(model, max_pixels, max_bytes, learned=False if no_learned else learned or True)
-    found, unreadable = _faces(detector, images, max_bytes)
+    found, unreadable = _faces(detector, expand(images, max_bytes=max_bytes).references)
     faces = [face for face in found if face.embedding is not None]
     if not faces:
         raise _nothing(len(found), unreadable)
@@ -95,11 +97,13 @@ def spectrum(
 
     check_new(output, SPECTRA, overwrite=overwrite)
     detector = _detector(model, max_pixels, max_bytes)
-    by_group = {group: _faces(detector, [group], max_bytes) for group in dict.fromkeys(groups)}
+    by_group = {group: _faces(detector, pictures) for group, pictures in _groups(groups, max_bytes).items()}
     found = folder.averages({group: faces for group, (faces, _) in by_group.items()})
     unreadable = sum(count for _, count in by_group.values())
     if not found:
         raise _nothing(sum(len(faces) for faces, _ in by_group.values()), unreadable)
+    for group in (name for name in by_group if name not in found):
+        notice(f"{group}: left out, no face was found in it")
     size = detector.model.card.preprocess.size
     html = output.suffix.lower() == ".html"
     beside = reference.read(detector.model) if html else None
@@ -117,14 +121,28 @@ def _detector(model: Path | None, max_pixels: int, max_bytes: int, *, learned: P
     return Detector(model, learned=learned, limits=Limits(max_pixels, max_bytes))
 
 
-def _faces(detector: "Detector", pictures: Iterable[str], max_bytes: int) -> "tuple[list[EmbeddedFace], int]":
-    """What was seen in each picture that can be read, and how many cannot; each of these is named."""
-    from faceauth.explain.folder import embedded
+def _groups(names: Sequence[str], max_bytes: int) -> dict[str, list[str | bytes]]:
+    """The pictures of each group, looked for before any is judged; of groups with the same pictures the first."""
     from faceauth.inputs import expand
 
-    references = expand(pictures, max_bytes=max_bytes).references
+    groups: dict[str, list[str | bytes]] = {}
+    first: dict[tuple[str | bytes, ...], str] = {}
+    for name in dict.fromkeys(names):
+        pictures = expand([name], max_bytes=max_bytes).references
+        key = tuple(one if isinstance(one, bytes) else os.path.abspath(one) for one in pictures)
+        if key in first:
+            notice(f"{name}: the same pictures as {first[key]}, counted once")
+        else:
+            first[key], groups[name] = name, pictures
+    return groups
+
+
+def _faces(detector: "Detector", pictures: Sequence[str | bytes]) -> "tuple[list[EmbeddedFace], int]":
+    """What was seen in each picture that can be read, and how many cannot; each of these is named."""
+    from faceauth.explain.folder import embedded
+
     found, unreadable = [], 0
-    for one in progress(embedded(detector, references), len(references)):
+    for one in progress(embedded(detector, pictures), len(pictures)):
         if one.error is None:
             found.append(one)
         else:
