@@ -218,6 +218,21 @@ def test_standard_input_and_unreadable_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["out.json", "out.jsonl"])
+def test_what_a_file_is_written_of_is_said_with_the_unreadable_named(tmp_path, name):
+    (tmp_path / "a.png").write_bytes(png(Software="NovelAI"))
+    target = tmp_path / name
+    code, out, err = faceauth("provenance", tmp_path / "a.png", tmp_path / "none.png", "-o", target)
+    assert (code, out) == (3, "")
+    assert err.splitlines() == [
+        f"{tmp_path / 'none.png'}: no such file", f"2 files; 1 unreadable; written to {target}"
+    ]  # fmt: skip
+    many = [tmp_path / f"{number}.png" for number in range(12)]
+    code, _, err = faceauth("provenance", *many, "-o", target, "--overwrite")
+    lines = err.splitlines()
+    assert code == 3 and len(lines) == 12 and lines[10].startswith("and 2 more") and lines[11].startswith("12 files; ")
+
+
+@pytest.mark.parametrize("name", ["out.json", "out.jsonl"])
 def test_an_output_is_written_whole_and_not_replaced_unasked(tmp_path, name):
     (tmp_path / "a.png").write_bytes(png(Software="NovelAI"))
     target = tmp_path / name

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from faceauth.cli_options import check_new, writing
-from faceauth.console import stdout
+from faceauth.console import Unreadable, notice, stdout
 from faceauth.errors import FaceAuthError, UsageError
 from faceauth.files import replacing
 
@@ -58,8 +58,14 @@ def provenance(
         check_new(output, SUFFIXES, overwrite=overwrite)
     trust = TrustList.read(trust_anchors, trust_usages) if trust_anchors else None
     reports = _reports(expand(images, max_bytes=max_bytes).references, trust, max_bytes)
-    unreadable = _write_file(output, reports) if output else _print(reports)
-    if unreadable:
+    unreadable = Unreadable()
+    if output:
+        files = _write_file(output, _noted(reports, unreadable))
+        unreadable.say()
+        notice(_summary(files, unreadable.count, output))
+    else:
+        _print(_noted(reports, unreadable))
+    if unreadable.count:
         raise typer.Exit(UNREADABLE)
 
 
@@ -81,27 +87,41 @@ def _reports(references: list[str | bytes], trust: "TrustList | None", max_bytes
             yield Report(path, error=f"cannot be examined: {type(error).__name__}")
 
 
+def _noted(reports: "Iterator[Report]", unreadable: Unreadable) -> "Iterator[Report]":
+    """The reports on their way, those of unreadable files noted."""
+    for report in reports:
+        if report.error is not None:
+            unreadable.add(report.path, report.error)
+        yield report
+
+
+def _summary(files: int, unreadable: int, output: Path) -> str:
+    from faceauth.output import counted
+
+    return counted(files, "file") + (f"; {unreadable} unreadable" if unreadable else "") + f"; written to {output}"
+
+
 def _write_file(output: Path, reports: "Iterator[Report]") -> int:
-    """Write all reports, whole or not at all; returns how many files could not be read."""
+    """Write all reports, whole or not at all; returns how many."""
     write = _lines if output.suffix.lower() == ".jsonl" else _list
     with writing(output), replacing(output) as part, open(part, "w", encoding="utf-8") as file:
         return write(file, reports)
 
 
 def _lines(file: IO[str], reports: "Iterator[Report]") -> int:
-    unreadable = 0
+    files = 0
     for report in reports:
         file.write(json.dumps(_row(report)) + "\n")
         file.flush()
-        unreadable += report.error is not None
-    return unreadable
+        files += 1
+    return files
 
 
 def _list(file: IO[str], reports: "Iterator[Report]") -> int:
     rows = [_row(report) for report in reports]
     json.dump(rows, file, indent=1)
     file.write("\n")
-    return sum(row["error"] is not None for row in rows)
+    return len(rows)
 
 
 def _row(report: "Report") -> dict[str, Any]:
@@ -110,17 +130,15 @@ def _row(report: "Report") -> dict[str, Any]:
     return report.to_dict() | {"version": __version__}
 
 
-def _print(reports: "Iterator[Report]") -> int:
+def _print(reports: "Iterator[Report]") -> None:
     if not stdout().isatty():
-        return _lines(stdout(), reports)
+        _lines(stdout(), reports)
+        return
     from rich.console import Console
 
     console = Console(file=stdout())
-    unreadable = 0
     for report in reports:
         _draw(report, console.print)
-        unreadable += report.error is not None
-    return unreadable
 
 
 def _draw(report: "Report", show: "Callable[[Any], None]") -> None:

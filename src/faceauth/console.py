@@ -88,13 +88,13 @@ def _code(command: typer.Typer, asked: list[int]) -> int:
             error.show(shown)
             for line in shown.getvalue().splitlines():
                 notice(line)
-            _hint_at_file(str(error))
+            _hint_at_words(str(error))
             return int(error.exit_code)
         if asked:  # an interrupted import of a compiled module ends as ImportError
             notice("interrupted")
             return 128 + asked[0]
         reason = str(error).splitlines()[0][:200] if str(error) else ""
-        _error(f"{type(error).__name__}: {reason}", "a fault of faceauth; please report it with what --debug prints")
+        _error(f"{type(error).__name__}: {reason}", "a fault of faceauth; please report it with what faceauth --debug COMMAND prints")
         return 1
 
 
@@ -106,8 +106,11 @@ def _folder_is_gone() -> bool:
     return False
 
 
-def _hint_at_file(problem: str) -> None:
-    """What to write where a file's name was taken for a command or an option."""
+def _hint_at_words(problem: str) -> None:
+    """What to write where a file's name was taken for a command or an option, or --debug was given too late."""
+    if problem.startswith("No such option: --debug"):
+        notice("hint: it stands before the command: faceauth --debug COMMAND")
+        return
     file = next((word for word in sys.argv[1:] if os.path.isfile(word)), None)
     if file and problem.startswith("No such command"):
         notice(f"hint: faceauth detect {shlex.quote(file)}")
@@ -130,6 +133,33 @@ def notice(text: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             print(printable(text), file=sys.stderr, flush=True)
+
+
+class Unreadable:
+    """Files that a run could not read, for a screen that does not show their rows: the first `SHOWN` and how many more.
+
+    Attributes:
+        count: of all that were added.
+    """
+
+    SHOWN = 10
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lines: list[str] = []
+
+    def add(self, path: str | None, error: str) -> None:
+        """One file, and why it could not be read."""
+        self.count += 1
+        if self.count <= self.SHOWN:
+            self._lines.append(f"{path}: {error}")
+
+    def say(self) -> None:
+        """Name them on standard error."""
+        for text in self._lines:
+            notice(text)
+        if self.count > self.SHOWN:
+            notice(f"and {self.count - self.SHOWN:,} more that could not be read; the output says why")
 
 
 def echo(text: str) -> None:

@@ -7,7 +7,7 @@ from faceauth.output.file_output import FileOutput, check
 from faceauth.output.parts import PartsOutput, check_folder, is_folder
 from faceauth.output.previous import Previous, check_apart
 from faceauth.output.resume import Settings, count, picture_hash
-from faceauth.output.rows import FIELDS, Row, flat, made_by, path_id, printable, rows, sentence
+from faceauth.output.rows import FIELDS, Row, counted, flat, made_by, path_id, printable, rows, sentence
 from faceauth.output.stream import LinesOutput
 from faceauth.output.terminal import TableOutput
 from faceauth.output.writers import SUFFIXES
@@ -26,6 +26,7 @@ __all__ = [
     "check_apart",
     "check_folder",
     "count",
+    "counted",
     "flat",
     "is_folder",
     "made_by",

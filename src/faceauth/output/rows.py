@@ -101,6 +101,11 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def counted(number: int, what: str) -> str:
+    """How many of something, in words: "1 image", "2,000 images"."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def printable(text: str | None) -> str:
     """A text without control characters and stray bytes, safe to print."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in encodable(text or ""))
