@@ -88,6 +88,26 @@ def test_unreadable_inputs_are_rows_and_exit_code_3(folder, model_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("name", ["o.jsonl", "o.csv", "o/"])
+def test_with_an_output_the_first_unreadable_inputs_are_named_on_the_screen(folder, model_path, tmp_path, name):
+    output = f"{tmp_path}/out-{name}"
+    code, out, err = faceauth("detect", folder, folder / "missing.png", "--model", model_path, "-o", output)
+    assert (code, out) == (3, "")
+    assert err.splitlines()[0] == f"{folder / 'missing.png'}: no such file"
+    assert "1 unreadable" in err.splitlines()[1]
+    many = [folder / f"missing{number}.png" for number in range(12)]
+    err = faceauth("detect", *many, "--model", model_path, "-o", output, "--overwrite")[2].splitlines()
+    assert err[9].endswith("missing9.png: no such file")
+    assert err[10] == "and 2 more that could not be read; the output says why"
+    assert "12 unreadable" in err[11]
+
+
+@pytest.mark.parametrize("command", ["detect", "provenance", "explain"])
+def test_an_empty_name_of_an_output_is_called_so(folder, command):
+    code, _, err = faceauth(command, folder / "dark.jpg", "-o", "")
+    assert code == 2 and "the name of the output is empty" in err
+
+
 def test_fail_on_outweighs_unreadable(folder, model_path):
     (folder / "broken.jpg").write_bytes(b"")
     assert faceauth("detect", folder, "--model", model_path, "--whole-image", "--fail-on", "fake")[0] == 4

@@ -35,7 +35,7 @@ from faceauth.cli_options import (
     parse_rate,
 )
 from faceauth.cli_video import judge_clip, only_clip, refuse
-from faceauth.console import Ended, Interrupted, echo, notice, progress, stdout
+from faceauth.console import Ended, Interrupted, Unreadable, echo, notice, progress, stdout
 from faceauth.errors import UsageError
 
 if TYPE_CHECKING:
@@ -142,6 +142,8 @@ def _file(output: str | None, resume: bool, overwrite: bool) -> str | None:
     from faceauth.output import check, check_folder, is_folder
 
     if output is not None and output != "-":
+        if not output:
+            raise UsageError("the name of the output is empty", "is a variable of the shell not set?")
         if is_address(output):
             raise UsageError(f"{output!r} is an address", "add --engine ray, or name a file or FOLDER/")
         (check_folder if is_folder(output) else check)(Path(output), resume=resume, overwrite=overwrite)
@@ -356,6 +358,7 @@ def _save(
     """Judge to a file what it does not hold already; the tally is of all that is in the file."""
     from faceauth.output import FileOutput, PartsOutput, is_folder
 
+    unreadable = Unreadable()
     sink: FileOutput | PartsOutput
     if is_folder(output):
         sink = PartsOutput(Path(output), resume=resume, overwrite=overwrite, settings=_settings(detector))
@@ -369,8 +372,11 @@ def _save(
             with closing(judge(left)) as verdicts:
                 for verdict in verdicts:
                     sink.write(verdict)
+                    if verdict.error is not None:
+                        unreadable.add(verdict.path, verdict.error)
     except Interrupted as asked:
         raise Ended(asked.number, "; ".join(filter(None, ["interrupted", sink.where()]))) from asked
+    unreadable.say()
     return sink.tally
 
 

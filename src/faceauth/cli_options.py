@@ -104,6 +104,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output 
 
 def check_new(output: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
     """Refuse a file that could not be written, before any work is done. Raises UsageError."""
+    if output == Path():
+        raise UsageError("the name of the output is empty", "is a variable of the shell not set?")
     if output.suffix.lower() not in suffixes:
         raise UsageError(f"cannot write {str(output)!r}", f"choose one of {', '.join(suffixes)}")
     if output.exists() and not overwrite:

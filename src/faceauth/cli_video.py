@@ -131,7 +131,7 @@ def _file(output: str | None, *, overwrite: bool) -> Path | None:
         stdout()
         return None
     file = Path(output)
-    if is_folder(output) or file.suffix.lower() not in TABLES:
+    if output and (is_folder(output) or file.suffix.lower() not in TABLES):
         raise UsageError(f"cannot write rows of a video to {output!r}", f"end the name in {', '.join(TABLES)}")
     check_new(file, TABLES, overwrite=overwrite)
     needs(file.suffix.lower())
