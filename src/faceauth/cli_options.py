@@ -82,7 +82,9 @@ NoLearned = Annotated[bool, typer.Option("--no-learned", help="Judge without wha
 Resume = Annotated[
     bool,
     typer.Option(
-        "--resume", help="Go on with a .jsonl or FOLDER/ output: judge what is new, was changed or could not be read."
+        "--resume",
+        help="Go on with a .jsonl or FOLDER/ output: judge what is new, was changed or could not be read, and the last one "
+        "of a .jsonl again.",
     ),
 ]
 Dedupe = Annotated[
