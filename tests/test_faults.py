@@ -94,9 +94,12 @@ def test_an_interrupted_table_keeps_its_rows(pictures, model_path, tmp_path):
         run.send_signal(signal.SIGINT)
         err = run.communicate()[1]
     assert run.returncode == 130
-    assert str(kept) in err
+    assert str(kept) in err and "--previous" in err
     assert len(read_rows(kept)) >= 2
     assert not target.exists()
+    code, _, err = faceauth("detect", *[pictures] * 20, "--model", model_path, "-o", target, "--previous", kept)
+    assert code == 0 and target.exists() and list(tmp_path.glob("*.rows.jsonl")) == [kept]
+    assert f"{kept} holds the rows of a run that was broken off: take them with --previous, or delete it" in err
 
 
 def limited(size):

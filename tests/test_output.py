@@ -2,6 +2,7 @@ import csv
 import gc
 import hashlib
 import io
+import contextlib
 import json
 import math
 import ntpath
@@ -368,6 +369,30 @@ def test_rows_are_kept_where_the_file_cannot_be_finished(tmp_path, monkeypatch, 
     assert caught.value.exit_code == 1
     assert [json.loads(line) for line in kept.read_text().splitlines()] == rows(GOOD) + rows(BAD)
     assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_the_rows_of_one_image_are_said_in_the_singular(tmp_path):
+    for name, said in (("o.csv", "the rows of 1 image are in"), ("o.jsonl", "holds 1 image;")):
+        with FileOutput(tmp_path / name) as output:
+            output.write(GOOD)
+            assert said in output.where()
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_an_output_is_replaced_with_its_first_row_and_not_before(tmp_path, error):
+    path = tmp_path / "o.jsonl"
+    path.write_text("an earlier output\n" * 100)
+    with contextlib.suppress(KeyboardInterrupt), FileOutput(path, overwrite=True):
+        if error:
+            raise error
+    assert path.read_text() == ("an earlier output\n" * 100 if error else "")
+    path.write_text("an earlier output\n" * 100)
+    with contextlib.suppress(KeyboardInterrupt), FileOutput(path, overwrite=True) as output:
+        output.write(GOOD)
+        output.write(BAD)
+        if error:
+            raise error
+    assert [json.loads(line) for line in path.read_text().splitlines()] == rows(GOOD) + rows(BAD)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

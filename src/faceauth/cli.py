@@ -366,6 +366,7 @@ def _save(
         sink = FileOutput(Path(output), resume=resume, overwrite=overwrite, settings=_settings(detector))
     try:
         with sink:
+            _say_what_is_left(sink.left if isinstance(sink, FileOutput) else ())
             left, again = sink.remaining(references, detector.limits.max_bytes)
             if resume:
                 _say_what_is_kept(len(references), len(left), again)
@@ -390,6 +391,12 @@ def _settings(detector: "Detector") -> "Settings":
         __version__, model.card.name, model.sha256, float(detector.fake_from), details["learned_sha256"],
         details["face_finder"], detector.whole_image, detector.recheck,
     )  # fmt: skip
+
+
+def _say_what_is_left(files: tuple[Path, ...]) -> None:
+    """What runs that were broken off have left beside an output, and what it is good for."""
+    for file in files:
+        notice(f"{file} holds the rows of a run that was broken off: take them with --previous, or delete it")
 
 
 def _say_what_is_kept(count: int, left: int, again: "Again") -> None:
@@ -423,15 +430,13 @@ def _verdicts(
             yield previous.verdict(entry, reference) if previous and entry is not None else next(verdicts)
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
-
-
 def _summary(tally: "Counter[str]", detector: "Detector", output: str | None, passed_over: list[str]) -> None:
     """What was found, in words, and what the words mean."""
+    from faceauth.output import counted
+
     notice(
-        f"{_counted(tally['images'], 'image')}, {_counted(tally['faces'], 'face')}"
-        + (f" and {_counted(tally['whole'], 'image')} without one, judged whole" if tally["whole"] else "")
+        f"{counted(tally['images'], 'image')}, {counted(tally['faces'], 'face')}"
+        + (f" and {counted(tally['whole'], 'image')} without one, judged whole" if tally["whole"] else "")
         + f": {tally['real']} real, {tally['fake']} fake, {tally['uncertain']} uncertain"
         + (f"; {tally['no-face']} without a face, not judged" if tally["no-face"] else "")
         + (f"; {tally['unreadable']} unreadable" if tally["unreadable"] else "")

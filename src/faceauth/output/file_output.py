@@ -1,7 +1,8 @@
 """An output file, from before the first image to after the last: place tried, locked, resumed, finished or kept.
 
 JSON Lines grow in place, so that a run that was broken off can be resumed. Every other format is made at the end from
-rows that are kept on disk until then; they stay there, as JSON Lines, where the file cannot be finished.
+rows that are kept on disk until then; they stay there, as JSON Lines, where the file cannot be finished, and
+`--previous` takes them. An output that is replaced is emptied when the first image is written.
 """
 
 import errno
@@ -17,7 +18,7 @@ from typing import Self
 from faceauth.errors import FaceAuthError, UsageError
 from faceauth.files import beside, locked
 from faceauth.output.resume import Again, Kept, Settings, count
-from faceauth.output.rows import rows
+from faceauth.output.rows import counted, rows
 from faceauth.output.writers import SUFFIXES, line, needs, write_file
 from faceauth.verdict import Verdict
 
@@ -54,6 +55,7 @@ class FileOutput:
 
     Attributes:
         tally: of all images in the output, those that were there before among them (`resume.count`).
+        left: files of rows beside it that runs which were broken off have left.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class FileOutput:
         self.path = path
         self._lines = path.suffix.lower() == ".jsonl"
         self._kept: Kept | None = None
+        self.left: tuple[Path, ...] = ()
         self._written = self._judged_again = 0
         self._tally: Counter[str] = Counter()
         with ExitStack() as stack, _refused(path):
@@ -80,9 +83,10 @@ class FileOutput:
                 self._kept = Kept(path, settings)
             if self._lines:
                 self._rows = path
-                self._handle = _open(path, os.O_CREAT | (os.O_APPEND if resume else os.O_TRUNC))
+                self._handle = _open(path, os.O_CREAT | (os.O_APPEND if resume else 0))
             else:
-                self._rows, self._handle = _new_rows(Path(os.path.realpath(path)))
+                self.left, self._rows, self._handle = _new_rows(Path(os.path.realpath(path)))
+            self._replaces = self._lines and not resume
             self._stack = stack.pop_all()
 
     @property
@@ -114,6 +118,7 @@ class FileOutput:
         """Add an image's rows, all or none of them. Raises FaceAuthError."""
         found = rows(verdict)
         data = "".join(f"{line(row)}\n" for row in found).encode()
+        self._empty()
         before = os.fstat(self._handle).st_size
         try:
             while data:
@@ -127,12 +132,21 @@ class FileOutput:
         self._written += 1
         count(self._tally, found)
 
+    def _empty(self) -> None:
+        """Take the rows out of an output that is replaced, once."""
+        if self._replaces:
+            with suppress(OSError):  # a pipe or a device holds none
+                os.ftruncate(self._handle, 0)
+            self._replaces = False
+
     def where(self) -> str | None:
         """Where the rows are if the run ends now, in words; None where there are none."""
         if self._lines:
             total = self._written + (len(self._kept) - self._judged_again if self._kept else 0)
-            return f"{self.path} holds {total} images; go on with --resume" if total else None
-        return f"the rows of {self._written} images are in {self._rows}" if self._written else None
+            return f"{self.path} holds {counted(total, 'image')}; go on with --resume" if total else None
+        if not self._written:
+            return None
+        return f"the rows of {counted(self._written, 'image')} are in {self._rows}; to go on, give it with --previous"
 
     def __enter__(self) -> Self:
         return self
@@ -142,6 +156,8 @@ class FileOutput:
     ) -> None:
         with self._stack:
             try:
+                if kind is None:
+                    self._empty()  # it has no rows at all
                 if self._handle >= 0:
                     _close(self._handle)
                 if not self._lines and kind is None:
@@ -166,12 +182,15 @@ def _open(path: Path, flags: int) -> int:
     return os.open(path, os.O_WRONLY | flags | getattr(os, "O_BINARY", 0), 0o666)
 
 
-def _new_rows(path: Path) -> tuple[Path, int]:
-    """A new file for rows beside an output, and its handle. Raises OSError."""
+def _new_rows(path: Path) -> tuple[tuple[Path, ...], Path, int]:
+    """Files of rows that were beside an output already, a new one, and its handle. Raises OSError."""
+    left: list[Path] = []
     for number in range(1, 1000):
         name = beside(path, ".rows.jsonl" if number == 1 else f".{number}.rows.jsonl")
-        with suppress(FileExistsError):
-            return name, _open(name, os.O_CREAT | os.O_EXCL | os.O_APPEND)
+        try:
+            return tuple(left), name, _open(name, os.O_CREAT | os.O_EXCL | os.O_APPEND)
+        except FileExistsError:
+            left.append(name)
     raise FileExistsError(errno.EEXIST, "too many .rows.jsonl files of runs that were broken off", str(path))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from faceauth.errors import FaceAuthError, UsageError
 from faceauth.files import locked, replacing
 from faceauth.output.resume import Again, KeptImages, Settings, count
-from faceauth.output.rows import Row, rows
+from faceauth.output.rows import Row, counted, rows
 from faceauth.output.writers import ParquetWriter, needs, pyarrow
 from faceauth.verdict import Verdict
 
@@ -163,7 +163,7 @@ class PartsOutput:
     def where(self) -> str | None:
         """Where the rows are if the run ends now, in words; None where there are none."""
         total = self._saved + (self._kept.tally["images"] if self._kept else 0)
-        return f"the rows of {total} images are in {self.folder}; go on with --resume" if total else None
+        return f"the rows of {counted(total, 'image')} are in {self.folder}; go on with --resume" if total else None
 
     def __enter__(self) -> Self:
         return self

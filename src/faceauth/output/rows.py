@@ -102,8 +102,8 @@ def encodable(text: str) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """How many of something, in words: "1 image", "2,000 images"."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+    """How many of something, in words: "1 image", "2 images"."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def printable(text: str | None) -> str:
