@@ -17,7 +17,7 @@ from faceauth.explain import explain, reference, words
 from faceauth.explain.stability import EDITS, edited_scores, stability
 from faceauth.faces import FoundFace
 from faceauth.model_file import ModelFile, Thresholds
-from faceauth.verdict import Face
+from faceauth.verdict import Face, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +159,28 @@ def test_a_face_too_small_has_a_reason_and_no_evidence(model):
     [face] = explain(Detector(model), room).faces
     assert face.reason.startswith("The face spans less than 48") and face.heat_map is None and face.stability is None
     assert face.sentence.startswith("Face 1 was not judged")
+    assert explain(Detector(model), room).sentence == "The one face found was not judged."
+
+
+def test_the_headline_counts_what_was_not_judged():
+    def verdict(*scores):
+        faces = (Face(i, (0, 0, 9, 9), "uncertain", score, None, 0.9, 0.1) for i, score in enumerate(scores))
+        return Verdict(None, tuple(faces), "m", "")
+
+    assert words.headline(verdict(0.5, None, None)) == "3 faces were found: 1 called uncertain, 2 not judged."
+    whole = replace(verdict(None), faces=(Face(None, None, "uncertain", None, None, 0.9, None),))
+    assert words.headline(whole).startswith("No face was found; the whole image was not judged")
+
+
+def test_a_face_beyond_those_explained_in_full_says_why(model, monkeypatch):
+    monkeypatch.setattr("faceauth.explain.explaining.MOST_FACES", 1)
+    one = Image.open(PORTRAIT).convert("RGB")
+    two = Image.new("RGB", (2 * one.width, one.height))
+    two.paste(one, (0, 0))
+    two.paste(one, (one.width, 0))
+    first, second = explain(Detector(model), two).faces
+    assert "in full" not in first.sentence and second.heat_map is None
+    assert second.sentence.endswith(" Only the 1 largest faces are explained in full.")
 
 
 def test_each_face_has_its_own_evidence_where_one_too_small_lies_between(model):

@@ -167,17 +167,27 @@ def test_without_patches_cells_are_occluded(tmp_path):
 
 
 def test_a_map_lies_on_the_picture_as_it_stands(block_model):
-    upright = heatmap.heat_map(heatmap.evidence(block_model, red_corner((0, 1))), (0.0, 0.0, 8.0, 8.0), 0)
+    upright = heatmap.heat_map(
+        heatmap.evidence(block_model, red_corner((0, 1))), (0.0, 0.0, 8.0, 8.0), 0, Calibration()
+    )
     turned = heatmap.heat_map(
-        heatmap.evidence(block_model, np.rot90(red_corner((0, 1))).copy()), (0.0, 0.0, 8.0, 8.0), 1
+        heatmap.evidence(block_model, np.rot90(red_corner((0, 1))).copy()), (0.0, 0.0, 8.0, 8.0), 1, Calibration()
     )
     np.testing.assert_allclose(turned.values, upright.values, atol=0.05)
     assert np.abs(upright.values).max() == 1
 
 
+def test_a_map_says_what_the_score_is_without_its_strongest_part(block_model):
+    calibration = Calibration(2.0, 1.0)
+    found = heatmap.evidence(block_model, red_corner())
+    told = heatmap.heat_map(found, (0.0, 0.0, 8.0, 8.0), 0, calibration)
+    score, without = calibration(np.array([found.logit, found.logit - found.strongest]))
+    assert (told.score, told.without) == pytest.approx((score, without), abs=1e-4) and told.score != told.without
+
+
 def test_a_picture_of_one_colour_has_a_map_of_numbers(block_model):
     found = heatmap.heat_map(
-        heatmap.evidence(block_model, np.full((SIZE, SIZE, 3), 90, np.uint8)), (0.0, 0.0, 8.0, 8.0), 0
+        heatmap.evidence(block_model, np.full((SIZE, SIZE, 3), 90, np.uint8)), (0.0, 0.0, 8.0, 8.0), 0, Calibration()
     )
     assert np.isfinite(found.values).all() and found.placed is None and found.strongest == pytest.approx(0, abs=1e-3)
 

@@ -55,9 +55,10 @@ def test_everything_that_the_records_hold_is_on_the_page(portrait, image):
 def test_the_strongest_part_is_named_where_it_is(portrait):
     values = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, -1.0))
     heat = replace(portrait.faces[0].heat_map, values=values, logit=-2.0, side="real", strongest=-1.5)
+    heat = replace(heat, score=0.12, without=0.38)
     assert page.where(heat) == (
-        "The strongest part is the lower right, which speaks for real. Blurring the fifth of the map that speaks most "
-        "for real takes the logit from -2.00 to -0.50."
+        "The strongest part is the lower right, which speaks for real. Blurring the fifth of the face that speaks most "
+        "for real takes the network's P(fake) from 0.12 to 0.38."
     )
     assert page.where(replace(heat, values=((0.0,),))) == "No part stands out."
 
@@ -73,6 +74,35 @@ def test_faces_are_numbered_by_their_index(portrait, image):
     assert re.findall(r"## Face (\d)", page.to_markdown(told, image).decode()) == ["2", "1"]
 
 
+@pytest.mark.parametrize(
+    ("side", "without", "little"),
+    [("fake", 0.5, False), ("fake", 0.93, True), ("fake", 1.0, True), ("real", 1.0, False), ("real", 0.5, True)],
+)
+def test_a_map_that_says_little_says_so(portrait, side, without, little):
+    heat = replace(portrait.faces[0].heat_map, side=side, score=0.95, without=without)
+    assert ("no part decides by itself, and the map says little here" in page.where(heat)) is little
+
+
+def test_names_of_files_stand_in_markdown_as_they_are(portrait, image):
+    for name, span in (
+        ("IMG_1234_a (1).jpg", "`IMG_1234_a (1).jpg`"), ("a``b`.jpg", "```a``b`.jpg```"), ("`a.jpg", "`` `a.jpg ``"),
+    ):  # fmt: skip
+        one = replace(portrait, verdict=replace(portrait.verdict, path=name))
+        assert span in page.to_markdown(one, image).decode().splitlines()
+
+
+def test_addresses_become_no_links_in_markdown(portrait, image):
+    said = Finding("says", "XMP creator", "HTTPS://evil.example ftp://x www.evil.example a@evil.example at 12:30")
+    found = replace(portrait, provenance=replace(portrait.provenance, findings=(said,)))
+    text = page.to_markdown(found, image).decode()
+    assert r"HTTPS\://evil.example ftp\://x www\.evil.example a\@evil.example at 12:30" in text
+
+
+def test_what_is_absent_is_said_once(portrait, image):
+    lines = [line for line in page.to_markdown(portrait, image).decode().splitlines() if line.startswith("| absent")]
+    assert lines and all(line.count("which proves nothing") == 1 for line in lines)
+
+
 def test_the_same_explanation_gives_the_same_bytes(portrait, image):
     assert page.to_html(portrait, image) == page.to_html(portrait, image)
     assert page.to_markdown(portrait, image) == page.to_markdown(portrait, image)
@@ -86,6 +116,7 @@ def test_what_comes_from_outside_is_no_markup_and_is_bounded(hostile, image):
     assert len(text) < 400_000
     lines = page.to_markdown(hostile, image).decode()
     assert "\u202e" not in lines and "\x1b" not in lines
+    lines = re.sub(r"(?m)^``.*``$", "", lines, count=1)  # the path, in a span of code in which nothing is markup
     assert "<script>" not in lines.replace("\\<", "")
     assert "](http" not in lines.replace("\\]", "")
     assert len(lines) < 40_000

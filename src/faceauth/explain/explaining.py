@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,16 @@ def explain(detector: Detector, source: Source | LoadedImage, *, trust: TrustLis
     )  # fmt: skip
 
 
+def told(detector: Detector, explanation: Explanation, faces: Sequence[Face]) -> Explanation:
+    """An explanation whose sentences and rates are told of other `faces`: its own, with scores rounded otherwise."""
+    beside = reference.read(detector.model)
+    again = (
+        replace(said, **_words(detector, face, beside, in_full=said.stability is not None))
+        for said, face in zip(explanation.faces, faces, strict=True)
+    )
+    return replace(explanation, faces=tuple(again))
+
+
 def _in_full(detector: Detector, found: Sequence[FoundFace]) -> "dict[int | None, FoundFace | None]":
     """The faces that are explained in full, by their index in the verdict; None is the whole image."""
     if not found:
@@ -94,19 +105,25 @@ class _Seen:
 def _face(
     detector: Detector, loaded: LoadedImage, face: Face, beside: "reference.Reference | None", seen: _Seen | None
 ) -> FaceExplanation:
-    said = FaceExplanation(
-        face.index, words.sentence(face, detector.real_to), words.reason(face),
-        words.worth(detector, face, beside.rates if beside else None),
-    )  # fmt: skip
+    said = FaceExplanation(face.index, reason=words.reason(face), **_words(detector, face, beside, in_full=bool(seen)))
     if face.score is None or seen is None:
         return said
     region = _at_full_size(seen.region, loaded.scale)
     lies = seen.evidence.result()
     return replace(
-        said, region=region, heat_map=heat_map(lies, region, seen.turns),
+        said, region=region, heat_map=heat_map(lies, region, seen.turns, detector.model.card.calibration),
         spectrum=reference.spectrum(seen.pixels, beside, face.generator),
         nearest=_nearest(detector, lies.embedding), stability=stability(detector, face.score, seen.edited.result()),
     )  # fmt: skip
+
+
+def _words(detector: Detector, face: Face, beside: "reference.Reference | None", *, in_full: bool) -> dict[str, Any]:
+    """The fields of a face that are told of its score."""
+    more = "" if in_full or face.score is None else f" Only the {MOST_FACES} largest faces are explained in full."
+    return {
+        "sentence": words.sentence(face, detector.real_to) + more,
+        "worth": words.worth(detector, face, beside.rates if beside else None),
+    }
 
 
 def _at_full_size(region: Region, scale: tuple[float, float]) -> Region:

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 
 from faceauth.explain.parallel import each
 from faceauth.explain.records import HeatMap, Method, Region, Side
-from faceauth.model_file import Inside, ModelFile, Outputs
+from faceauth.model_file import Calibration, Inside, ModelFile, Outputs
 
 CELLS = 3  # rows, and columns, of occlusion
 SMALLEST = 1e-3  # change of the logit of which shares are told
@@ -47,17 +47,20 @@ class Evidence:
     embedding: npt.NDArray[np.float32]
 
 
-def heat_map(found: Evidence, region: Region, turns: int) -> HeatMap:
+def heat_map(found: Evidence, region: Region, turns: int, calibration: Calibration) -> HeatMap:
     """The evidence in a network input as it lies in the image.
 
     Args:
         region: what the input shows, in pixels of the image; turns: quarter turns that set it upright.
+        calibration: the model's, from logits to P(fake).
     """
     values = np.rot90(found.values / max(float(np.abs(found.values).max()), 1e-9), -turns)
     rows = tuple(tuple(round(float(v), DIGITS) for v in row) for row in values)
+    score, without = (round(float(p), 4) for p in calibration(np.array([found.logit, found.logit - found.strongest])))
     return HeatMap(
-        found.method, region, rows, round(found.logit, 4), found.side, found.placed, round(found.strongest, 4)
-    )
+        found.method, region, rows, round(found.logit, 4), found.side, found.placed, round(found.strongest, 4),
+        score, without,
+    )  # fmt: skip
 
 
 def run_inside(model: ModelFile, pixels: Pixels) -> tuple[Outputs, Inside | None]:

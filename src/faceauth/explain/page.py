@@ -1,5 +1,6 @@
 """An explanation as one HTML page: self-contained, readable without scripts, by a screen reader, and on paper."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from PIL import Image
@@ -18,7 +19,8 @@ HEAT_PROVES = (
     "A heat map shows which parts of the face moved the model. It does not show what was edited, and it does not prove "
     "that the verdict is right."
 )
-KINDS = {"says": "says", "signed": "signed", "measured": "measured", "absent": "absent, which proves nothing"}
+_BARE_LINK = re.compile(r":(?=//)|(?<=www)\.", re.IGNORECASE)  # many viewers make links of http:// and www.
+KINDS = {"says": "says", "signed": "signed", "measured": "measured", "absent": "absent"}
 
 
 def to_html(explanation: Explanation, image: Image.Image) -> bytes:
@@ -217,7 +219,7 @@ def to_markdown(explanation: Explanation, image: Image.Image) -> bytes:
     lines = [
         f"# {_plain(explanation.sentence)}",
         "",
-        f"`{_plain(explanation.verdict.path or 'picture in memory')}`",
+        _code(explanation.verdict.path or "picture in memory"),
         "",
     ]
     if explanation.provenance and explanation.provenance.disagreements:
@@ -258,4 +260,13 @@ def to_markdown(explanation: Explanation, image: Image.Image) -> bytes:
 def _plain(value: str) -> str:
     """One line in which nothing that comes from outside is markup."""
     line = printable(value)[:1000]
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+|~!$&" else c for c in line)
+    marked = "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+|~!$&@" else c for c in line)
+    return _BARE_LINK.sub(r"\\\g<0>", marked)
+
+
+def _code(value: str) -> str:
+    """A span in which every character stands for itself, between more backticks than the text has in a row."""
+    line = printable(value)[:1000]
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    edge = " " if line[:1] in {"`", " "} or line[-1:] in {"`", " "} else ""
+    return f"{fence}{edge}{line}{edge}{fence}"

@@ -53,6 +53,8 @@ class HeatMap:
         strongest: by how much the logit falls where the fifth of the cells is blurred that speaks most for `side`;
             beside `logit` it says whether any one part of the face decides, and whether the map is to be believed.
             It is read of the head that gave the logit, where a model has two.
+        score, without: P(fake) by the network alone, before learned classes have a say: of the face as it is, and with
+            that fifth blurred.
     """
 
     method: Method
@@ -62,6 +64,8 @@ class HeatMap:
     side: Side
     placed: float | None
     strongest: float
+    score: float
+    without: float
 
 
 @dataclass(frozen=True, slots=True)

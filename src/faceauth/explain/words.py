@@ -8,6 +8,7 @@ from faceauth.explain.reference import Rates
 from faceauth.verdict import Face, Reason, Verdict
 
 SHARES = ((0.5, "one picture in two"), (0.1, "one in ten"), (0.01, "one in a hundred"))  # of pictures that are fake
+LITTLE = 0.05  # of the score: what a heat map's strongest fifth has to be worth for the map to say something
 CAVEATS = (
     "A score is evidence, not proof: nobody should be accused on the word of this program.",
     "A heat map says which parts of the face moved this model's score, not where a picture was changed, nor why. "
@@ -31,6 +32,7 @@ _REASONS: dict[Reason, str] = {
     "it lies farther from all training sources than 99 of 100 test images do.",
     "between thresholds": "The score lies between the thresholds of real and of fake.",
 }
+_SAID = ("called fake", "called uncertain", "called real", "not judged")
 
 
 def headline(verdict: Verdict) -> str:
@@ -42,13 +44,14 @@ def headline(verdict: Verdict) -> str:
 def _found(verdict: Verdict) -> str:
     if not verdict.faces:
         return "No face was found, and nothing was judged."
-    count = len(verdict.faces)
+    said = ["not judged" if f.score is None else f"called {f.label}" for f in verdict.faces]
+    one = f"{'was' if verdict.faces[0].score is None else 'is'} {said[0]}"
     if verdict.faces[0].index is None:
-        return f"No face was found; the whole image is called {verdict.label}, for which nothing was measured."
-    each = {label: sum(f.label == label for f in verdict.faces) for label in ("fake", "uncertain", "real")}
-    if count == 1:
-        return f"The one face found is called {verdict.label}."
-    return f"{count} faces were found: " + ", ".join(f"{n} called {label}" for label, n in each.items() if n) + "."
+        return f"No face was found; the whole image {one}, for which nothing was measured."
+    if len(said) == 1:
+        return f"The one face found {one}."
+    found = ", ".join(f"{said.count(what)} {what}" for what in _SAID if what in said)
+    return f"{len(said)} faces were found: {found}."
 
 
 def sentence(face: Face, real_to: float) -> str:
@@ -130,6 +133,8 @@ def _of_100(rate: float) -> str:
 
 
 def weaker(heat: HeatMap) -> str:
-    """What is left of the logit without the strongest fifth of a heat map."""
-    change = f"from {heat.logit:.2f} to {heat.logit - heat.strongest:.2f}"
-    return f"Blurring the fifth of the map that speaks most for {heat.side} takes the logit {change}"
+    """What is left of the network's score without the strongest fifth of a heat map, and whether that is little."""
+    fall = heat.score - heat.without if heat.side == "fake" else heat.without - heat.score
+    little = "" if fall >= LITTLE else ": no part decides by itself, and the map says little here"
+    change = f"takes the network's P(fake) from {heat.score:.2f} to {heat.without:.2f}"
+    return f"Blurring the fifth of the face that speaks most for {heat.side} {change}{little}"

@@ -50,9 +50,11 @@ export function heatWords(map) {
   const third = (index, of, names) => names[Math.min(2, Math.floor((3 * index) / of))];
   const vertical = third(best.y, map.values.length, ["top", "middle", "bottom"]);
   const side = third(best.x, map.values[0].length, ["left", "centre", "right"]);
-  const weaker = `from ${map.logit.toFixed(2)} to ${(map.logit - map.strongest).toFixed(2)}`;
+  const fall = map.side === "fake" ? map.score - map.without : map.without - map.score;
+  const little = fall >= 0.05 ? "" : ": no part decides by itself, and the map says little here";
+  const weaker = `takes the network's P(fake) from ${map.score.toFixed(2)} to ${map.without.toFixed(2)}${little}`;
   return `The strongest part, ${vertical} ${side}, speaks for ${best.value > 0 ? "fake" : "real"}. `
-    + `Blurring the fifth of the map that speaks most for ${map.side} takes the logit ${weaker}.`;
+    + `Blurring the fifth of the face that speaks most for ${map.side} ${weaker}.`;
 }
 
 const line = (xs, ys, kind) => svg("path", { class: `line ${kind}`, d: `M${xs.map((x, i) => `${x} ${ys[i]}`).join("L")}` });
