@@ -3,6 +3,7 @@
 import json
 import zipfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from faceauth.provenance import TrustList
 
 FAILED = 1
-MOST_SHOWN = 100  # differences of a report that are printed; all are counted
+MOST_SHOWN = 100  # differences of a report that are looked for and printed
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every entry of a case file, so that the same case gives the same bytes
 Photo = Annotated[str, typer.Argument(help="An image file, or - for standard input.", metavar="PHOTO")]
 TrustAnchors = Annotated[
@@ -134,12 +135,15 @@ def verify(
     model: Model = None,
     trust_anchors: TrustAnchors = None,
     trust_usages: TrustUsages = None,
+    max_pixels: MaxPixels = 100_000_000,
+    max_bytes: MaxBytes = 200_000_000,
     learned: Learned = None,
 ) -> None:
     """Repeat a report's judgement, and compare field by field.
 
     Exit code 0 where every field holds, 1 where one does not; those are printed. Times, paths and versions of libraries
-    are not compared, and numbers to within a thousandth.
+    are not compared, and numbers to within a thousandth. The report's own limits on pixels and bytes are taken, up to
+    those given here.
 
     \b
     Example:
@@ -147,18 +151,20 @@ def verify(
     """
     from faceauth.explain import checking
     from faceauth.explain import explain as explained
+    from faceauth.images import Limits
 
     trust = _trust(trust_anchors, trust_usages)
     said = checking.read_report(report)
-    detector = checking.detector_of(said, model, learned)
-    now = explained(detector, _loaded(image, detector), trust=trust).to_dict()
+    detector = checking.detector_of(said, model, learned, Limits(max_pixels, max_bytes))
+    now = checking.retold(explained(detector, _loaded(image, detector), trust=trust), said, detector).to_dict()
     for line in _other_makers(said["custody"], now["custody"], checking.shown):
         notice(line)
-    found = checking.differences(said, now)
+    found = list(islice(checking.differences(said, now), MOST_SHOWN + 1))
     for difference in found[:MOST_SHOWN]:
         echo(str(difference))
     if found:
-        notice(f"the report does not hold: {len(found)} fields differ")
+        count = f"more than {MOST_SHOWN}" if len(found) > MOST_SHOWN else len(found)
+        notice(f"the report does not hold: {count} field{'s differ' if len(found) > 1 else ' differs'}")
         raise typer.Exit(FAILED)
     notice("the report holds: every field that is compared is the same (times, paths and libraries are not)")
 
@@ -169,12 +175,23 @@ def report_case(
     output: Annotated[Path, typer.Option("-o", "--output", help="The case: a .zip file.")],
     with_picture: Annotated[bool, typer.Option("--with-picture", help="Put the picture itself into the case.")] = False,
     model: Model = None,
+    threshold: Threshold = None,
+    false_alarms: FalseAlarms = None,
+    whole_image: WholeImage = False,
+    no_recheck: NoRecheck = False,
+    trust_anchors: TrustAnchors = None,
+    trust_usages: TrustUsages = None,
+    max_pixels: MaxPixels = 100_000_000,
+    max_bytes: MaxBytes = 200_000_000,
+    learned: Learned = None,
+    no_learned: NoLearned = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Pack a wrong verdict for a maintainer; sends nothing.
 
     It holds the report and the versions, the picture only if asked.
-    The report names the picture by its SHA-256, without its path, and holds what the file says of itself.
+    The report names the picture by its SHA-256, without its path, and holds what the file says of itself. Where learned
+    classes took part, it holds the names that you gave them; --no-learned judges, and packs, without them.
 
     \b
     Example:
@@ -183,9 +200,12 @@ def report_case(
     from faceauth.explain import explain as explained
 
     check_new(output, (".zip",), overwrite=overwrite)
-    detector = _detector(model)
+    trust = _trust(trust_anchors, trust_usages)
+    detector = _detector(
+        model, threshold, false_alarms, whole_image, no_recheck, max_pixels, max_bytes, learned, no_learned
+    )
     loaded = _loaded(photo, detector)
-    explanation = explained(detector, loaded)
+    explanation = explained(detector, loaded, trust=trust)
     _write_case(output, _case(explanation, loaded, truth, with_picture=with_picture))
     wrong = (
         ""
@@ -193,7 +213,8 @@ def report_case(
         else (f"; note that the verdict is {explanation.verdict.label}")
     )
     holds = "with the picture" if with_picture else "without the picture"
-    notice(f"{output}: the report, {holds}{wrong}. Nothing was sent: look into it, and hand it on yourself.")
+    names = "; it holds names that you taught (--no-learned leaves them out)" if explanation.verdict.learned else ""
+    notice(f"{output}: the report, {holds}{wrong}{names}. Nothing was sent: look into it, and hand it on yourself.")
 
 
 def _case(
@@ -262,16 +283,27 @@ def _other_makers(said: dict[str, Any], now: dict[str, Any], shown: Callable[[An
             for d in (said, now)
         )
         yield f"the report was made with model {then}, not with {here}: give its file with --model"
-    for name in ("program_version", "libraries"):
+    for name, words in (("program_version", "another program version"), ("libraries", "other libraries")):
         if said.get(name) != now[name]:
-            words = name.replace("_", " ")
-            yield f"the report was made with another {words}: {shown(said.get(name))}, here {shown(now[name])}"
+            yield f"the report was made with {words}: {shown(said.get(name))}, here {shown(now[name])}"
+    then, here = said["parameters"], now["parameters"]
+    for one, other, what, give in (
+        (said.get("learned_sha256"), now["learned_sha256"], "learned classes", "give their file with --learned"),
+        (then.get("trust_sha256"), here["trust_sha256"], "a trust list", "give it with --trust-anchors"),
+    ):
+        if one != other:
+            made = f"with {what} of SHA-256 {shown(one)}" if one else f"without {what}"
+            step = give if one else "leave it out"
+            yield f"the report was made {made}, here {f'with {shown(other)}' if other else 'without'}: {step}"
+    for name in ("max_pixels", "max_bytes"):
+        if then.get(name) != here[name]:
+            given = f"--{name.replace('_', '-')} {shown(then.get(name))}"
+            yield f"the report was made with {given}, here with {here[name]}: give {given}"
 
 
 def _detector(
-    model: Path | None, threshold: float | None = None, false_alarms: str | None = None, whole_image: bool = False,
-    no_recheck: bool = False, max_pixels: int = 100_000_000, max_bytes: int = 200_000_000,
-    learned: Path | None = None, no_learned: bool = False,
+    model: Path | None, threshold: float | None, false_alarms: str | None, whole_image: bool, no_recheck: bool,
+    max_pixels: int, max_bytes: int, learned: Path | None, no_learned: bool,
 ) -> "Detector":  # fmt: skip
     from faceauth.detector import Detector
     from faceauth.images import Limits
@@ -295,7 +327,7 @@ def _loaded(photo: str, detector: "Detector") -> "LoadedImage":
             raise ImageError(f"cannot read {photo!r}: {error.message}", hint) from error
     references = expand(["-"], max_bytes=detector.limits.max_bytes).references
     if len(references) != 1:
-        raise UsageError(f"{len(references)} pictures on standard input", "explain takes one at a time")
+        raise UsageError(f"{len(references)} pictures on standard input", "give one at a time")
     return load(references[0], detector.limits)
 
 

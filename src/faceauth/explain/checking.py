@@ -2,23 +2,47 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from faceauth.detector import Detector
 from faceauth.errors import UsageError
-from faceauth.explain.records import FORMAT
+from faceauth.explain.explaining import told
+from faceauth.explain.records import FORMAT, Explanation
 from faceauth.images import Limits
 
 LARGEST = 1 << 25  # bytes of a report
 CLOSE = {"rel_tol": 1e-3, "abs_tol": 1e-3}  # numbers that processors and libraries round differently
-NOT_COMPARED = frozenset({
-    "ms", "verdict.ms", "verdict.path", "verdict.judged_at", "provenance.path", "custody.created_at",
-})  # fmt: skip
 _SHOWN = 80  # characters of a value
 _NONE = "not there"
+Place = tuple[str | int, ...]  # keys and indices; a name with dots in it is no way into something else
+
+
+def _is_milliseconds(value: Any) -> bool:
+    return type(value) in {int, float} and 0 <= value < math.inf
+
+
+def _is_path(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value, re.ASCII))
+
+
+def _is_version(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"\d[\w.+-]{,40}", value, re.ASCII))
+
+
+# what may differ, and what form it has to have all the same: a report holds nothing that was made up
+NOT_COMPARED: dict[Place, Callable[[Any], bool]] = {
+    ("ms",): _is_milliseconds, ("verdict", "ms"): _is_milliseconds,
+    ("verdict", "path"): _is_path, ("provenance", "path"): _is_path,
+    ("verdict", "judged_at"): _is_time, ("custody", "created_at"): _is_time,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +69,11 @@ def read_report(path: Path) -> dict[str, Any]:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise UsageError(f"{str(path)!r} has more than {LARGEST:,} bytes", hint)
-        report = json.loads(data)
+        report = json.loads(data, object_pairs_hook=_once, parse_constant=_no_number)
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror}", hint) from error
+    except _Ambiguous as error:
+        raise UsageError(f"{str(path)!r} {error}", hint) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{str(path)!r} is no JSON", hint) from error
     parts = ("verdict", "faces", "custody")
@@ -61,57 +87,103 @@ def read_report(path: Path) -> dict[str, Any]:
     return report
 
 
-def detector_of(report: Mapping[str, Any], model: Path | None = None, learned: Path | None = None) -> Detector:
+class _Ambiguous(Exception):
+    """What other programs read in another way, or not at all."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names stand once: of repeated ones a reader sees all, and a program takes the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise _Ambiguous(f"holds {shown(name)} twice in one place")
+    return found
+
+
+def _no_number(name: str) -> None:
+    raise _Ambiguous(f"holds {name}, which is no JSON")
+
+
+def detector_of(
+    report: Mapping[str, Any], model: Path | None = None, learned: Path | None = None, limits: Limits | None = None
+) -> Detector:
     """A detector with the parameters of a report.
 
     Args:
         model: the model file, the default one by None; learned: the file of what was taught, the user's own by None,
             where the report says that any of it took part.
+        limits: up to which those of the report are taken, so that it cannot raise them; the default ones by None.
 
     Raises:
         UsageError: parameters that cannot be.
     """
     given = report["custody"]["parameters"]
     threshold = given.get("threshold")
-    limits = [given.get("max_pixels"), given.get("max_bytes")]
+    said = [given.get("max_pixels"), given.get("max_bytes")]
     switches = [given.get("recheck"), given.get("whole_image")]
     if (
         type(threshold) not in {int, float}
-        or not all(type(v) is int and v > 0 for v in limits)
+        or not 0 <= threshold <= 1
+        or not all(type(v) is int and v > 0 for v in said)
         or not all(type(v) is bool for v in switches)
     ):
         raise UsageError("the parameters of the report cannot be", "it was changed, or damaged")
     taught: Path | bool = (learned or True) if report["custody"].get("learned_sha256") else False
-    # a report cannot raise the limits under which its picture is opened
-    most = Limits()
+    most = limits or Limits()
     return Detector(
         model, threshold=threshold, recheck=switches[0], whole_image=switches[1], learned=taught,
-        limits=Limits(min(limits[0], most.max_pixels), min(limits[1], most.max_bytes)),
+        limits=Limits(min(said[0], most.max_pixels), min(said[1], most.max_bytes)),
     )  # fmt: skip
 
 
-def differences(report: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    """Every field in which two explanations (`Explanation.to_dict`) differ, but for times, paths and libraries."""
-    return [found for found in _compare(report, now, "") if not _left_out(found.field)]
+def retold(now: Explanation, report: Mapping[str, Any], detector: Detector) -> Explanation:
+    """An explanation whose sentences are those of the report's scores, where these are the same as far as is compared.
+
+    A score is written to two digits in a sentence: a difference in the seventh can change them.
+    """
+    try:
+        scores = [face["score"] for face in report["verdict"]["faces"]]
+    except (KeyError, TypeError):
+        return now
+    if len(scores) != len(now.faces):
+        return now
+    faces = [
+        replace(face, score=score) if face.score is not None and _same(score, face.score) else face
+        for face, score in zip(now.verdict.faces, scores, strict=True)
+    ]
+    return told(detector, now, faces)
 
 
-def _left_out(field: str) -> bool:
-    return field in NOT_COMPARED or field.startswith("custody.libraries")
+def differences(report: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
+    """Every field in which two explanations (`Explanation.to_dict`) differ, but for times, paths and versions.
+
+    One after another: a report that somebody made up can differ in millions.
+    """
+    return _compare(report, now, ())
 
 
-def _compare(report: Any, now: Any, field: str) -> Iterator[Difference]:
+def _compare(report: Any, now: Any, place: Place) -> Iterator[Difference]:
+    form = _is_version if place[:-1] == ("custody", "libraries") else NOT_COMPARED.get(place)
     if isinstance(report, dict) and isinstance(now, dict):
         for name in dict.fromkeys((*report, *now)):
-            inner = f"{field}.{name[:_SHOWN]}" if field else name[:_SHOWN]
+            inner = (*place, name)
             if name in report and name in now:
                 yield from _compare(report[name], now[name], inner)
             else:
-                yield Difference(inner, *(shown(d[name]) if name in d else _NONE for d in (report, now)))
+                yield Difference(_field(inner), *(shown(d[name]) if name in d else _NONE for d in (report, now)))
     elif isinstance(report, list) and isinstance(now, list) and len(report) == len(now):
         for i, (a, b) in enumerate(zip(report, now, strict=True)):
-            yield from _compare(a, b, f"{field}[{i}]")
-    elif not _same(report, now):
-        yield Difference(field, shown(report), shown(now))
+            yield from _compare(a, b, (*place, i))
+    elif not (form(report) if form else _same(report, now)):
+        yield Difference(_field(place), shown(report), shown(now))
+
+
+def _field(place: Place) -> str:
+    """A place in words: `verdict.faces[0].score`; names that are no plain words in quotes."""
+    cut = (p[:_SHOWN] if isinstance(p, str) else p for p in place)
+    parts = (f".{p}" if isinstance(p, str) and p.isidentifier() else f"[{shown(p)}]" for p in cut)
+    return "".join(parts).removeprefix(".")
 
 
 def _same(a: Any, b: Any) -> bool:
