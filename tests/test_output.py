@@ -1,8 +1,8 @@
+import contextlib
 import csv
 import gc
 import hashlib
 import io
-import contextlib
 import json
 import math
 import ntpath

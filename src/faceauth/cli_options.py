@@ -83,8 +83,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with a .jsonl or FOLDER/ output: judge what is new, was changed or could not be read, and the last one "
-        "of a .jsonl again.",
+        help="Go on with a .jsonl or FOLDER/ output: judge what is new, was changed or could not be read, and the last "
+        "one of a .jsonl again.",
     ),
 ]
 Dedupe = Annotated[

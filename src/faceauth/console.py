@@ -94,7 +94,10 @@ def _code(command: typer.Typer, asked: list[int]) -> int:
             notice("interrupted")
             return 128 + asked[0]
         reason = str(error).splitlines()[0][:200] if str(error) else ""
-        _error(f"{type(error).__name__}: {reason}", "a fault of faceauth; please report it with what faceauth --debug COMMAND prints")
+        _error(
+            f"{type(error).__name__}: {reason}",
+            "a fault of faceauth; please report it with what faceauth --debug COMMAND prints",
+        )
         return 1
 
 
