@@ -20,10 +20,6 @@ from faceauth.model_file import METADATA_KEY, Calibration, ModelCard, Thresholds
 from faceauth.preprocess import PreprocessSpec
 
 pytest_plugins = ["browser"]
-LONGEST = {  # files of a minute and more: at the end, one of two processes would wait for the other
-    "test_scale.py", "test_lab_faults.py", "test_benchmarks.py", "test_lab_study.py", "test_lab_training.py",
-    "test_cases.py",
-}  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "samples"
 PORTRAIT = SAMPLES / "grace-hopper.jpg"
@@ -104,17 +100,15 @@ def needing(module, *values):
     return pytest.param(*values, marks=pytest.mark.skipif(missing, reason=f"{module} is not installed"))
 
 
-def pytest_configure(config):
+def pytest_configure():
     """A shell's background job ignores Ctrl-C, and so would every process that the tests start and interrupt."""
-    config.option.loadscopereorder = False  # pytest-xdist would begin with files of many tests; see LONGEST
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 def pytest_collection_modifyitems(items):
-    """The light suite, -m 'not torch', leaves slow tests out; the longest files begin."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """The light suite, -m 'not torch', leaves slow tests out."""
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker("torch")
