@@ -32,6 +32,7 @@ from faceauth.cli_options import (
     Timeout,
     WholeImage,
     Workers,
+    learned_file,
     parse_rate,
 )
 from faceauth.cli_video import judge_clip, only_clip, refuse
@@ -205,7 +206,7 @@ def detect(
     new_detector = partial(
         Detector, model, threshold=threshold, false_alarms=parse_rate(false_alarms), recheck=not no_recheck,
         whole_image=whole_image, limits=Limits(max_pixels, max_bytes),
-        learned=False if no_learned else learned or True,
+        learned=learned_file(learned, no_learned),
     )  # fmt: skip
     if clip := only_clip(images):
         refuse({

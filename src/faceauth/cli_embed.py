@@ -16,6 +16,7 @@ from faceauth.cli_options import (
     NoLearned,
     Overwrite,
     check_new,
+    learned_file,
     writing,
 )
 from faceauth.console import notice, progress
@@ -56,7 +57,7 @@ def embed(
     from faceauth.inputs import expand
 
     check_new(output, MAPS, overwrite=overwrite)
-    detector = _detector(model, max_pixels, max_bytes, learned=False if no_learned else learned or True)
+    detector = _detector(model, max_pixels, max_bytes, learned=learned_file(learned, no_learned))
     found, unreadable = _faces(detector, expand(images, max_bytes=max_bytes).references)
     faces = [face for face in found if face.embedding is not None]
     if not faces:

@@ -21,6 +21,7 @@ from faceauth.cli_options import (
     Threshold,
     WholeImage,
     check_new,
+    learned_file,
     parse_rate,
     writing,
 )
@@ -310,7 +311,7 @@ def _detector(
 
     return Detector(
         model, threshold=threshold, false_alarms=parse_rate(false_alarms), recheck=not no_recheck,
-        whole_image=whole_image, limits=Limits(max_pixels, max_bytes), learned=False if no_learned else learned or True,
+        whole_image=whole_image, limits=Limits(max_pixels, max_bytes), learned=learned_file(learned, no_learned),
     )  # fmt: skip
 
 

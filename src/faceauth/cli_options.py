@@ -128,6 +128,11 @@ def writing(output: Path) -> Iterator[None]:
         raise FaceAuthError(what, "is the disk full, or read-only?") from error
 
 
+def learned_file(learned: Path | None, no_learned: bool) -> Path | bool:
+    """What `Detector` takes as `learned`: that file, True for the user's own, False for none."""
+    return False if no_learned else learned or True
+
+
 def parse_rate(text: str | None) -> float | None:
     """`1%` and `0.01` are the same rate."""
     if text is None:

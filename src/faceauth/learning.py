@@ -122,7 +122,7 @@ def learn(
     with learned.changing(file):
         known = learned.read(file)
         if any((t.kind.name, t.model_sha256) == (name, detector.model.sha256) for t in known):
-            raise _learned_already(name)  # by another process, since the name was looked at
+            raise _learned_already(name)  # by another process, since the name was checked
         learned.write(file, [*known, taught])
     return Lesson(
         taught, tuple(seen.unreadable), tuple(seen.duplicates), tuple(seen.faceless), seen.whole, seen.left, confused
@@ -187,9 +187,9 @@ def estimate(
         if kind.label == "real":  # no picture is recognised or not: the rule is what comes off the scores of all
             known = f"{recall:.1%} would come off the pictures' scores, and {lowest:.0%} is the least"
             rest = f"{count} pictures"
-        looks = ", ".join(f"{n} like {other}" for other, n in confused[:3])
+        likeness = ", ".join(f"{n} like {other}" for other, n in confused[:3])
         raise DataError(
-            f"{kind.name!r} cannot be told apart: left out in turn, {known}; of {rest} {looks} to this model",
+            f"{kind.name!r} cannot be told apart: left out in turn, {known}; of {rest} {likeness} to this model",
             "are they all of one kind? a larger number, or pictures as they were made, may do",
         )
     return replace(taught, log_weight=weight, recall=recall, taken=taken), confused

@@ -8,7 +8,6 @@ from faceauth.explain.reference import Rates
 from faceauth.verdict import Face, Reason, Verdict
 
 SHARES = ((0.5, "one picture in two"), (0.1, "one in ten"), (0.01, "one in a hundred"))  # of pictures that are fake
-LITTLE = 0.05  # of the score: what a heat map's strongest fifth has to be worth for the map to say something
 CAVEATS = (
     "A score is evidence, not proof: nobody should be accused on the word of this program.",
     "A heat map says which parts of the face moved this model's score, not where a picture was changed, nor why. "
@@ -133,8 +132,8 @@ def _of_100(rate: float) -> str:
 
 
 def weaker(heat: HeatMap) -> str:
-    """What is left of the network's score without the strongest fifth of a heat map, and whether that is little."""
+    """What becomes of the network's score without the strongest fifth of a heat map, and whether the map holds."""
     fall = heat.score - heat.without if heat.side == "fake" else heat.without - heat.score
-    little = "" if fall >= LITTLE else ": no part decides by itself, and the map says little here"
+    little = "" if fall > 0 else ": no part decides by itself, and the map says little here"
     change = f"takes the network's P(fake) from {heat.score:.2f} to {heat.without:.2f}"
     return f"Blurring the fifth of the face that speaks most for {heat.side} {change}{little}"

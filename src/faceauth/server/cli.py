@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceauth.cli_options import no_nan
+from faceauth.cli_options import learned_file, no_nan
 from faceauth.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def serve(
     settings = Settings(
         host=host, port=port, hosts=tuple(allow_host or ()), keys=() if no_auth else keys.load(api_keys),
         workers=workers or usable_cpus(), memory=worker_memory * 1_000_000, model=model, false_alarms=false_alarms,
-        whole_image=whole_image, learned=False if no_learned else learned or True, teach=allow_learn,
+        whole_image=whole_image, learned=learned_file(learned, no_learned), teach=allow_learn,
         max_bytes=max_bytes, max_files=max_files, max_pixels=max_pixels, max_faces=max_faces, timeout=timeout,
         queue=queue, rate=rate, read_timeout=read_timeout,
     )  # fmt: skip
